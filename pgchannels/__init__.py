@@ -1,0 +1,1 @@
+"""A message layer in the PostgreSQL you already run."""
