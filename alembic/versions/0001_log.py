@@ -1,0 +1,110 @@
+"""The log, who hosts which address, and the functions that deliver."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from alembic import context, op
+
+revision = "0001"
+down_revision = None
+
+FUNCTIONS = ("lock_addresses", "start_epoch", "notify_nodes", "deliver", "host", "rotate")
+SLOTS = range(3)
+
+
+def upgrade() -> None:
+    """Make the tables and functions in the schema that the caller configured."""
+    schema = context.config.attributes["schema"]
+    quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
+    _create_log(schema, quoted)
+    _create_nodes(schema)
+    for name in FUNCTIONS:
+        op.execute(_function(name).replace("{schema}", quoted))
+
+
+def downgrade() -> None:
+    """Remove all that `upgrade` made; the schema itself and the version table stay."""
+    schema = context.config.attributes["schema"]
+    quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
+    for name in reversed(FUNCTIONS):
+        op.execute(f"DROP FUNCTION {quoted}.{name}")
+    for table in ("member", "subscription", "node", "message", "log_state", "log"):
+        op.drop_table(table, schema=schema)
+    op.execute(f"DROP SEQUENCE {quoted}.message_id")
+
+
+def _create_log(schema: str, quoted: str) -> None:
+    op.create_table(
+        "log",
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("retention", sa.Interval, nullable=False),
+        schema=schema,
+    )
+    op.execute(f"INSERT INTO {quoted}.log (epoch, retention) VALUES (0, '60 s')")
+    op.create_table(
+        "log_state",
+        sa.Column("slot", sa.SmallInteger, nullable=False),
+        sa.Column("rotated_at", sa.DateTime(timezone=True), nullable=False),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.execute(f"CREATE UNLOGGED SEQUENCE {quoted}.message_id INCREMENT BY 512")
+    op.create_table(
+        "message",
+        sa.Column("slot", sa.SmallInteger, nullable=False),
+        sa.Column("id", sa.BigInteger, nullable=False),
+        sa.Column("batch", sa.BigInteger),
+        sa.Column("address", sa.Text, nullable=False),
+        sa.Column("channel", sa.Text),
+        sa.Column("payload", sa.LargeBinary, nullable=False),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        schema=schema,
+        postgresql_partition_by="LIST (slot)",
+    )
+    # Large payloads are mostly packed or sealed already: compressing them again costs time and gains nothing.
+    op.execute(f"ALTER TABLE {quoted}.message ALTER COLUMN payload SET STORAGE EXTERNAL")
+    op.create_index("message_address_id_idx", "message", ["address", "id"], schema=schema)
+    op.create_index(
+        "message_batch_idx", "message", ["batch"], schema=schema, postgresql_where=sa.text("batch IS NOT NULL")
+    )
+    for slot in SLOTS:
+        # TRUNCATE empties a slot: there is nothing in it for autovacuum to do.
+        op.execute(
+            f"CREATE UNLOGGED TABLE {quoted}.message_{slot} PARTITION OF {quoted}.message FOR VALUES IN ({slot})"
+            " WITH (autovacuum_enabled = off)"
+        )
+
+
+def _create_nodes(schema: str) -> None:
+    op.create_table(
+        "node",
+        sa.Column("id", sa.Uuid),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="node_pkey"),
+        sa.UniqueConstraint("name", name="node_name_key"),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
+        "subscription",
+        sa.Column("address", sa.Text),
+        sa.Column("node", sa.Uuid),
+        sa.PrimaryKeyConstraint("address", "node", name="subscription_pkey"),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.create_index("subscription_node_idx", "subscription", ["node"], schema=schema)
+    op.create_table(
+        "member",
+        sa.Column("topic", sa.Text),
+        sa.Column("queue", sa.Text),
+        sa.PrimaryKeyConstraint("topic", "queue", name="member_pkey"),
+        schema=schema,
+    )
+
+
+def _function(name: str) -> str:
+    return (Path(__file__).parents[1] / "sql" / revision / f"{name}.sql").read_text()

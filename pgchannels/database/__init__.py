@@ -1,0 +1,1 @@
+"""Everything PostgreSQL, and the only SQL."""

@@ -1,0 +1,115 @@
+"""Connections to one database: one pooled for everything, and held ones for the hot places."""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from sqlalchemy import URL, Connection, Executable, Row
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.sql import ClauseElement
+
+from pgchannels.errors import ConfigurationError
+
+CONNECT_TIMEOUT_SECONDS: Final = 10
+STATEMENT_TIMEOUT_SECONDS: Final = 30
+
+# What says that the connection failed, not the statement: the same call may succeed on a new connection.
+CONNECTION_FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    OperationalError,
+    InterfaceError,
+)
+
+DatabaseTarget = str | URL | AsyncEngine
+T = TypeVar("T")
+
+
+class Database:
+    """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over."""
+
+    def __init__(self, target: DatabaseTarget) -> None:
+        self._target = target if isinstance(target, AsyncEngine) else _driver_url(target)
+
+    def connect(self) -> "Connections":
+        """Connections for the running event loop; none is opened yet."""
+        if isinstance(self._target, AsyncEngine):
+            sync_engine = self._target.sync_engine
+            return Connections(create_async_engine(sync_engine.url, pool=sync_engine.pool.recreate()))
+        return Connections(
+            create_async_engine("postgresql+asyncpg://", async_creator=self._open, pool_size=1, max_overflow=0)
+        )
+
+    async def _open(self) -> Any:
+        return await asyncpg.connect(self._target, timeout=CONNECT_TIMEOUT_SECONDS)
+
+
+class Connections:
+    """The connections that one event loop has to the database."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._one_at_a_time = asyncio.Lock()  # an engine of the user's may have a pool of many
+
+    async def run(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """Run one statement by itself on the pooled connection and return its rows.
+
+        :raises CONNECTION_FAILURES: the statement may or may not have run.
+        """
+        async with (
+            asyncio.timeout(STATEMENT_TIMEOUT_SECONDS),
+            self._one_at_a_time,
+            self._engine.connect() as connection,
+        ):
+            result = await connection.execute(statement, parameters or {})
+            return result.all() if result.returns_rows else []
+
+    async def hold(self) -> "asyncpg.Connection[Any]":
+        """Open a connection that belongs to the caller, who closes it."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            pooled = await self._engine.raw_connection()
+        connection: asyncpg.Connection[Any] = pooled.driver_connection
+        pooled.detach()
+        return connection
+
+    async def run_sync(self, function: Callable[[Connection], T]) -> T:
+        """Run a function with a synchronous connection, in a transaction of its own."""
+        async with self._one_at_a_time, self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                return await connection.run_sync(function)
+
+    async def close(self) -> None:
+        """Close the pooled connection."""
+        await self._engine.dispose()
+
+
+def driver_text(statement: ClauseElement) -> str:
+    """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention."""
+    return str(statement.compile(dialect=asyncpg_dialect()))
+
+
+def is_connection_failure(error: BaseException) -> bool:
+    """Whether the connection failed rather than the statement."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, CONNECTION_FAILURES)
+
+
+def _driver_url(target: str | URL) -> str:
+    url = target.render_as_string(hide_password=False) if isinstance(target, URL) else target
+    if not isinstance(url, str) or not re.match(r"postgres(ql)?(\+\w+)?://", url):
+        raise ConfigurationError(
+            "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
+            " or an AsyncEngine"
+        )
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)

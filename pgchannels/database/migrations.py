@@ -1,0 +1,172 @@
+"""Brings a database to a revision of the schema: the one way behind pgchannels', Alembic's and Django's commands."""
+
+import asyncio
+import io
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.schema import CreateSchema
+
+from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.tables import Schema
+from pgchannels.errors import ConfigurationError, SchemaMissing, SchemaOutdated
+from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
+
+VERSION_TABLE = "pgchannels_version"  # not Alembic's default name: a host application has one of its own
+_SLOT_TABLE = re.compile(r"message_\d+")
+
+
+async def upgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "head") -> None:
+    """Create the schema and its tables, or bring them to a newer revision; nothing happens when they are there.
+
+    :raises sqlalchemy.exc.DBAPIError: the role may not create them; nothing was changed.
+    """
+    connections = Database(target).connect()
+    try:
+        await connections.run_sync(lambda connection: command.upgrade(_config(schema, connection), revision))
+    finally:
+        await connections.close()
+
+
+async def downgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "base") -> None:
+    """Go back to an older revision; `base` removes all tables and functions of the schema."""
+    connections = Database(target).connect()
+    try:
+        await connections.run_sync(lambda connection: command.downgrade(_config(schema, connection), revision))
+    finally:
+        await connections.close()
+
+
+def upgrade_sql(schema: str, revisions: str) -> str:
+    """The statements between two revisions, `from:to`, as one script for a connection that is not SQLAlchemy's."""
+    return _offline_sql(command.upgrade, schema, revisions)
+
+
+def downgrade_sql(schema: str, revisions: str) -> str:
+    """The statements back between two revisions, `from:to`, as one script."""
+    return _offline_sql(command.downgrade, schema, revisions)
+
+
+def require_current_schema(connection: Connection, schema: str) -> None:
+    """Check that the tables are there, and not older than this code.
+
+    :raises SchemaMissing: no tables; the text names the command that makes them.
+    :raises SchemaOutdated: older tables; the text names the command that upgrades them.
+    """
+    found = current_revision(connection, schema)
+    remedy = (
+        f"run `pgchannels upgrade --url …{'' if schema == DEFAULT_SCHEMA else f' --schema {schema}'}`"
+        " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
+    )
+    if found is None:
+        raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
+    script = ScriptDirectory.from_config(_config(schema))
+    known = [revision.revision for revision in script.walk_revisions()]  # newest first
+    if found in known[1:]:
+        raise SchemaOutdated(
+            f"the pgchannels tables in the schema {schema!r} are at revision {found}, this version needs {known[0]}: {remedy}"
+        )
+
+
+def current_revision(connection: Connection, schema: str) -> str | None:
+    """The revision that the tables of the schema are at, None where there are none."""
+    options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def run_environment() -> None:
+    """What `alembic/env.py` does: run the revisions as script, on the caller's connection or on one of its own."""
+    attributes = context.config.attributes
+    if context.is_offline_mode():
+        attributes.setdefault("schema", _schema_from_outside())
+        _run_offline(attributes["schema"])
+    elif "connection" in attributes:
+        _run_on(attributes["connection"], attributes["schema"])
+    else:
+        attributes["schema"] = _schema_from_outside()
+        asyncio.run(_run_on_own_connection(attributes["schema"]))
+
+
+def _run_offline(schema: str) -> None:
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        **_environment(schema),
+    )
+    with context.begin_transaction():
+        context.execute(CreateSchema(schema, if_not_exists=True))
+        context.run_migrations()
+
+
+def _run_on(connection: Connection, schema: str) -> None:
+    if not connection.dialect.has_schema(connection, schema):
+        connection.execute(CreateSchema(schema, if_not_exists=True))
+    context.configure(connection, **_environment(schema))
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _run_on_own_connection(schema: str) -> None:
+    connections = Database(_url_from_outside()).connect()
+    try:
+        await connections.run_sync(lambda connection: _run_on(connection, schema))
+    finally:
+        await connections.close()
+
+
+def _environment(schema: str) -> dict[str, Any]:
+    return {
+        "target_metadata": Schema(schema).metadata,
+        "version_table": VERSION_TABLE,
+        "version_table_schema": schema,
+        "include_schemas": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == schema,
+        "include_object": lambda _, name, kind, *__: not (kind == "table" and _is_not_described(name)),
+    }
+
+
+def _is_not_described(table: str | None) -> bool:
+    return table == VERSION_TABLE or (table is not None and _SLOT_TABLE.fullmatch(table) is not None)
+
+
+def _config(schema: str, connection: Connection | None = None, *, output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(_revisions_folder()).replace("%", "%%"))
+    config.attributes["schema"] = require_valid_schema(schema)
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def _revisions_folder() -> Path:
+    package = Path(__file__).parents[1]
+    in_wheel = package / "_alembic"
+    return in_wheel if in_wheel.is_dir() else package.parent / "alembic"
+
+
+def _offline_sql(alembic_command: Any, schema: str, revisions: str) -> str:
+    output = io.StringIO()
+    alembic_command(_config(schema, output=output), revisions, sql=True)
+    script = output.getvalue()
+    # The caller's connection is in a transaction, or runs the whole script as one.
+    return re.sub(r"^(BEGIN|COMMIT);$", "", script, flags=re.MULTILINE)
+
+
+def _schema_from_outside() -> str:
+    given = context.get_x_argument(as_dictionary=True).get("schema") or os.environ.get("PGCHANNELS_SCHEMA")
+    return require_valid_schema(given or DEFAULT_SCHEMA)
+
+
+def _url_from_outside() -> str:
+    given = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("PGCHANNELS_URL")
+    if not given:
+        raise ConfigurationError("give the database as `alembic -x url=postgresql://… …` or in PGCHANNELS_URL")
+    return str(given)

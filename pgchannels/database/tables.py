@@ -1,0 +1,123 @@
+"""The tables of one pgchannels schema, as the revisions in `alembic/` make them."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+)
+from sqlalchemy.sql.functions import Function
+
+LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
+
+_NAMING_CONVENTION = {
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "pk": "%(table_name)s_pkey",
+}
+
+
+class Schema:
+    """One schema of one database: its tables, and its functions by name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.metadata = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
+        self.log = _log(self.metadata)
+        self.log_state = _log_state(self.metadata)
+        self.message = _message(self.metadata)
+        self.node = _node(self.metadata)
+        self.subscription = _subscription(self.metadata)
+        self.member = _member(self.metadata)
+
+    def call(self, function_name: str, *arguments: Any) -> Function[Any]:
+        """A call of one of the schema's own functions."""
+        function: Function[Any] = getattr(getattr(func, self.name), function_name)(*arguments)
+        return function
+
+
+def _log(metadata: MetaData) -> Table:
+    """One row that outlives a crash: how often the log began anew, and how long it keeps messages."""
+    return Table(
+        "log",
+        metadata,
+        Column("epoch", Integer, nullable=False),
+        Column("retention", Interval, nullable=False),
+    )
+
+
+def _log_state(metadata: MetaData) -> Table:
+    """One row that a crash removes together with the messages: the slot that takes new ones."""
+    return Table(
+        "log_state",
+        metadata,
+        Column("slot", SmallInteger, nullable=False),
+        Column("rotated_at", DateTime(timezone=True), nullable=False),
+        prefixes=["UNLOGGED"],
+    )
+
+
+def _message(metadata: MetaData) -> Table:
+    """The log, in slots `message_0` … that are unlogged partitions, emptied by TRUNCATE in turn."""
+    message = Table(
+        "message",
+        metadata,
+        Column("slot", SmallInteger, nullable=False),
+        Column("id", BigInteger, nullable=False),
+        Column("batch", BigInteger),
+        Column("address", Text, nullable=False),
+        Column("channel", Text),
+        Column("payload", LargeBinary, nullable=False),
+        Column("published_at", DateTime(timezone=True), nullable=False),
+        Column("expires_at", DateTime(timezone=True), nullable=False),
+        postgresql_partition_by="LIST (slot)",
+    )
+    Index(None, message.c.address, message.c.id)
+    Index(None, message.c.batch, postgresql_where=message.c.batch.is_not(None))
+    return message
+
+
+def _node(metadata: MetaData) -> Table:
+    """The running nodes; one whose lease has ended is gone. The id is also what the node listens on."""
+    return Table(
+        "node",
+        metadata,
+        Column("id", Uuid, primary_key=True),
+        Column("name", Text, nullable=False, unique=True),
+        Column("leased_until", DateTime(timezone=True), nullable=False),
+        prefixes=["UNLOGGED"],
+    )
+
+
+def _subscription(metadata: MetaData) -> Table:
+    """Which nodes are told about messages to an address."""
+    subscription = Table(
+        "subscription",
+        metadata,
+        Column("address", Text, primary_key=True),
+        Column("node", Uuid, primary_key=True),
+        prefixes=["UNLOGGED"],
+    )
+    Index(None, subscription.c.node)
+    return subscription
+
+
+def _member(metadata: MetaData) -> Table:
+    """The queues that get a copy of every message to a topic."""
+    return Table(
+        "member",
+        metadata,
+        Column("topic", Text, primary_key=True),
+        Column("queue", Text, primary_key=True),
+    )

@@ -1,0 +1,56 @@
+"""Every error that pgchannels raises of its own."""
+
+
+class PgChannelsError(Exception):
+    """The base of all errors of pgchannels."""
+
+
+class ConfigurationError(PgChannelsError, ValueError):
+    """An option is unknown or has an impossible value."""
+
+
+class InvalidName(PgChannelsError, TypeError):
+    """A topic, channel, prefix or schema has a name that cannot be used."""
+
+
+class InvalidMessage(PgChannelsError, TypeError):
+    """A payload holds a value that no message can carry; the text says where in the payload it is."""
+
+
+class MessageTooLarge(PgChannelsError, ValueError):
+    """A payload takes more bytes than a message may have."""
+
+
+class UnreadableMessage(PgChannelsError):
+    """Stored bytes are no message: damaged, sealed with an unknown key, or written by a newer version."""
+
+
+class LayerClosed(PgChannelsError):
+    """The layer is not open in this event loop, or was closed while the call waited."""
+
+
+class SchemaMissing(PgChannelsError):
+    """The database holds no tables of pgchannels under the configured schema."""
+
+
+class SchemaOutdated(PgChannelsError):
+    """The tables of pgchannels are older than the code."""
+
+
+class DatabaseUnavailable(PgChannelsError):
+    """The database did not answer within the time that the call may wait.
+
+    `may_have_been_sent` tells whether the message can be in the database all the same.
+    """
+
+    def __init__(self, text: str, *, may_have_been_sent: bool = False) -> None:
+        super().__init__(text)
+        self.may_have_been_sent = may_have_been_sent
+
+
+class MessagesLost(PgChannelsError):
+    """A subscriber was too slow: its mailbox was full and `count` messages were not kept for it."""
+
+    def __init__(self, text: str, *, count: int) -> None:
+        super().__init__(text)
+        self.count = count

@@ -1,0 +1,93 @@
+"""Names of topics, channels, prefixes and schemas, and the addresses under which the database knows them."""
+
+import re
+import secrets
+from typing import Final
+
+from pgchannels.errors import InvalidName
+
+DEFAULT_PREFIX: Final = "asgi"
+DEFAULT_SCHEMA: Final = "pgchannels"
+
+# Channels counts the same way: its names are shorter than 100 characters.
+_LONGEST_NAME = 99
+_TOPIC = re.compile(r"[a-zA-Z0-9\-_.:/@]+")
+_CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
+_PREFIX = re.compile(r"[a-zA-Z0-9\-_.]{1,50}")
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+def require_valid_topic(name: object) -> str:
+    """Return the name, or raise `InvalidName`."""
+    if isinstance(name, str) and len(name) <= _LONGEST_NAME and _TOPIC.fullmatch(name):
+        return name
+    raise InvalidName(
+        f"{name!r:.200} is no topic: a topic is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.:/@'"
+    )
+
+
+def require_valid_channel(name: object) -> str:
+    """Return the name, or raise `InvalidName`."""
+    if isinstance(name, str) and len(name) <= _LONGEST_NAME and _CHANNEL.fullmatch(name):
+        return name
+    raise InvalidName(
+        f"{name!r:.200} is no channel: a channel is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.',"
+        " with at most one '!' after the first of them"
+    )
+
+
+def require_valid_prefix(prefix: object) -> str:
+    """Return the prefix, or raise `InvalidName`."""
+    if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
+        return prefix
+    raise InvalidName(f"prefix={prefix!r:.200}: a prefix is a str of 1 to 50 ASCII letters, digits and '-_.'")
+
+
+def require_valid_schema(schema: object) -> str:
+    """Return the schema's name, or raise `InvalidName`."""
+    if isinstance(schema, str) and _SCHEMA.fullmatch(schema) and not schema.startswith("pg_"):
+        return schema
+    raise InvalidName(
+        f"schema={schema!r:.200}: a schema is a str of 1 to 63 lower-case letters, digits and '_',"
+        " does not begin with a digit or 'pg_'"
+    )
+
+
+def is_queue(channel: str) -> bool:
+    """Whether any process may receive from the channel: it has no '!'."""
+    return "!" not in channel
+
+
+def topic_address(prefix: str, topic: str) -> str:
+    """Where messages to a topic go."""
+    return f"topic:{prefix}:{topic}"
+
+
+def queue_address(prefix: str, channel: str) -> str:
+    """Where messages to a channel without '!' go."""
+    return f"queue:{prefix}:{channel}"
+
+
+def node_address(prefix: str, node_name: str) -> str:
+    """Where messages to the channels of one node go."""
+    return f"node:{prefix}:{node_name}"
+
+
+def topic_of_address(address: str) -> str:
+    """The topic behind an address that `topic_address` made."""
+    return address.split(":", 2)[2]
+
+
+def new_node_name() -> str:
+    """A name that no other node has; it says nothing of the secret that the node listens on."""
+    return secrets.token_hex(8)
+
+
+def new_channel_name(kind: str, node_name: str) -> str:
+    """A channel name that no other has: `kind.node!random`."""
+    return f"{kind}.{node_name}!{secrets.token_hex(8)}"
+
+
+def node_name_of(channel: str) -> str:
+    """The name of the node that a channel with '!' belongs to."""
+    return channel.partition("!")[0].rpartition(".")[2]

@@ -1,0 +1,60 @@
+"""What one can configure, checked once, with errors that name the option."""
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pgchannels.errors import ConfigurationError
+from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefix, require_valid_schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a layer; times are in seconds.
+
+    :raises ConfigurationError: a value is impossible; the text names the option.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+    expiry: float = 60
+    group_expiry: float = 0
+    capacity: int = 1000
+    channel_capacity: Mapping[str | re.Pattern[str], int] = field(default_factory=dict)
+    symmetric_encryption_keys: Sequence[str | bytes] = ()
+    schema: str = DEFAULT_SCHEMA
+    send_timeout: float = 30
+
+    def __post_init__(self) -> None:
+        require_valid_prefix(self.prefix)
+        require_valid_schema(self.schema)
+        _require_number("expiry", self.expiry, above=0)
+        _require_number("group_expiry", self.group_expiry, at_least=0)
+        _require_number("send_timeout", self.send_timeout, above=0)
+        _require_count("capacity", self.capacity)
+        for pattern, capacity in self.channel_capacity.items():
+            _require_count(f"channel_capacity[{pattern!r}]", capacity)
+        if isinstance(self.symmetric_encryption_keys, str | bytes):
+            raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
+
+    def capacity_of(self, channel: str) -> int:
+        """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""
+        for pattern, capacity in self.channel_capacity.items():
+            expression = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
+            if expression.match(channel):
+                return capacity
+        return self.capacity
+
+
+def _require_number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be a number of seconds, not {value!r}")
+    if above is not None and not value > above:
+        raise ConfigurationError(f"{name} must be greater than {above} seconds, not {value!r}")
+    if at_least is not None and not value >= at_least:
+        raise ConfigurationError(f"{name} must be {at_least} seconds or more, not {value!r}")
+
+
+def _require_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be a number of messages from 1 on, not {value!r}")
