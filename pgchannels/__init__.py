@@ -1,1 +1,38 @@
 """A message layer in the PostgreSQL you already run."""
+
+from pgchannels.errors import (
+    ConfigurationError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    InvalidMessage,
+    InvalidName,
+    LayerClosed,
+    MessagesLost,
+    MessageTooLarge,
+    PgChannelsError,
+    SchemaMissing,
+    SchemaOutdated,
+    UnreadableMessage,
+)
+from pgchannels.layer import MessageLayer
+from pgchannels.messages import Message, Position
+from pgchannels.subscription import Subscription
+
+__all__ = [
+    "ConfigurationError",
+    "DatabaseRefused",
+    "DatabaseUnavailable",
+    "InvalidMessage",
+    "InvalidName",
+    "LayerClosed",
+    "Message",
+    "MessageLayer",
+    "MessageTooLarge",
+    "MessagesLost",
+    "PgChannelsError",
+    "Position",
+    "SchemaMissing",
+    "SchemaOutdated",
+    "Subscription",
+    "UnreadableMessage",
+]

@@ -48,6 +48,10 @@ class DatabaseUnavailable(PgChannelsError):
         self.may_have_been_sent = may_have_been_sent
 
 
+class DatabaseRefused(PgChannelsError):
+    """The database answered with an error that trying again would not mend, such as a missing privilege."""
+
+
 class MessagesLost(PgChannelsError):
     """A subscriber was too slow: its mailbox was full and `count` messages were not kept for it."""
 

@@ -68,6 +68,11 @@ def queue_address(prefix: str, channel: str) -> str:
     return f"queue:{prefix}:{channel}"
 
 
+def is_queue_address(address: str) -> bool:
+    """Whether `queue_address` made the address."""
+    return address.startswith("queue:")
+
+
 def node_address(prefix: str, node_name: str) -> str:
     """Where messages to the channels of one node go."""
     return f"node:{prefix}:{node_name}"

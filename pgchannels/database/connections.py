@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 from sqlalchemy import URL, Connection, Executable, Row
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import ClauseElement
@@ -38,19 +38,20 @@ class Database:
     """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over."""
 
     def __init__(self, target: DatabaseTarget) -> None:
-        self._target = target if isinstance(target, AsyncEngine) else _driver_url(target)
+        self._engine = target if isinstance(target, AsyncEngine) else None
+        self._url = "" if isinstance(target, AsyncEngine) else _driver_url(target)
 
     def connect(self) -> "Connections":
         """Connections for the running event loop; none is opened yet."""
-        if isinstance(self._target, AsyncEngine):
-            sync_engine = self._target.sync_engine
+        if self._engine is not None:
+            sync_engine = self._engine.sync_engine
             return Connections(create_async_engine(sync_engine.url, pool=sync_engine.pool.recreate()))
         return Connections(
             create_async_engine("postgresql+asyncpg://", async_creator=self._open, pool_size=1, max_overflow=0)
         )
 
     async def _open(self) -> Any:
-        return await asyncpg.connect(self._target, timeout=CONNECT_TIMEOUT_SECONDS)
+        return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS)
 
 
 class Connections:
@@ -77,7 +78,8 @@ class Connections:
         """Open a connection that belongs to the caller, who closes it."""
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
             pooled = await self._engine.raw_connection()
-        connection: asyncpg.Connection[Any] = pooled.driver_connection
+        connection = pooled.driver_connection
+        assert isinstance(connection, asyncpg.Connection)
         pooled.detach()
         return connection
 
@@ -95,7 +97,7 @@ class Connections:
 
 def driver_text(statement: ClauseElement) -> str:
     """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention."""
-    return str(statement.compile(dialect=asyncpg_dialect()))
+    return str(statement.compile(dialect=registry.load("postgresql.asyncpg")()))
 
 
 def is_connection_failure(error: BaseException) -> bool:

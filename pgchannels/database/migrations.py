@@ -71,7 +71,8 @@ def require_current_schema(connection: Connection, schema: str) -> None:
     known = [revision.revision for revision in script.walk_revisions()]  # newest first
     if found in known[1:]:
         raise SchemaOutdated(
-            f"the pgchannels tables in the schema {schema!r} are at revision {found}, this version needs {known[0]}: {remedy}"
+            f"the pgchannels tables in the schema {schema!r} are at revision {found},"
+            f" this version needs {known[0]}: {remedy}"
         )
 
 

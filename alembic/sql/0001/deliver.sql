@@ -48,8 +48,9 @@ BEGIN
     FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n);
 
     IF copies_to IS NOT NULL THEN
-        INSERT INTO {schema}.message (slot, id, address, payload, published_at, expires_at)
-        SELECT current_slot, nextval('{schema}.message_id'), queue, payloads[n],
+        -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.
+        INSERT INTO {schema}.message (slot, id, address, channel, payload, published_at, expires_at)
+        SELECT current_slot, nextval('{schema}.message_id'), queue, addresses[n], payloads[n],
                published, published + make_interval(secs => expiry_seconds)
         FROM unnest(copies_to, copies_of) AS copied (queue, n);
     END IF;

@@ -1,0 +1,46 @@
+"""The envelope: one byte that says how to read the rest."""
+
+from enum import IntEnum
+
+from pgchannels.errors import UnreadableMessage
+
+
+class Kind(IntEnum):
+    """What is inside an envelope."""
+
+    MSGPACK = 1
+    JSON = 2
+    SEALED = 3
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+_FIRST_BYTES = {kind: bytes([kind]) for kind in Kind}
+
+
+def wrap(kind: Kind, content: bytes) -> bytes:
+    """Put content into an envelope."""
+    return _FIRST_BYTES[kind] + content
+
+
+def unwrap(envelope: bytes) -> tuple[Kind, memoryview]:
+    """Take an envelope apart.
+
+    :raises UnreadableMessage: it is empty or of a kind that this version does not know.
+    """
+    kind = _KINDS.get(envelope[0]) if envelope else None
+    if kind is None:
+        raise UnreadableMessage("the message has an unknown format; a newer pgchannels may have sent it")
+    return kind, memoryview(envelope)[1:]
+
+
+def require_sealed(kind: Kind, content: memoryview) -> memoryview:
+    """Refuse a plain envelope where keys are configured: anybody who may write to the log could have forged it."""
+    if kind is not Kind.SEALED:
+        raise UnreadableMessage("the message is not encrypted, but symmetric_encryption_keys are configured here")
+    return content
+
+
+def require_plain(kind: Kind) -> None:
+    """Refuse a sealed envelope where no keys are configured."""
+    if kind is Kind.SEALED:
+        raise UnreadableMessage("the message is encrypted, but no symmetric_encryption_keys are configured here")

@@ -1,0 +1,1 @@
+"""The statements, one pure function each, named as requests."""

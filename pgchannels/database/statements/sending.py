@@ -1,0 +1,21 @@
+"""Statements that put messages into the log."""
+
+from sqlalchemy import BigInteger, Boolean, Float, LargeBinary, Select, Text, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from pgchannels.database.tables import Schema
+
+
+def deliver(schema: Schema) -> Select[tuple[int]]:
+    """Deliver a batch; see `deliver.sql`. Parameters in the order of their mention."""
+    return select(
+        schema.call(
+            "deliver",
+            bindparam("batch", type_=BigInteger),
+            bindparam("addresses", type_=ARRAY(Text)),
+            bindparam("channels", type_=ARRAY(Text)),
+            bindparam("payloads", type_=ARRAY(LargeBinary)),
+            bindparam("expiry_seconds", type_=Float(53)),
+            bindparam("repeated", type_=Boolean),
+        )
+    )

@@ -1,0 +1,102 @@
+"""Tells the database which addresses this node hosts."""
+
+import asyncio
+import logging
+from typing import Final
+from uuid import UUID
+
+from pgchannels.database.connections import Connections, is_connection_failure
+from pgchannels.database.statements.nodes import host, unhost
+from pgchannels.database.tables import Schema
+from pgchannels.delivery.backoff import Backoff
+from pgchannels.delivery.catch_up import CatchUp
+from pgchannels.delivery.router import Router
+from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
+
+_TIMEOUT_SECONDS: Final = 30
+
+logger = logging.getLogger("pgchannels")
+
+
+class Hosting:
+    """One statement at a time for all who ask meanwhile, so that hosting and unhosting never overtake each other."""
+
+    def __init__(self, connections: Connections, schema: Schema, node: UUID, router: Router, catch_up: CatchUp) -> None:
+        self._connections = connections
+        self._schema = schema
+        self._node = node
+        self._router = router
+        self._catch_up = catch_up
+        self._hosted: set[str] = set()
+        self._wanted: dict[str, asyncio.Future[None]] = {}
+        self._work = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def ensure(self, address: str) -> None:
+        """Return once every message published from now on comes to this node.
+
+        :raises DatabaseUnavailable: the database could not be asked in time.
+        """
+        if address in self._hosted:
+            return
+        hosted = self.want(address)
+        await asyncio.wait([hosted], timeout=_TIMEOUT_SECONDS)
+        if not hosted.done():
+            raise DatabaseUnavailable(f"could not subscribe to {address} within {_TIMEOUT_SECONDS} seconds")
+        hosted.result()
+
+    def want(self, address: str) -> "asyncio.Future[None]":
+        """Begin to host an address; the future tells when."""
+        future = self._wanted.get(address)
+        if future is None:
+            future = self._wanted[address] = asyncio.get_running_loop().create_future()
+            self._work.set()
+        return future
+
+    async def run(self) -> None:
+        """Host what is wanted, for ever."""
+        backoff = Backoff()
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            wanted = list(self._wanted)
+            try:
+                await self._host(wanted)
+            except Exception as error:
+                if is_connection_failure(error):
+                    logger.warning("could not host %d addresses, will try again: %r", len(wanted), error)
+                    self._work.set()
+                    await backoff.pause()
+                else:
+                    self._settle(wanted, DatabaseRefused(f"the database refused to subscribe: {error}"))
+            else:
+                backoff.reset()
+                self._settle(wanted)
+
+    async def host_again(self) -> None:
+        """Host all addresses of the router anew: the database may have forgotten this node."""
+        await self._host(self._router.addresses())
+
+    async def release_unused(self) -> None:
+        """Stop hosting what nobody here receives any more."""
+        async with self._one_at_a_time:
+            unused = self._router.take_unused()
+            self._hosted.difference_update(unused)
+            if unused:
+                await self._connections.run(unhost(self._schema, self._node, unused))
+
+    async def _host(self, addresses: list[str]) -> None:
+        async with self._one_at_a_time:
+            rows = await self._connections.run(host(self._schema, self._node, addresses))
+        position = rows[0][0]
+        self._hosted.update(addresses)
+        self._catch_up.read_missed([address for address in addresses if self._router.begin(address, position)])
+
+    def _settle(self, addresses: list[str], error: Exception | None = None) -> None:
+        for address in addresses:
+            future = self._wanted.pop(address)
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+                future.exception()  # marks it as seen: perhaps nobody waits any more

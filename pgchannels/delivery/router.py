@@ -1,0 +1,91 @@
+"""Who on this node receives what: addresses, their positions and their receivers."""
+
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+
+from pgchannels.delivery.arrival import Arrival
+
+Receiver = Callable[[Arrival], None]
+
+logger = logging.getLogger("pgchannels")
+
+
+@dataclass(slots=True)
+class Route:
+    """An address on this node. `position` is the id of the last message; None until the database told one."""
+
+    position: int | None = None
+    has_missed: bool = False
+    receivers: dict[Hashable, Receiver] = field(default_factory=dict)
+
+
+class Router:
+    """Hands each message to all receivers of its address, once and in order."""
+
+    def __init__(self) -> None:
+        self._routes: dict[str, Route] = {}
+        self.unavailable = 0
+
+    def route(self, arrival: Arrival) -> None:
+        """Deliver a message, unless it was delivered already or nobody is here for it."""
+        route = self._routes.get(arrival.address)
+        if route is None:
+            return
+        if route.position is None:
+            route.has_missed = True
+        elif arrival.id > route.position:
+            route.position = arrival.id
+            for receive in route.receivers.values():
+                receive(arrival)
+
+    def is_awaited(self, arrival: Arrival) -> bool:
+        """Whether `route` would deliver this message."""
+        route = self._routes.get(arrival.address)
+        return route is not None and route.position is not None and arrival.id > route.position
+
+    def skip(self, arrival: Arrival) -> None:
+        """Go past a message whose row is gone before it could be read."""
+        self.unavailable += 1
+        logger.warning("a message to %s expired before it could be read", arrival.address)
+        self._routes[arrival.address].position = arrival.id
+
+    def add(self, address: str, key: Hashable, receiver: Receiver) -> Route:
+        """Add a receiver, in the place of the one with the same key."""
+        route = self._routes.setdefault(address, Route())
+        route.receivers[key] = receiver
+        return route
+
+    def remove(self, address: str, key: Hashable) -> None:
+        """Remove a receiver if it is there; the address stays until `take_unused`."""
+        if route := self._routes.get(address):
+            route.receivers.pop(key, None)
+
+    def begin(self, address: str, position: int) -> bool:
+        """Note from which position on messages come. Returns whether some came before and must be read."""
+        route = self._routes.get(address)
+        if route is None:
+            return False
+        must_read = route.has_missed or route.position is not None
+        if route.position is None:
+            route.position = position
+        route.has_missed = False
+        return must_read
+
+    def positions(self, addresses: Iterable[str]) -> dict[str, int]:
+        """The positions of those of the addresses that have one."""
+        known = {address: self._routes[address].position for address in addresses if address in self._routes}
+        return {address: position for address, position in known.items() if position is not None}
+
+    def addresses(self) -> list[str]:
+        """All addresses that have a route."""
+        return list(self._routes)
+
+    def take_unused(self) -> list[str]:
+        """Remove the routes without receivers and return their addresses."""
+        unused = [
+            address for address, route in self._routes.items() if not route.receivers and route.position is not None
+        ]
+        for address in unused:
+            del self._routes[address]
+        return unused

@@ -1,0 +1,174 @@
+"""The plain API: publish/subscribe on topics, channels and work queues."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.delivery.mailbox import WhenFull
+from pgchannels.errors import ConfigurationError, LayerClosed
+from pgchannels.messages import Message, Position
+from pgchannels.names import (
+    DEFAULT_PREFIX,
+    DEFAULT_SCHEMA,
+    is_queue,
+    new_channel_name,
+    node_address,
+    node_name_of,
+    queue_address,
+    require_valid_channel,
+    require_valid_topic,
+    topic_address,
+)
+from pgchannels.node import Node
+from pgchannels.nodes import Nodes
+from pgchannels.options import Options
+from pgchannels.subscription import Subscription, message_from
+
+
+class MessageLayer:
+    """A message layer in a PostgreSQL database.
+
+    Make one for the whole process, at import if you like: it connects when it is opened. An event loop that receives
+    opens it (`async with layer:`). Sending works from any loop and thread, opened or not.
+
+    `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
+    Times are in seconds. `capacity` is how many messages wait for one receiver at most.
+    """
+
+    def __init__(
+        self,
+        database: DatabaseTarget,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        expiry: float = 60,
+        group_expiry: float = 0,
+        capacity: int = 1000,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        symmetric_encryption_keys: Sequence[str | bytes] = (),
+        schema: str = DEFAULT_SCHEMA,
+        send_timeout: float = 30,
+    ) -> None:
+        self._options = Options(
+            prefix=prefix,
+            expiry=expiry,
+            group_expiry=group_expiry,
+            capacity=capacity,
+            channel_capacity=channel_capacity or {},
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            schema=schema,
+            send_timeout=send_timeout,
+        )
+        self._nodes = Nodes(Database(database), self._options)
+
+    async def open(self) -> None:
+        """Connect and begin to receive in this event loop; nothing happens when it is open here already.
+
+        :raises SchemaMissing: the database has no tables of pgchannels; the text names the command that makes them.
+        :raises SchemaOutdated: the tables are older than this version.
+        """
+        await self._nodes.open()
+
+    async def close(self) -> None:
+        """Send what waits, end every subscription and `receive` of this event loop, disconnect."""
+        await self._nodes.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def publish(self, topic: str, payload: Any) -> Position:
+        """Publish a payload to a topic; it is in the database when this returns.
+
+        Cancelling the call does not take the message back.
+
+        :raises InvalidMessage: the payload holds a value that no message can carry.
+        :raises MessageTooLarge: it takes more than 64 MiB.
+        :raises DatabaseUnavailable: the database did not answer within `send_timeout`.
+        """
+        address = self._topic_address(topic)
+        return Position.from_id(await self._nodes.send(lambda sender: sender.send(address, payload)))
+
+    async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
+        """Publish payloads to topics in this order, with few round trips; raises as `publish`.
+
+        Not all or nothing: when the database fails on the way, the first of them may have been published.
+        """
+        addressed = [(self._topic_address(topic), payload) for topic, payload in messages]
+        ids = await self._nodes.send(lambda sender: sender.send_many(addressed))
+        return [Position.from_id(message_id) for message_id in ids]
+
+    def subscribe(
+        self,
+        *topics: str,
+        since: Position | str | None = None,
+        capacity: int | None = None,
+        when_full: Literal["fail", "drop_newest", "drop_oldest"] = "fail",
+    ) -> Subscription:
+        """The messages of these topics from now on or, with `since`, all after that position that the log still has.
+
+        `capacity` messages wait for a slow subscriber at most. Then it fails with `MessagesLost`, or drops the newest
+        or the oldest and counts them in `subscription.lost`.
+        """
+        if not topics:
+            raise ConfigurationError("subscribe needs at least one topic")
+        return Subscription(
+            self._node_here,
+            tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
+            since=_position(since),
+            capacity=capacity or self._options.capacity,
+            when_full=WhenFull(when_full),
+        )
+
+    async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
+        """Messages that the log still has, oldest first: the last `limit`, or the first `limit` after `since`."""
+        node = self._node_here()
+        position = _position(since)
+        after = None if position is None else position.to_id()
+        arrivals = await node.history(require_valid_topic(topic), after=after, limit=limit)
+        return [message_from(arrival, node.payload_of(arrival)) for arrival in arrivals]
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """The name of a new channel from which only this event loop receives."""
+        return require_valid_channel(new_channel_name(prefix, self._node_here().name))
+
+    async def send(self, channel: str, payload: Any) -> Position:
+        """Send a payload to a channel: to its one receiver or, without a '!', to one of all who receive from it.
+
+        Raises as `publish`. What nobody receives within `expiry` is gone.
+        """
+        address, local_channel = self._channel_address(require_valid_channel(channel))
+        sent = await self._nodes.send(lambda sender: sender.send(address, payload, channel=local_channel))
+        return Position.from_id(sent)
+
+    async def receive(self, channel: str) -> Any:
+        """The next payload of a channel, waiting for one. Cancelling the call loses nothing.
+
+        :raises LayerClosed: the channel belongs to another event loop or process, or the layer was closed.
+        """
+        _, payload = await self._node_here().receive(require_valid_channel(channel))
+        return payload
+
+    def _node_here(self) -> Node:
+        node = self._nodes.here()
+        if node is None:
+            raise LayerClosed("the layer is not open in this event loop: `async with layer:` or `await layer.open()`")
+        return node
+
+    def _topic_address(self, topic: str) -> str:
+        return topic_address(self._options.prefix, require_valid_topic(topic))
+
+    def _channel_address(self, channel: str) -> tuple[str, str | None]:
+        if is_queue(channel):
+            return queue_address(self._options.prefix, channel), None
+        return node_address(self._options.prefix, node_name_of(channel)), channel
+
+
+def _position(since: Position | str | None) -> Position | None:
+    return Position.parse(since) if isinstance(since, str) else since

@@ -1,0 +1,300 @@
+"""One running layer in one event loop: puts the parts of the road together."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from pgchannels.codec import Codec
+from pgchannels.database.connections import Database
+from pgchannels.database.statements.nodes import add_member, addresses_of_nodes, remove_member
+from pgchannels.database.statements.queues import empty_log, remove_all_members
+from pgchannels.database.statements.reading import latest_messages, messages_after
+from pgchannels.database.tables import Schema
+from pgchannels.delivery.arrival import Arrival
+from pgchannels.delivery.catch_up import CatchUp
+from pgchannels.delivery.channels import Channels
+from pgchannels.delivery.hosting import Hosting
+from pgchannels.delivery.lease import Lease
+from pgchannels.delivery.listener import Listener
+from pgchannels.delivery.queues import Queues
+from pgchannels.delivery.retention import Retention
+from pgchannels.delivery.router import Receiver, Router
+from pgchannels.errors import LayerClosed, UnreadableMessage
+from pgchannels.names import (
+    is_queue,
+    new_node_name,
+    node_address,
+    node_name_of,
+    queue_address,
+    topic_address,
+)
+from pgchannels.options import Options
+from pgchannels.sender import Sender
+
+_CLOSE_TIMEOUT_SECONDS: Final = 5
+
+logger = logging.getLogger("pgchannels")
+
+
+class Node:
+    """Sends and receives; three connections: one writes, one listens, one does everything else."""
+
+    def __init__(self, database: Database, options: Options) -> None:
+        self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
+        self.name = new_node_name()
+        self.loop = asyncio.get_running_loop()
+        self.unreadable = 0
+        self._options = options
+        self._codec = Codec(options.symmetric_encryption_keys)
+        self._schema = Schema(options.schema)
+        self._connections = database.connect()
+        self._address = node_address(options.prefix, self.name)
+        self.sender = Sender(self._connections, self._schema, options)
+        self._router = Router()
+        self._channels = Channels(self._router, options.capacity_of)
+        self._catch_up = CatchUp(self._connections, self._schema, self._router)
+        self._hosting = Hosting(self._connections, self._schema, self.id, self._router, self._catch_up)
+        self._queues = Queues(self._connections, self._schema, self._router, self._hosting)
+        self._retention = Retention(self._connections, self._schema, expiry_seconds=options.expiry)
+        self._listener = Listener(
+            self._connections, self.id, on_notification=self._hear, on_listening=self._begin_listening
+        )
+        self._lease = Lease(
+            self._connections,
+            self._schema,
+            self.id,
+            self.name,
+            on_deaf=self._listener.reconnect,
+            on_beat=self._check_everything,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: Exception | None = None
+        self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
+
+    async def open(self) -> None:
+        """Connect and begin to listen; nothing stays open when this fails.
+
+        :raises SchemaMissing: the database has no tables of pgchannels.
+        :raises SchemaOutdated: they are older than this code.
+        """
+        try:
+            await self.sender.open()
+            await self._retention.open()
+            self._router.add(self._address, self, self._accept)
+            await self._listener.open()
+        except BaseException:
+            await self._release()
+            raise
+        for part in (self._listener, self._catch_up, self._hosting, self._queues, self._lease, self._retention):
+            self._start(part.run(), name=type(part).__name__)
+
+    async def close(self) -> None:
+        """Send what waits, give back what was claimed, end every wait, disconnect."""
+        error = self._failure or LayerClosed("the layer was closed")
+        for notify in list(self._on_close.values()):
+            notify(error)
+        self._channels.close(error)
+        await self._stop_tasks()
+        await self._give_back(self._queues.close(error))
+        await self._release()
+
+    async def receive(self, channel: str) -> tuple[Arrival, Any]:
+        """The next message of a channel, with its payload; unreadable ones are counted and passed over.
+
+        :raises LayerClosed: the channel belongs to another node, or this one is closed.
+        """
+        self._require_running()
+        if is_queue(channel):
+            address = queue_address(self._options.prefix, channel)
+            return await self._readable(lambda: self._queues.receive(address))
+        if node_name_of(channel) != self.name:
+            raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
+        return await self._readable(lambda: self._channels.receive(channel))
+
+    async def subscribe(self, topic: str, key: Hashable, receiver: Receiver) -> int:
+        """Begin to receive a topic. Returns the position after which every message comes to the receiver."""
+        self._require_running()
+        address = topic_address(self._options.prefix, topic)
+        self._router.add(address, key, receiver)
+        try:
+            await self._hosting.ensure(address)
+        except BaseException:
+            self._router.remove(address, key)
+            raise
+        return self._router.positions([address])[address]
+
+    def unsubscribe(self, topic: str, key: Hashable) -> None:
+        """Undo `subscribe`."""
+        self._router.remove(topic_address(self._options.prefix, topic), key)
+
+    async def join(self, topic: str, channel: str) -> None:
+        """Give a channel of any process, or a queue, every message to a topic."""
+        self._require_running()
+        address = topic_address(self._options.prefix, topic)
+        if is_queue(channel):
+            await self._connections.run(add_member(self._schema, address, queue_address(self._options.prefix, channel)))
+        elif node_name_of(channel) == self.name:
+            self._channels.join(address, channel)
+            await self._hosting.ensure(address)
+        else:
+            await self._command(node_name_of(channel), {"join": [address, channel]})
+
+    async def leave(self, topic: str, channel: str) -> None:
+        """Undo `join`."""
+        self._require_running()
+        address = topic_address(self._options.prefix, topic)
+        if is_queue(channel):
+            await self._connections.run(
+                remove_member(self._schema, address, queue_address(self._options.prefix, channel))
+            )
+        elif node_name_of(channel) == self.name:
+            self._channels.leave(address, channel)
+        else:
+            await self._command(node_name_of(channel), {"leave": [address, channel]})
+
+    async def flush(self) -> None:
+        """Delete every message and membership of the prefix, in the database and on every node."""
+        self._require_running()
+        await self._connections.run(remove_all_members(self._schema, self._options.prefix))
+        await self._connections.run(empty_log(self._schema, self._options.prefix))
+        self._channels.clear()
+        for row in await self._connections.run(addresses_of_nodes(self._schema, self._options.prefix)):
+            if row.address != self._address:
+                await self.sender.send(row.address, {"flush": True})
+
+    async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
+        """The last messages of a topic, or the first ones after a position; oldest first."""
+        address = topic_address(self._options.prefix, topic)
+        if after is None:
+            rows = await self._connections.run(latest_messages(self._schema, address, limit=limit))
+            return [Arrival.from_row(row) for row in rows]
+        return await self.read_log({topic: after}, up_to=None, limit=limit)
+
+    async def read_log(self, after: dict[str, int], *, up_to: int | None, limit: int) -> list[Arrival]:
+        """A page of the messages of topics after their positions; an empty page is the end."""
+        positions = {topic_address(self._options.prefix, topic): position for topic, position in after.items()}
+        rows = await self._connections.run(messages_after(self._schema, positions, up_to=up_to, limit=limit))
+        return [Arrival.from_row(row) for row in rows]
+
+    def payload_of(self, arrival: Arrival) -> Any:
+        """A new copy of the payload.
+
+        :raises UnreadableMessage: no key opens it, it is damaged, or a newer version wrote it.
+        """
+        if arrival.plain is None:
+            assert arrival.envelope is not None
+            arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
+        return self._codec.decode(arrival.plain)
+
+    def pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
+        """Count and log a message that cannot be read."""
+        self.unreadable += 1
+        logger.warning("passed over message %d to %s: %s", arrival.id, arrival.address, error)
+
+    def when_closed(self, key: Hashable, notify: Callable[[Exception], None] | None) -> None:
+        """Call `notify` with the reason when the node closes or fails; None takes that back."""
+        if notify is None:
+            self._on_close.pop(key, None)
+        else:
+            self._on_close[key] = notify
+
+    async def _readable(self, receive: Callable[[], Coroutine[Any, Any, Arrival]]) -> tuple[Arrival, Any]:
+        while True:
+            arrival = await receive()
+            try:
+                return arrival, self.payload_of(arrival)
+            except UnreadableMessage as error:
+                self.pass_over(arrival, error)
+
+    def _hear(self, text: str) -> None:
+        kind, _, content = text.partition(" ")
+        if kind == "m":
+            try:
+                arrival = Arrival.from_notification(content)
+            except ValueError:
+                logger.warning("ignored a notification that no pgchannels wrote")
+            else:
+                self._catch_up.arrive(arrival)
+        elif kind == "q":
+            self._queues.wake(content)
+        elif kind == "p":
+            self._lease.hear(content)
+
+    async def _begin_listening(self) -> None:
+        await self._lease.open()
+        await self._hosting.host_again()
+        self._queues.wake_all()
+
+    async def _check_everything(self) -> None:
+        await self._hosting.release_unused()
+        self._catch_up.read_missed(self._router.addresses())
+        self._queues.wake_all()
+
+    def _accept(self, arrival: Arrival) -> None:
+        if arrival.channel is not None:
+            self._channels.accept(arrival.channel, arrival)
+            return
+        try:
+            self._obey(self.payload_of(arrival), arrival.id)
+        except UnreadableMessage as error:
+            self.pass_over(arrival, error)
+
+    async def _command(self, node_name: str, command: dict[str, Any]) -> None:
+        # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
+        await self.sender.send(node_address(self._options.prefix, node_name), command)
+
+    def _obey(self, command: Any, position: int) -> None:
+        match command:
+            case {"join": [str(address), str(channel)]}:
+                self._channels.join(address, channel)
+                # From here on it reads what comes after the command, though the database tells only later.
+                self._router.begin(address, position)
+                self._hosting.want(address)
+            case {"leave": [str(address), str(channel)]}:
+                self._channels.leave(address, channel)
+            case {"flush": True}:
+                self._channels.clear()
+            case _:
+                logger.warning("ignored a command that this version does not know")
+
+    def _require_running(self) -> None:
+        if self._failure is not None:
+            raise LayerClosed("the layer has failed: close it and open it again") from self._failure
+
+    def _start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        task = asyncio.create_task(work, name=f"pgchannels {name}")
+        task.add_done_callback(self._notice_failure)
+        self._tasks.append(task)
+
+    def _notice_failure(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.error("%s failed, the layer no longer receives", task.get_name(), exc_info=error)
+        self._failure = error if isinstance(error, Exception) else LayerClosed(repr(error))
+        self._channels.close(self._failure)
+        for notify in list(self._on_close.values()):
+            notify(self._failure)
+
+    async def _stop_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _give_back(self, arrivals: list[Arrival]) -> None:
+        for arrival in arrivals:
+            assert arrival.envelope is not None
+            await self.sender.resend(arrival.address, arrival.channel, arrival.envelope)
+
+    async def _release(self) -> None:
+        await self._stop_tasks()
+        await self.sender.close()
+        self._listener.close()
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
+                await self._lease.close()
+        except Exception as error:
+            logger.debug("could not give the lease back, it will end by itself: %r", error)
+        await self._connections.close()
