@@ -12,11 +12,8 @@ from pgchannels.messages import Message, Position
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
-    is_queue,
+    channel_address,
     new_channel_name,
-    node_address,
-    node_name_of,
-    queue_address,
     require_valid_channel,
     require_valid_topic,
     topic_address,
@@ -143,7 +140,7 @@ class MessageLayer:
 
         Raises as `publish`. What nobody receives within `expiry` is gone.
         """
-        address, local_channel = self._channel_address(require_valid_channel(channel))
+        address, local_channel = channel_address(self._options.prefix, require_valid_channel(channel))
         sent = await self._nodes.send(lambda sender: sender.send(address, payload, channel=local_channel))
         return Position.from_id(sent)
 
@@ -163,11 +160,6 @@ class MessageLayer:
 
     def _topic_address(self, topic: str) -> str:
         return topic_address(self._options.prefix, require_valid_topic(topic))
-
-    def _channel_address(self, channel: str) -> tuple[str, str | None]:
-        if is_queue(channel):
-            return queue_address(self._options.prefix, channel), None
-        return node_address(self._options.prefix, node_name_of(channel)), channel
 
 
 def _position(since: Position | str | None) -> Position | None:

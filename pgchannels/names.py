@@ -78,6 +78,13 @@ def node_address(prefix: str, node_name: str) -> str:
     return f"node:{prefix}:{node_name}"
 
 
+def channel_address(prefix: str, channel: str) -> tuple[str, str | None]:
+    """Where messages to a channel go, and the name under which the node there knows it."""
+    if is_queue(channel):
+        return queue_address(prefix, channel), None
+    return node_address(prefix, node_name_of(channel)), channel
+
+
 def topic_of_address(address: str) -> str:
     """The topic behind an address that `topic_address` made."""
     return address.split(":", 2)[2]

@@ -8,8 +8,6 @@ from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Database
-from pgchannels.database.statements.nodes import add_member, addresses_of_nodes, remove_member
-from pgchannels.database.statements.queues import empty_log, remove_all_members
 from pgchannels.database.statements.reading import latest_messages, messages_after
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
@@ -41,7 +39,7 @@ logger = logging.getLogger("pgchannels")
 class Node:
     """Sends and receives; three connections: one writes, one listens, one does everything else."""
 
-    def __init__(self, database: Database, options: Options) -> None:
+    def __init__(self, database: Database, options: Options, *, on_closed: Callable[[], None]) -> None:
         self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
         self.name = new_node_name()
         self.loop = asyncio.get_running_loop()
@@ -69,8 +67,11 @@ class Node:
             on_deaf=self._listener.reconnect,
             on_beat=self._check_everything,
         )
+        self._flushed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
+        self._on_closed = on_closed
+        self._keeper: asyncio.Task[None] | None = None
         self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
 
     async def open(self) -> None:
@@ -89,16 +90,23 @@ class Node:
             raise
         for part in (self._listener, self._catch_up, self._hosting, self._queues, self._lease, self._retention):
             self._start(part.run(), name=type(part).__name__)
+        self._keeper = asyncio.create_task(self._close_with_loop(), name="pgchannels keeper")
 
     async def close(self) -> None:
         """Send what waits, give back what was claimed, end every wait, disconnect."""
-        error = self._failure or LayerClosed("the layer was closed")
-        for notify in list(self._on_close.values()):
-            notify(error)
-        self._channels.close(error)
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        if keeper is not asyncio.current_task():
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        error = self._failure = self._failure or LayerClosed("the layer was closed")
         await self._stop_tasks()
-        await self._give_back(self._queues.close(error))
+        self._end_waits(error)
+        for arrival in self._queues.close(error):
+            await self.sender.resend(arrival)
         await self._release()
+        self._on_closed()
 
     async def receive(self, channel: str) -> tuple[Arrival, Any]:
         """The next message of a channel, with its payload; unreadable ones are counted and passed over.
@@ -109,7 +117,7 @@ class Node:
         if is_queue(channel):
             address = queue_address(self._options.prefix, channel)
             return await self._readable(lambda: self._queues.receive(address))
-        if node_name_of(channel) != self.name:
+        if not self.owns(channel):
             raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
         return await self._readable(lambda: self._channels.receive(channel))
 
@@ -129,40 +137,28 @@ class Node:
         """Undo `subscribe`."""
         self._router.remove(topic_address(self._options.prefix, topic), key)
 
-    async def join(self, topic: str, channel: str) -> None:
-        """Give a channel of any process, or a queue, every message to a topic."""
-        self._require_running()
-        address = topic_address(self._options.prefix, topic)
-        if is_queue(channel):
-            await self._connections.run(add_member(self._schema, address, queue_address(self._options.prefix, channel)))
-        elif node_name_of(channel) == self.name:
-            self._channels.join(address, channel)
-            await self._hosting.ensure(address)
-        else:
-            await self._command(node_name_of(channel), {"join": [address, channel]})
+    def owns(self, channel: str) -> bool:
+        """Whether the channel is one of this node's own."""
+        return not is_queue(channel) and node_name_of(channel) == self.name
 
-    async def leave(self, topic: str, channel: str) -> None:
-        """Undo `join`."""
+    async def join(self, topic: str, channel: str) -> None:
+        """Give a channel of this node every message to a topic from now on."""
         self._require_running()
         address = topic_address(self._options.prefix, topic)
-        if is_queue(channel):
-            await self._connections.run(
-                remove_member(self._schema, address, queue_address(self._options.prefix, channel))
-            )
-        elif node_name_of(channel) == self.name:
-            self._channels.leave(address, channel)
-        else:
-            await self._command(node_name_of(channel), {"leave": [address, channel]})
+        self._channels.join(address, channel)
+        await self._hosting.ensure(address)
+
+    def leave(self, topic: str, channel: str) -> None:
+        """Undo `join`."""
+        self._channels.leave(topic_address(self._options.prefix, topic), channel)
 
     async def flush(self) -> None:
-        """Delete every message and membership of the prefix, in the database and on every node."""
+        """Delete every message and membership of the prefix; returns when this node is empty, too."""
         self._require_running()
-        await self._connections.run(remove_all_members(self._schema, self._options.prefix))
-        await self._connections.run(empty_log(self._schema, self._options.prefix))
-        self._channels.clear()
-        for row in await self._connections.run(addresses_of_nodes(self._schema, self._options.prefix)):
-            if row.address != self._address:
-                await self.sender.send(row.address, {"flush": True})
+        self._flushed.clear()
+        await self.sender.flush()
+        async with asyncio.timeout(self._options.send_timeout):
+            await self._flushed.wait()
 
     async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
         """The last messages of a topic, or the first ones after a position; oldest first."""
@@ -199,6 +195,14 @@ class Node:
             self._on_close.pop(key, None)
         else:
             self._on_close[key] = notify
+
+    async def _close_with_loop(self) -> None:
+        # `asyncio.run` and its like cancel every task before they close the loop: the last moment to disconnect.
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self._keeper is not None:
+                await self.close()
 
     async def _readable(self, receive: Callable[[], Coroutine[Any, Any, Arrival]]) -> tuple[Arrival, Any]:
         while True:
@@ -241,10 +245,6 @@ class Node:
         except UnreadableMessage as error:
             self.pass_over(arrival, error)
 
-    async def _command(self, node_name: str, command: dict[str, Any]) -> None:
-        # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
-        await self.sender.send(node_address(self._options.prefix, node_name), command)
-
     def _obey(self, command: Any, position: int) -> None:
         match command:
             case {"join": [str(address), str(channel)]}:
@@ -256,12 +256,13 @@ class Node:
                 self._channels.leave(address, channel)
             case {"flush": True}:
                 self._channels.clear()
+                self._flushed.set()
             case _:
                 logger.warning("ignored a command that this version does not know")
 
     def _require_running(self) -> None:
         if self._failure is not None:
-            raise LayerClosed("the layer has failed: close it and open it again") from self._failure
+            raise LayerClosed("the layer was closed or has failed: open it again") from self._failure
 
     def _start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         task = asyncio.create_task(work, name=f"pgchannels {name}")
@@ -273,20 +274,19 @@ class Node:
             return
         logger.error("%s failed, the layer no longer receives", task.get_name(), exc_info=error)
         self._failure = error if isinstance(error, Exception) else LayerClosed(repr(error))
-        self._channels.close(self._failure)
+        self._end_waits(self._failure)
+
+    def _end_waits(self, error: Exception) -> None:
         for notify in list(self._on_close.values()):
-            notify(self._failure)
+            notify(error)
+        self._channels.close(error)
+        self._hosting.close(error)
 
     async def _stop_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-
-    async def _give_back(self, arrivals: list[Arrival]) -> None:
-        for arrival in arrivals:
-            assert arrival.envelope is not None
-            await self.sender.resend(arrival.address, arrival.channel, arrival.envelope)
 
     async def _release(self) -> None:
         await self._stop_tasks()

@@ -50,7 +50,7 @@ class Nodes:
     async def close(self) -> None:
         """Close the node of the running loop and, when no other is left, the background sender."""
         self._check_process()
-        if node := self._nodes.pop(asyncio.get_running_loop(), None):
+        if node := self.here():
             await node.close()
         if not self._nodes:
             await asyncio.to_thread(self._stop_background)
@@ -72,8 +72,7 @@ class Nodes:
             ) from None
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
-        self._forget_closed_loops()
-        node = Node(self._database, self._options)
+        node = Node(self._database, self._options, on_closed=lambda: self._forget(loop))
         await node.open()
         self._nodes[loop] = node
         await asyncio.to_thread(self._stop_background)  # the node sends for all from now on
@@ -95,9 +94,8 @@ class Nodes:
         if background is not None:
             background.stop()
 
-    def _forget_closed_loops(self) -> None:
-        for loop in [loop for loop in self._nodes if loop.is_closed()]:
-            del self._nodes[loop]
+    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._nodes.pop(loop, None)
 
     def _check_process(self) -> None:
         if self._process == os.getpid():

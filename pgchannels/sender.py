@@ -7,8 +7,13 @@ from typing import Any
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
 from pgchannels.database.migrations import require_current_schema
+from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
+from pgchannels.database.statements.nodes import addresses_of_nodes
+from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
+from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.writer import Writer
+from pgchannels.names import is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
 
 
@@ -18,6 +23,7 @@ class Sender:
     def __init__(self, connections: Connections, schema: Schema, options: Options) -> None:
         self._connections = connections
         self._schema = schema
+        self._prefix = options.prefix
         self._timeout_seconds = options.send_timeout
         self._codec = Codec(options.symmetric_encryption_keys)
         self._writer = Writer(connections, schema, expiry_seconds=options.expiry, timeout_seconds=options.send_timeout)
@@ -43,9 +49,33 @@ class Sender:
         packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in messages]
         return await self._writer.write_many(packed)
 
-    async def resend(self, address: str, channel: str | None, envelope: bytes) -> int:
-        """Send an envelope that was received and not used."""
-        return await self._writer.write(address, channel, envelope)
+    async def resend(self, arrival: Arrival) -> None:
+        """Send a message again that was received and not used."""
+        assert arrival.envelope is not None
+        await self._writer.write(arrival.address, arrival.channel, arrival.envelope)
+
+    async def join(self, topic: str, channel: str) -> None:
+        """Give a queue, or a channel of another node, every message to a topic from now on."""
+        address = topic_address(self._prefix, topic)
+        if is_queue(channel):
+            await self._connections.run(add_member(self._schema, address, queue_address(self._prefix, channel)))
+        else:
+            await self._command(node_name_of(channel), {"join": [address, channel]})
+
+    async def leave(self, topic: str, channel: str) -> None:
+        """Undo `join`."""
+        address = topic_address(self._prefix, topic)
+        if is_queue(channel):
+            await self._connections.run(remove_member(self._schema, address, queue_address(self._prefix, channel)))
+        else:
+            await self._command(node_name_of(channel), {"leave": [address, channel]})
+
+    async def flush(self) -> None:
+        """Delete every message and membership of the prefix, and tell every node to do the same."""
+        await self._connections.run(remove_all_members(self._schema, self._prefix))
+        await self._connections.run(remove_all_messages(self._schema, self._prefix))
+        for row in await self._connections.run(addresses_of_nodes(self._schema, self._prefix)):
+            await self.send(row.address, {"flush": True})
 
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""
@@ -55,3 +85,7 @@ class Sender:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._writer.disconnect()
+
+    async def _command(self, node_name: str, command: dict[str, Any]) -> None:
+        # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
+        await self.send(node_address(self._prefix, node_name), command)

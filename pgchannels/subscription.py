@@ -36,12 +36,12 @@ class Subscription:
     ) -> None:
         self._find_node = find_node
         self._topics = topics
-        self._since = since
+        self._is_replayed = since is not None
         self._mailbox = Mailbox(capacity=capacity, when_full=when_full)
         self._node: Node | None = None
-        self._begins: dict[str, int] = {}
-        self._unread: dict[str, int] = {}
         self._replay: deque[Arrival] = deque()
+        self._replay_until = 0
+        self._received = dict.fromkeys(topics, 0 if since is None else since.to_id())
 
     @property
     def lost(self) -> int:
@@ -56,9 +56,8 @@ class Subscription:
         except BaseException:
             self._leave(node)
             raise
-        self._begins = dict(zip(self._topics, begins, strict=True))
-        if self._since is not None:
-            self._unread = dict.fromkeys(self._topics, self._since.to_id())
+        if self._is_replayed:
+            self._replay_until = max(begins)
         return self
 
     async def __aexit__(
@@ -83,19 +82,21 @@ class Subscription:
                 return message_from(arrival, payload)
 
     async def _next_arrival(self, node: Node) -> Arrival:
-        while self._unread and not self._replay:
+        while self._replay_until and not self._replay:
             await self._read_page(node)
-        return self._replay.popleft() if self._replay else await self._mailbox.get()
+        while True:
+            arrival = self._replay.popleft() if self._replay else await self._mailbox.get()
+            topic = topic_of_address(arrival.address)
+            # What came live while older messages were replayed may be among these.
+            if arrival.id > self._received[topic]:
+                self._received[topic] = arrival.id
+                return arrival
 
     async def _read_page(self, node: Node) -> None:
-        page = await node.read_log(self._unread, up_to=max(self._begins.values()), limit=_PAGE_MESSAGES)
-        for arrival in page:
-            topic = topic_of_address(arrival.address)
-            self._unread[topic] = arrival.id
-            if arrival.id <= self._begins[topic]:
-                self._replay.append(arrival)
+        page = await node.read_log(self._received, up_to=self._replay_until, limit=_PAGE_MESSAGES)
+        self._replay.extend(page)
         if not page:
-            self._unread = {}
+            self._replay_until = 0
 
     def _leave(self, node: Node) -> None:
         node.when_closed(self, None)

@@ -82,6 +82,16 @@ def current_revision(connection: Connection, schema: str) -> str | None:
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
+def version_table_query(schema: str) -> str:
+    """A query whose one value tells whether the schema has a version table."""
+    return f"SELECT to_regclass('{require_valid_schema(schema)}.{VERSION_TABLE}') IS NOT NULL"
+
+
+def version_query(schema: str) -> str:
+    """A query for the revision in the version table; no row where all was downgraded."""
+    return f'SELECT version_num FROM "{require_valid_schema(schema)}".{VERSION_TABLE}'  # noqa: S608
+
+
 def run_environment() -> None:
     """What `alembic/env.py` does: run the revisions as script, on the caller's connection or on one of its own."""
     attributes = context.config.attributes

@@ -85,6 +85,10 @@ class Hosting:
             if unused:
                 await self._connections.run(unhost(self._schema, self._node, unused))
 
+    def close(self, error: Exception) -> None:
+        """End every wait with an error."""
+        self._settle(list(self._wanted), error)
+
     async def _host(self, addresses: list[str]) -> None:
         async with self._one_at_a_time:
             rows = await self._connections.run(host(self._schema, self._node, addresses))
@@ -95,6 +99,8 @@ class Hosting:
     def _settle(self, addresses: list[str], error: Exception | None = None) -> None:
         for address in addresses:
             future = self._wanted.pop(address)
+            if future.done():
+                continue
             if error is None:
                 future.set_result(None)
             else:

@@ -72,13 +72,3 @@ def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
 def rotate(schema: Schema) -> Executable:
     """Rotate the log's slots when it is time; see `rotate.sql`."""
     return select(schema.call("rotate"))
-
-
-def add_member(schema: Schema, topic: str, queue: str) -> Executable:
-    """Give a queue a copy of every message to a topic, by their addresses."""
-    return insert_or_update(schema.member).values(topic=topic, queue=queue).on_conflict_do_nothing()
-
-
-def remove_member(schema: Schema, topic: str, queue: str) -> Executable:
-    """Undo `add_member`."""
-    return delete(schema.member).where(schema.member.c.topic == topic, schema.member.c.queue == queue)

@@ -27,15 +27,3 @@ def claim(schema: Schema, address: str, *, limit: int) -> Executable:
             message.c.payload,
         )
     )
-
-
-def empty_log(schema: Schema, prefix: str) -> Executable:
-    """Delete every message of a prefix."""
-    address = schema.message.c.address
-    return delete(schema.message).where(func.split_part(address, ":", 2) == prefix)
-
-
-def remove_all_members(schema: Schema, prefix: str) -> Executable:
-    """Delete every queue's membership of a prefix."""
-    topic = schema.member.c.topic
-    return delete(schema.member).where(func.split_part(topic, ":", 2) == prefix)

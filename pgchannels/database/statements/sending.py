@@ -1,6 +1,18 @@
 """Statements that put messages into the log."""
 
-from sqlalchemy import BigInteger, Boolean, Float, LargeBinary, Select, Text, bindparam, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Executable,
+    Float,
+    LargeBinary,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    func,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgchannels.database.tables import Schema
@@ -19,3 +31,9 @@ def deliver(schema: Schema) -> Select[tuple[int]]:
             bindparam("repeated", type_=Boolean),
         )
     )
+
+
+def remove_all_messages(schema: Schema, prefix: str) -> Executable:
+    """Delete every message of a prefix."""
+    address = schema.message.c.address
+    return delete(schema.message).where(func.split_part(address, ":", 2) == prefix)

@@ -1,0 +1,7 @@
+"""`python -m pgchannels` is the command `pgchannels`."""
+
+import sys
+
+from pgchannels.cli import main
+
+sys.exit(main())

@@ -1,0 +1,26 @@
+"""`pgchannels upgrade`: create the tables, or bring them to this version."""
+
+import argparse
+import asyncio
+import os
+
+from pgchannels.database import migrations
+from pgchannels.errors import ConfigurationError
+from pgchannels.names import DEFAULT_SCHEMA
+
+
+def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("upgrade", help="create the tables in a database, or bring them to this version")
+    parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
+    parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema for the tables, by default %(default)s")
+    parser.set_defaults(run=_upgrade)
+
+
+def _upgrade(arguments: argparse.Namespace) -> int:
+    url = arguments.url or os.environ.get("PGCHANNELS_URL")
+    if not url:
+        raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")
+    asyncio.run(migrations.upgrade(url, schema=arguments.schema))
+    print(f"The tables in the schema {arguments.schema!r} are up to date.")
+    return 0

@@ -1,0 +1,82 @@
+"""From Django's way of naming a database to a URL."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from django.db import connections
+from sqlalchemy import URL
+
+from pgchannels.errors import ConfigurationError
+
+# What a database dict of Django's may hold beside these concerns Django's own connections.
+_CONNECTION_KEYS: Final = frozenset({"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"})
+_IGNORED_KEYS: Final = frozenset(
+    {
+        "ATOMIC_REQUESTS",
+        "AUTOCOMMIT",
+        "CONN_HEALTH_CHECKS",
+        "CONN_MAX_AGE",
+        "DISABLE_SERVER_SIDE_CURSORS",
+        "TEST",
+        "TIME_ZONE",
+    }
+)
+_IGNORED_OPTIONS: Final = frozenset(
+    {
+        "assume_role",
+        "client_encoding",
+        "connect_timeout",
+        "cursor_factory",
+        "isolation_level",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "pool",
+        "server_side_binding",
+    }
+)
+
+
+def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> Callable[[], str | URL]:
+    """How to find the database's URL when it is first needed: a test runner may rename the database until then.
+
+    :raises ConfigurationError: not exactly one of the three ways was used, or a key is unknown.
+    """
+    if unknown := sorted(keys.keys() - _CONNECTION_KEYS - _IGNORED_KEYS):
+        raise ConfigurationError(f"CHANNEL_LAYERS: unknown option {unknown[0]!r} in CONFIG")
+    if sum((url is not None, alias is not None, bool(keys))) != 1:
+        raise ConfigurationError(
+            "CHANNEL_LAYERS: CONFIG needs one of 'url', 'database' (an alias of DATABASES),"
+            " or the keys of a database: 'NAME', 'USER', 'PASSWORD', 'HOST', 'PORT'"
+        )
+    if url is not None:
+        return lambda: url
+    if alias is not None:
+        return lambda: url_of(connections[alias].settings_dict)
+    return lambda: url_of(keys)
+
+
+def url_of(database: Mapping[str, Any]) -> URL:
+    """The URL of a database dict of Django's.
+
+    :raises ConfigurationError: it is no PostgreSQL, or has no name.
+    """
+    engine, name = database.get("ENGINE", "postgresql"), database.get("NAME")
+    options = {key: str(value) for key, value in database.get("OPTIONS", {}).items() if key not in _IGNORED_OPTIONS}
+    if not any(word in engine for word in ("postgresql", "postgis", "psycopg")):
+        raise ConfigurationError(f"CHANNEL_LAYERS: the database's ENGINE is {engine!r}; pgchannels needs PostgreSQL")
+    if not name and "service" not in options:
+        raise ConfigurationError("CHANNEL_LAYERS: the database has no NAME")
+    host = str(database.get("HOST") or "")
+    if host.startswith("/"):
+        options["host"], host = host, ""
+    return URL.create(
+        "postgresql",
+        username=database.get("USER") or None,
+        password=database.get("PASSWORD") or None,
+        host=host or None,
+        port=int(database["PORT"]) if database.get("PORT") else None,
+        database=name or None,
+        query=options,
+    )

@@ -1,0 +1,134 @@
+"""The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from channels.layers import BaseChannelLayer
+
+from pgchannels.database.connections import Database
+from pgchannels.django.configuration import url_source
+from pgchannels.errors import InvalidMessage
+from pgchannels.names import (
+    DEFAULT_PREFIX,
+    DEFAULT_SCHEMA,
+    channel_address,
+    new_channel_name,
+    topic_address,
+)
+from pgchannels.nodes import Nodes
+from pgchannels.options import Options
+
+logger = logging.getLogger("pgchannels")
+
+
+class PostgresChannelLayer(BaseChannelLayer):
+    """Channels' layer interface on PostgreSQL; connects when it is first used in an event loop.
+
+    The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database.
+    Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
+    """
+
+    extensions: Final = ["groups", "flush"]
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        database: str | None = None,
+        prefix: str = DEFAULT_PREFIX,
+        expiry: float = 60,
+        group_expiry: float = 0,
+        capacity: int = 1000,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        symmetric_encryption_keys: Sequence[str | bytes] = (),
+        schema: str = DEFAULT_SCHEMA,
+        send_timeout: float = 30,
+        **database_keys: Any,
+    ) -> None:
+        super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity)
+        self.channel_capacity = self.compile_capacities(self.channel_capacity)
+        self._find_url = url_source(url, database, database_keys)
+        self._options = Options(
+            prefix=prefix,
+            expiry=expiry,
+            group_expiry=group_expiry,
+            capacity=capacity,
+            channel_capacity=channel_capacity or {},
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            schema=schema,
+            send_timeout=send_timeout,
+        )
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send a message to a channel of any process, or to a queue."""
+        self.require_valid_channel_name(channel)
+        _require_dict(message)
+        address, local_channel = channel_address(self._options.prefix, channel)
+        await self._nodes.send(lambda sender: sender.send(address, message, channel=local_channel))
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """The next message of a channel; what was published to a group and is no dict is passed over."""
+        self.require_valid_channel_name(channel)
+        node = await self._nodes.open()
+        while True:
+            arrival, payload = await node.receive(channel)
+            if isinstance(payload, dict):
+                return payload
+            logger.warning("passed over message %d to %s: Channels takes a dict", arrival.id, arrival.address)
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """The name of a new channel from which only this event loop receives."""
+        node = await self._nodes.open()
+        channel = new_channel_name(prefix, node.name)
+        self.require_valid_channel_name(channel)
+        return channel
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Add a channel of any process, or a queue, to a group."""
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        node = self._nodes.here()
+        if node is not None and node.owns(channel):
+            await node.join(group, channel)
+        else:
+            await self._nodes.send(lambda sender: sender.join(group, channel))
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Remove a channel from a group; nothing happens when it is not in it."""
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        node = self._nodes.here()
+        if node is not None and node.owns(channel):
+            node.leave(group, channel)
+        else:
+            await self._nodes.send(lambda sender: sender.leave(group, channel))
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send a message to every channel in a group; those that are full drop it."""
+        self.require_valid_group_name(group)
+        _require_dict(message)
+        address = topic_address(self._options.prefix, group)
+        await self._nodes.send(lambda sender: sender.send(address, message))
+
+    async def flush(self) -> None:
+        """Delete every message and membership of the prefix."""
+        if node := self._nodes.here():
+            await node.flush()
+        else:
+            await self._nodes.send(lambda sender: sender.flush())
+
+    async def close(self) -> None:
+        """Send what waits, end every `receive` of this event loop, disconnect."""
+        await self._nodes.close()
+
+    @cached_property
+    def _nodes(self) -> Nodes:
+        return Nodes(Database(self._find_url()), self._options)
+
+
+def _require_dict(message: object) -> None:
+    if not isinstance(message, dict):
+        raise InvalidMessage(f"a message of Channels is a dict, not a {type(message).__name__}")

@@ -1,0 +1,98 @@
+"""One PostgreSQL for the run, one template database with the schema, one clone of it for each test."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from pgchannels import MessageLayer
+from pgchannels.database import migrations
+from pgchannels.embedded import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A database of the server from which others can be created: PGCHANNELS_TEST_URL, or an embedded server."""
+    if url := os.environ.get("PGCHANNELS_TEST_URL"):
+        yield url
+        return
+    with EmbeddedServer() as server:
+        yield server.url()
+
+
+@pytest.fixture(scope="session")
+def template_name(server_url: str) -> Iterator[str]:
+    """A database with the schema, for others to be cloned from."""
+    name = f"pgchannels_template_{secrets.token_hex(4)}"
+    asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}"'))
+    asyncio.run(migrations.upgrade(url_of_database(server_url, name)))
+    yield name
+    asyncio.run(_drop(server_url, name))
+
+
+@pytest.fixture
+def database_url(server_url: str, template_name: str) -> Iterator[str]:
+    """A fresh database with the schema."""
+    with _new_database(server_url, f'TEMPLATE "{template_name}"') as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A fresh database without the schema."""
+    with _new_database(server_url, "TEMPLATE template0") as url:
+        yield url
+
+
+@pytest.fixture
+async def layer(database_url: str) -> AsyncIterator[MessageLayer]:
+    """An open layer on a fresh database."""
+    async with MessageLayer(database_url) as layer:
+        yield layer
+
+
+@pytest.fixture
+async def other_layer(database_url: str) -> AsyncIterator[MessageLayer]:
+    """A second node on the same database."""
+    async with MessageLayer(database_url) as layer:
+        yield layer
+
+
+@pytest.fixture
+async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A plain connection to the database of the test."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+def url_of_database(server_url: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def _new_database(server_url: str, origin: str) -> Iterator[str]:
+    name = f"pgchannels_test_{secrets.token_hex(4)}"
+    asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}" {origin}'))
+    try:
+        yield url_of_database(server_url, name)
+    finally:
+        asyncio.run(_drop(server_url, name))
+
+
+async def _drop(server_url: str, name: str) -> None:
+    await _execute(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,235 @@
+"""Topics, in one process."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pgchannels import LayerClosed, Message, MessageLayer, MessagesLost, Position, Subscription
+from pgchannels.errors import ConfigurationError
+from tests.waiting import within
+
+
+async def receive(subscription: Subscription, count: int) -> list[Message]:
+    """The next messages of a subscription."""
+    return [await within(anext(subscription)) for _ in range(count)]
+
+
+async def test_every_subscriber_of_a_topic_gets_a_message(layer: MessageLayer, other_layer: MessageLayer) -> None:
+    async with layer.subscribe("room") as one, layer.subscribe("room") as two, other_layer.subscribe("room") as three:
+        position = await layer.publish("room", {"text": "hi"})
+        for subscription in (one, two, three):
+            [message] = await receive(subscription, 1)
+            assert (message.topic, message.payload, message.position) == ("room", {"text": "hi"}, position)
+            assert datetime.now(UTC) - message.published_at < timedelta(minutes=1)
+
+
+async def test_receivers_cannot_change_what_others_receive(layer: MessageLayer) -> None:
+    async with layer.subscribe("room") as one, layer.subscribe("room") as two:
+        await layer.publish("room", {"list": [1]})
+        (await receive(one, 1))[0].payload["list"].append(2)
+        assert (await receive(two, 1))[0].payload == {"list": [1]}
+
+
+async def test_subscriber_gets_its_topics_alone_and_in_order(layer: MessageLayer) -> None:
+    async with layer.subscribe("news", "sport") as subscription:
+        await layer.publish_many([("news", 1), ("weather", 2), ("sport", 3), ("news", 4)])
+        messages = await receive(subscription, 3)
+    assert [(message.topic, message.payload) for message in messages] == [("news", 1), ("sport", 3), ("news", 4)]
+    assert [message.position for message in messages] == sorted(message.position for message in messages)
+
+
+async def test_message_published_before_subscribing_is_not_received(layer: MessageLayer) -> None:
+    await layer.publish("room", "before")
+    async with layer.subscribe("room") as subscription:
+        await layer.publish("room", "after")
+        assert [message.payload for message in await receive(subscription, 1)] == ["after"]
+
+
+async def test_unsubscribed_topic_is_received_again_after_subscribing_again(layer: MessageLayer) -> None:
+    async with layer.subscribe("room"):
+        pass
+    await layer.publish("room", "meanwhile")
+    async with layer.subscribe("room") as subscription:
+        await layer.publish("room", "after")
+        payloads = [message.payload for message in await receive(subscription, 1)]
+    # Until the next heartbeat the node still hosts the topic: then what is on its way may come as well.
+    assert payloads[-1] in {"meanwhile", "after"}
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_800, 5_990, 6_010, 8_000, 1_000_000])
+async def test_message_of_any_size_keeps_its_place(layer: MessageLayer, other_layer: MessageLayer, size: int) -> None:
+    async with other_layer.subscribe("room") as subscription:
+        for payload in ("before", b"x" * size, "after"):
+            await layer.publish("room", payload)
+        assert [m.payload for m in await receive(subscription, 3)] == ["before", b"x" * size, "after"]
+
+
+async def test_message_of_5_megabytes_between_small_ones_keeps_its_place(
+    layer: MessageLayer, other_layer: MessageLayer
+) -> None:
+    payloads = [1, 2, b"x" * 5_000_000, 3, b"y" * 5_000_000, 4]
+    async with other_layer.subscribe("room") as subscription:
+        await layer.publish_many([("room", payload) for payload in payloads])
+        assert [message.payload for message in await receive(subscription, 6)] == payloads
+
+
+async def test_concurrent_publishers_get_growing_positions_in_order_of_receipt(layer: MessageLayer) -> None:
+    async with layer.subscribe("room") as subscription:
+        positions = await asyncio.gather(*[layer.publish("room", number) for number in range(300)])
+        messages = await receive(subscription, 300)
+    assert [message.payload for message in messages] == list(range(300))
+    assert [message.position for message in messages] == positions == sorted(positions)
+
+
+async def test_cancelled_receive_loses_nothing(layer: MessageLayer) -> None:
+    received = []
+    async with layer.subscribe("room") as subscription:
+        for number in range(50):
+            receiving = asyncio.ensure_future(anext(subscription))
+            publishing = asyncio.create_task(layer.publish("room", number))
+            for _ in range(number % 7):
+                await asyncio.sleep(0)
+            receiving.cancel()
+            await asyncio.wait([receiving, publishing])
+            if not receiving.cancelled():
+                received.append(receiving.result().payload)
+        received += [message.payload for message in await receive(subscription, 50 - len(received))]
+    assert received == list(range(50))
+
+
+async def test_cancelled_publish_is_delivered_all_the_same(layer: MessageLayer) -> None:
+    async with layer.subscribe("room") as subscription:
+        publishing = asyncio.create_task(layer.publish("room", "cancelled"))
+        await asyncio.sleep(0)
+        publishing.cancel()
+        await layer.publish("room", "next")
+        assert [message.payload for message in await receive(subscription, 2)] == ["cancelled", "next"]
+
+
+async def test_since_replays_what_the_log_has_and_goes_on_live(layer: MessageLayer) -> None:
+    positions = await layer.publish_many([("room", number) for number in range(250)])
+    async with layer.subscribe("room", since=str(positions[9])) as subscription:
+        await layer.publish("room", "live")
+        messages = await receive(subscription, 241)
+    assert [message.payload for message in messages] == [*range(10, 250), "live"]
+
+
+async def test_since_on_a_topic_that_is_hosted_already_gives_each_message_once(layer: MessageLayer) -> None:
+    async with layer.subscribe("room"):
+        first = await layer.publish("room", 0)
+        publishing = asyncio.gather(*[layer.publish("room", number) for number in range(1, 200)])
+        async with layer.subscribe("room", since=first) as subscription:
+            await publishing
+            assert [message.payload for message in await receive(subscription, 199)] == list(range(1, 200))
+
+
+async def test_history_is_oldest_first(layer: MessageLayer) -> None:
+    positions = await layer.publish_many([("room", number) for number in range(10)])
+    assert [message.payload for message in await layer.history("room", limit=3)] == [7, 8, 9]
+    assert [message.payload for message in await layer.history("room", since=positions[4], limit=3)] == [5, 6, 7]
+
+
+async def test_slow_subscriber_is_told_what_it_lost(layer: MessageLayer) -> None:
+    async with layer.subscribe("room", capacity=3) as slow, layer.subscribe("room") as quick:
+        await layer.publish_many([("room", number) for number in range(5)])
+        await receive(quick, 5)
+        assert [message.payload for message in await receive(slow, 3)] == [0, 1, 2]
+        with pytest.raises(MessagesLost, match="capacity=3") as caught:
+            await anext(slow)
+        assert caught.value.count == slow.lost == 2
+
+
+@pytest.mark.parametrize(("when_full", "kept"), [("drop_newest", [0, 1, 2]), ("drop_oldest", [2, 3, 4])])
+async def test_slow_subscriber_can_choose_what_to_lose(layer: MessageLayer, when_full: str, kept: list[int]) -> None:
+    async with (
+        layer.subscribe("room", capacity=3, when_full=when_full) as slow,  # type: ignore[arg-type]
+        layer.subscribe("room") as quick,
+    ):
+        await layer.publish_many([("room", number) for number in range(5)])
+        await receive(quick, 5)
+        assert [message.payload for message in await receive(slow, 3)] == kept
+        assert slow.lost == 2
+
+
+async def test_encrypted_messages_are_read_with_the_keys_alone(database_url: str) -> None:
+    old, new = "the old key", "the new key"
+    async with (
+        MessageLayer(database_url, symmetric_encryption_keys=[new, old]) as both,
+        MessageLayer(database_url, symmetric_encryption_keys=[old]) as before,
+        MessageLayer(database_url) as stranger,
+        both.subscribe("room") as subscription,
+        stranger.subscribe("room") as reading_stranger,
+    ):
+        await stranger.publish("room", "forged")
+        await before.publish("room", "sealed with the old key")
+        await both.publish("room", b"sealed with the new key" * 1000)
+        await stranger.publish("room", "plain")
+        payloads = [message.payload for message in await receive(subscription, 2)]
+        assert payloads == ["sealed with the old key", b"sealed with the new key" * 1000]
+        assert [message.payload for message in await receive(reading_stranger, 2)] == ["forged", "plain"]
+
+
+async def test_prefixes_do_not_hear_each_other(database_url: str) -> None:
+    async with (
+        MessageLayer(database_url, prefix="one") as one,
+        MessageLayer(database_url, prefix="two") as two,
+        one.subscribe("room") as subscription,
+    ):
+        await two.publish("room", 2)
+        await one.publish("room", 1)
+        assert [message.payload for message in await receive(subscription, 1)] == [1]
+
+
+async def test_closing_ends_every_wait(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    await layer.open()
+    async with layer.subscribe("room") as subscription:
+        waits = [
+            asyncio.ensure_future(anext(subscription)),
+            asyncio.ensure_future(layer.receive(await layer.new_channel())),
+            asyncio.ensure_future(layer.receive("queue")),
+        ]
+        await asyncio.sleep(0)
+        await within(layer.close())
+        for wait in waits:
+            with pytest.raises(LayerClosed):
+                await within(wait)
+
+
+async def test_closing_sends_what_waits(database_url: str, other_layer: MessageLayer) -> None:
+    layer = MessageLayer(database_url)
+    await layer.open()
+    async with other_layer.subscribe("room") as subscription:
+        publishing = [asyncio.create_task(layer.publish("room", number)) for number in range(100)]
+        await asyncio.sleep(0)
+        await layer.close()
+        await asyncio.gather(*publishing)
+        assert [message.payload for message in await receive(subscription, 100)] == list(range(100))
+
+
+async def test_closed_layer_can_be_opened_again(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    for _ in range(2):
+        async with layer, layer.subscribe("room") as subscription:
+            await layer.publish("room", 1)
+            await receive(subscription, 1)
+
+
+async def test_receiving_needs_an_open_layer(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    with pytest.raises(LayerClosed, match="async with layer"):
+        await layer.new_channel()
+    with pytest.raises(LayerClosed, match="async with layer"):
+        async with layer.subscribe("room"):
+            pass
+    with pytest.raises(ConfigurationError):
+        layer.subscribe()
+
+
+async def test_position_can_be_printed_and_read_back(layer: MessageLayer) -> None:
+    one, two = await layer.publish("room", 1), await layer.publish("room", 2)
+    assert one < two
+    assert Position.parse(str(one)) == one
+    with pytest.raises(ValueError, match="not a position"):
+        Position.parse("1-x")

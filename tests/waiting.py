@@ -1,0 +1,22 @@
+"""Waiting for named moments, never for time to pass."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+LIMIT_SECONDS = 30
+
+T = TypeVar("T")
+
+
+async def within(awaitable: Awaitable[T]) -> T:
+    """Await something that must come; fail when it does not."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        return await awaitable
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again until the answer is yes; fail when it does not come."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not await condition():
+            await asyncio.sleep(0)
