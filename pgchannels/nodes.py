@@ -83,7 +83,10 @@ class Nodes:
             if loop.is_running():
                 return asyncio.run_coroutine_threadsafe(_awaited(send(node.sender)), loop)
         with self._lock:
-            if self._background is None or self._background.has_failed:
+            if self._background is not None and self._background.has_failed:
+                self._background.stop()
+                self._background = None
+            if self._background is None:
                 self._background = BackgroundSender(self._database, self._options)
                 self._background.start()
             return self._background.submit(send)

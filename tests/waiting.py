@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 LIMIT_SECONDS = 30
+POLL_SECONDS = 0.01
 
 T = TypeVar("T")
 
@@ -18,5 +19,5 @@ async def within(awaitable: Awaitable[T]) -> T:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again until the answer is yes; fail when it does not come."""
     async with asyncio.timeout(LIMIT_SECONDS):
-        while not await condition():
-            await asyncio.sleep(0)
+        while not await condition():  # noqa: ASYNC110 (the condition lies in the database or in another process)
+            await asyncio.sleep(POLL_SECONDS)

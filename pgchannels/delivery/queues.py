@@ -81,12 +81,10 @@ class Queues:
 
     @contextmanager
     def _receiving(self, address: str) -> Iterator[Mailbox]:
-        if address not in self._claimed:
-            self._claimed[address] = Mailbox(capacity=sys.maxsize, when_full=WhenFull.FAIL)
-            self._router.add(address, self, lambda _: None)
         self._receivers[address] = self._receivers.get(address, 0) + 1
+        self._router.add(address, self, _ignore)
         try:
-            yield self._claimed[address]
+            yield self._claimed_from(address)
         finally:
             self._receivers[address] -= 1
             if not self._receivers[address]:
@@ -94,22 +92,28 @@ class Queues:
 
     def _forget(self, address: str) -> None:
         del self._receivers[address]
-        if not self._claimed[address]:
+        self._router.remove(address, self)
+        if not self._claimed_from(address):
             del self._claimed[address]
-            self._router.remove(address, self)
 
     async def _claim(self, addresses: set[str]) -> None:
         for address in addresses:
             while wanted := self._wanted(address):
                 rows = await self._connections.run(claim(self._schema, address, limit=min(wanted, _MOST_AT_ONCE)))
                 for row in sorted(rows):
-                    self._claimed_for(address).put(Arrival.from_row(row))
+                    self._claimed_from(address).put(Arrival.from_row(row))
                 if not rows:
                     break
 
     def _wanted(self, address: str) -> int:
-        return self._receivers.get(address, 0) - len(self._claimed.get(address, ()))
+        # What cancelled receivers left behind is for the next ones: there may be more of it than they are.
+        return max(self._receivers.get(address, 0) - len(self._claimed.get(address, ())), 0)
 
-    def _claimed_for(self, address: str) -> Mailbox:
-        # All receivers may have been cancelled meanwhile: what was claimed then waits for the next one.
-        return self._claimed.setdefault(address, Mailbox(capacity=sys.maxsize, when_full=WhenFull.FAIL))
+    def _claimed_from(self, address: str) -> Mailbox:
+        if address not in self._claimed:
+            self._claimed[address] = Mailbox(capacity=sys.maxsize, when_full=WhenFull.FAIL)
+        return self._claimed[address]
+
+
+def _ignore(_: Arrival) -> None:
+    """A queue has a route to be hosted; its messages are claimed, not delivered."""

@@ -1,0 +1,111 @@
+"""Sending from loops and threads that do not receive."""
+
+import asyncio
+import multiprocessing
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import asyncpg
+import pytest
+
+from pgchannels import MessageLayer, SchemaMissing
+from tests.waiting import within
+
+
+async def connections_to_this_database(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """How many connections there are, apart from the one that asks."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    return count
+
+
+async def test_thousand_loops_in_ten_threads_send_over_one_connection(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    layer = MessageLayer(database_url)
+
+    def publish_with_many_loops(thread: int) -> None:
+        for number in range(100):
+            asyncio.run(_publish(layer, [thread, number]))
+
+    with ThreadPoolExecutor(10) as threads:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*[loop.run_in_executor(threads, publish_with_many_loops, n) for n in range(10)])
+    assert await connections_to_this_database(connection) == 1
+    async with layer:
+        history = await layer.history("room", limit=2000)
+        assert await connections_to_this_database(connection) == 3  # the node sends for all from now on
+        await asyncio.to_thread(asyncio.run, _publish(layer, "borrowed"))
+        assert await connections_to_this_database(connection) == 3
+    assert await connections_to_this_database(connection) == 0
+    for thread in range(10):
+        mine = [message.payload[1] for message in history if message.payload[0] == thread]
+        assert mine == list(range(100))
+
+
+async def test_process_with_a_thousand_subscribers_has_three_connections(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    subscriptions = [layer.subscribe(f"topic{number % 500}") for number in range(1000)]
+    await asyncio.gather(*[subscription.__aenter__() for subscription in subscriptions])
+    await layer.publish_many([(f"topic{number}", number) for number in range(500)])
+    for number, subscription in enumerate(subscriptions):
+        assert (await within(anext(subscription))).payload == number % 500
+    assert await connections_to_this_database(connection) == 3
+    for subscription in subscriptions:
+        await subscription.__aexit__(None, None, None)
+
+
+async def test_loop_that_ends_without_closing_disconnects(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    layer = MessageLayer(database_url)
+
+    async def forget_to_close() -> None:
+        await layer.open()
+        async with layer.subscribe("room") as subscription:
+            await layer.publish("room", 1)
+            await anext(subscription)
+
+    await asyncio.to_thread(asyncio.run, forget_to_close())
+    assert await connections_to_this_database(connection) == 0
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.node") == 0
+
+
+async def test_child_of_a_fork_begins_anew(database_url: str, layer: MessageLayer) -> None:
+    async with layer.subscribe("room") as subscription:
+        await layer.publish("room", "parent")
+        with warnings.catch_warnings():
+            # Python warns of every fork of a process with threads; that this one is safe is what is tested.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = multiprocessing.get_context("fork").Process(target=_publish_from_child, args=(layer,))
+            child.start()
+        await asyncio.to_thread(child.join, 30)
+        assert child.exitcode == 0
+        await layer.publish("room", "parent again")
+        payloads = [(await within(anext(subscription))).payload for _ in range(3)]
+    assert payloads == ["parent", "child", "parent again"]
+
+
+async def test_borrowed_sender_raises_what_the_database_says(empty_database_url: str) -> None:
+    layer = MessageLayer(empty_database_url)
+    for _ in range(2):
+        with pytest.raises(SchemaMissing, match="pgchannels upgrade"):
+            await layer.publish("room", 1)
+    await layer.close()
+    assert "pgchannels sender" not in {thread.name for thread in threading.enumerate()}
+
+
+async def _publish(layer: MessageLayer, payload: object) -> None:
+    await layer.publish("room", payload)
+
+
+def _publish_from_child(layer: MessageLayer) -> None:
+    asyncio.run(_publish_and_close(layer))
+
+
+async def _publish_and_close(layer: MessageLayer) -> None:
+    await layer.publish("room", "child")
+    await layer.close()
