@@ -1,0 +1,21 @@
+"""`python -m pgchannels.embedded`: a server until stdin closes, or SIGINT, or SIGTERM; prints its URL on one line."""
+
+import signal
+import sys
+from contextlib import suppress
+
+from pgchannels.embedded.server import EmbeddedServer
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT otherwise
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), EmbeddedServer() as server:
+        sys.stdout.write(f"{server.url()}\n")
+        sys.stdout.flush()
+        while sys.stdin.readline():
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""What can go wrong with an embedded server."""
+
+from pgchannels.errors import PgChannelsError
+
+
+class PostgresNotFound(PgChannelsError):
+    """No PostgreSQL programs where they are looked for."""
+
+
+class ServerStartFailed(PgChannelsError):
+    """The server did not become ready; the message ends with the tail of its log."""
+
+
+class ServerNotStarted(PgChannelsError):
+    """The server was never started, was stopped, or lost its supervisor."""
