@@ -4,6 +4,8 @@ import re
 import secrets
 from typing import Final
 
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+
 from pgchannels.errors import InvalidName
 
 DEFAULT_PREFIX: Final = "asgi"
@@ -14,7 +16,7 @@ _LONGEST_NAME = 99
 _TOPIC = re.compile(r"[a-zA-Z0-9\-_.:/@]+")
 _CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
 _PREFIX = re.compile(r"[a-zA-Z0-9\-_.]{1,50}")
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 
 
 def require_valid_topic(name: object) -> str:
@@ -45,11 +47,11 @@ def require_valid_prefix(prefix: object) -> str:
 
 def require_valid_schema(schema: object) -> str:
     """Return the schema's name, or raise `InvalidName`."""
-    if isinstance(schema, str) and _SCHEMA.fullmatch(schema) and not schema.startswith("pg_"):
+    if isinstance(schema, str) and _SCHEMA.fullmatch(schema) and schema not in RESERVED_WORDS:
         return schema
     raise InvalidName(
-        f"schema={schema!r:.200}: a schema is a str of 1 to 63 lower-case letters, digits and '_',"
-        " does not begin with a digit or 'pg_'"
+        f"schema={schema!r:.200}: a schema is a str of 1 to 63 lower-case letters, digits and '_', begins with"
+        " neither a digit nor 'pg_', and is no reserved word of SQL"
     )
 
 

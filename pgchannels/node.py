@@ -19,7 +19,7 @@ from pgchannels.delivery.listener import Listener
 from pgchannels.delivery.queues import Queues
 from pgchannels.delivery.retention import Retention
 from pgchannels.delivery.router import Receiver, Router
-from pgchannels.errors import LayerClosed, UnreadableMessage
+from pgchannels.errors import LayerClosed, PgChannelsError, UnreadableMessage
 from pgchannels.names import (
     is_queue,
     new_node_name,
@@ -101,10 +101,9 @@ class Node:
             keeper.cancel()
             await asyncio.wait([keeper])
         error = self._failure = self._failure or LayerClosed("the layer was closed")
+        await self._give_back(await self._queues.close(error))
         await self._stop_tasks()
         self._end_waits(error)
-        for arrival in self._queues.close(error):
-            await self.sender.resend(arrival)
         await self._release()
         self._on_closed()
 
@@ -287,6 +286,13 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+
+    async def _give_back(self, arrivals: list[Arrival]) -> None:
+        try:
+            for arrival in arrivals:
+                await self.sender.resend(arrival)
+        except PgChannelsError as error:
+            logger.error("up to %d claimed messages could not be given back to their queues: %s", len(arrivals), error)
 
     async def _release(self) -> None:
         await self._stop_tasks()

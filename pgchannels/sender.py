@@ -80,11 +80,12 @@ class Sender:
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""
         self._writer.close()
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=self._timeout_seconds)
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        self._writer.disconnect()
+        if self._task is None:
+            self._writer.disconnect()
+            return
+        await asyncio.wait([self._task], timeout=self._timeout_seconds)
+        self._task.cancel()
+        await asyncio.wait([self._task])
 
     async def _command(self, node_name: str, command: dict[str, Any]) -> None:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.

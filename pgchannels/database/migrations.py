@@ -67,13 +67,18 @@ def require_current_schema(connection: Connection, schema: str) -> None:
     )
     if found is None:
         raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
-    script = ScriptDirectory.from_config(_config(schema))
-    known = [revision.revision for revision in script.walk_revisions()]  # newest first
+    known = known_revisions()
     if found in known[1:]:
         raise SchemaOutdated(
             f"the pgchannels tables in the schema {schema!r} are at revision {found},"
             f" this version needs {known[0]}: {remedy}"
         )
+
+
+def known_revisions() -> list[str]:
+    """All revisions that this code knows, newest first."""
+    script = ScriptDirectory.from_config(_config(DEFAULT_SCHEMA))
+    return [revision.revision for revision in script.walk_revisions()]
 
 
 def current_revision(connection: Connection, schema: str) -> str | None:

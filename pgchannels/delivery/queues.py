@@ -33,6 +33,8 @@ class Queues:
         self._claimed: dict[str, Mailbox] = {}
         self._ready: set[str] = set()
         self._work = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._is_closed = False
 
     async def receive(self, address: str) -> Arrival:
         """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
@@ -60,7 +62,8 @@ class Queues:
             self._work.clear()
             ready, self._ready = self._ready, set()
             try:
-                await self._claim(ready)
+                async with self._claiming:
+                    await self._claim(ready)
             except Exception as error:
                 if not is_connection_failure(error):
                     raise
@@ -71,9 +74,11 @@ class Queues:
             else:
                 backoff.reset()
 
-    def close(self, error: Exception) -> list[Arrival]:
-        """Give up waiting, and return what was claimed but not received."""
-        mailboxes = list(self._claimed.values())
+    async def close(self, error: Exception) -> list[Arrival]:
+        """Claim no more, end every wait, and return what was claimed but not received."""
+        self._is_closed = True
+        async with self._claiming:  # a claim under way has taken its messages from the queue already
+            mailboxes = list(self._claimed.values())
         unreceived = [arrival for mailbox in mailboxes for arrival in mailbox.clear()]
         for mailbox in mailboxes:
             mailbox.close(error)
@@ -107,7 +112,7 @@ class Queues:
 
     def _wanted(self, address: str) -> int:
         # What cancelled receivers left behind is for the next ones: there may be more of it than they are.
-        return max(self._receivers.get(address, 0) - len(self._claimed.get(address, ())), 0)
+        return 0 if self._is_closed else max(self._receivers.get(address, 0) - len(self._claimed.get(address, ())), 0)
 
     def _claimed_from(self, address: str) -> Mailbox:
         if address not in self._claimed:

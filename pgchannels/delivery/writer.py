@@ -73,15 +73,16 @@ class Writer:
         await self._prepared()
 
     async def run(self) -> None:
-        """Send what is waiting, until `close` and everything is sent."""
-        while True:
-            if not self._waiting:
-                if self._is_closed:
-                    return
-                self._work.clear()
-                await self._work.wait()
-                continue
-            await self._send(self._take_batch())
+        """Send what is waiting, until `close` and everything is sent; cancelled, fail the rest."""
+        try:
+            while self._waiting or not self._is_closed:
+                if self._waiting:
+                    await self._send(self._take_batch())
+                else:
+                    self._work.clear()
+                    await self._work.wait()
+        finally:
+            self.disconnect()
 
     def close(self) -> None:
         """Take no more messages; `run` ends when those that wait are sent."""
@@ -89,7 +90,8 @@ class Writer:
         self._work.set()
 
     def disconnect(self) -> None:
-        """Drop the connection and fail whatever was not sent."""
+        """Take no more messages, fail whatever was not sent, drop the connection."""
+        self._is_closed = True
         while self._waiting:
             _fail(self._take_batch(), LayerClosed("the layer was closed before the message was sent"))
         self._drop_connection()

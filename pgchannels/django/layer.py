@@ -48,8 +48,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         send_timeout: float = 30,
         **database_keys: Any,
     ) -> None:
-        super().__init__(expiry=expiry, capacity=capacity, channel_capacity=channel_capacity)
-        self.channel_capacity = self.compile_capacities(self.channel_capacity)
+        super().__init__(capacity=capacity)
         self._find_url = url_source(url, database, database_keys)
         self._options = Options(
             prefix=prefix,
