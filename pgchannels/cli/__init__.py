@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from pgchannels.cli.demo import add_demo_command
@@ -20,7 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
-    except (PgChannelsError, OSError, DBAPIError) as error:
-        print(f"pgchannels: {getattr(error, 'orig', None) or error}", file=sys.stderr)
-        return 1
+    except PgChannelsError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"cannot reach the database: {error}")
+    except (DBAPIError, asyncpg.PostgresError) as error:
+        return _fail(f"the database refused: {getattr(error, 'orig', None) or error}")
     return status
+
+
+def _fail(text: str) -> int:
+    print(f"pgchannels: {text}", file=sys.stderr)
+    return 1
