@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -66,18 +67,15 @@ class Connections:
 
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
-        async with (
-            asyncio.timeout(STATEMENT_TIMEOUT_SECONDS),
-            self._one_at_a_time,
-            self._engine.connect() as connection,
-        ):
-            result = await connection.execute(statement, parameters or {})
-            return result.all() if result.returns_rows else []
+        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS), self._one_at_a_time:
+            with _cancellation_kept():
+                return await self._run(statement, parameters or {})
 
     async def hold(self) -> "asyncpg.Connection[Any]":
         """Open a connection that belongs to the caller, who closes it."""
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            pooled = await self._engine.raw_connection()
+            with _cancellation_kept():
+                pooled = await self._engine.raw_connection()
         connection = pooled.driver_connection
         assert isinstance(connection, asyncpg.Connection)
         pooled.detach()
@@ -94,6 +92,11 @@ class Connections:
         """Close the pooled connection."""
         await self._engine.dispose()
 
+    async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        async with self._engine.connect() as connection:
+            result = await connection.execute(statement, parameters)
+            return result.all() if result.returns_rows else []
+
 
 def driver_text(statement: ClauseElement) -> str:
     """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention."""
@@ -105,6 +108,24 @@ def is_connection_failure(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, CONNECTION_FAILURES)
+
+
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    # A statement that is cancelled may end as if it was not, or raise what its dying connection says instead.
+    # A task that took this for a success, or for a failure to be tried again, would never end.
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    error = None
+    try:
+        yield
+    except Exception as raised:
+        error = raised
+    if task.cancelling() > before:
+        raise asyncio.CancelledError from error
+    if error is not None:
+        raise error
 
 
 def _driver_url(target: str | URL) -> str:
