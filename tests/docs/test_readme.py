@@ -1,0 +1,79 @@
+"""Every snippet of the README runs."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocket
+
+from pgchannels import MessageLayer
+from tests.waiting import within
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+PLACEHOLDER = "postgresql://user:password@localhost/mydb"
+
+
+def snippet(containing: str, language: str = "python") -> str:
+    """The one code block with this text."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    [found] = [block for block in blocks if containing in block]
+    return str(found)
+
+
+def test_upgrade_command(empty_database_url: str) -> None:
+    command = snippet("pgchannels upgrade", "sh").replace(PLACEHOLDER, empty_database_url).split()
+    command[:1] = [sys.executable, "-m", "pgchannels"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def test_plain_script(database_url: str) -> None:
+    script = snippet("asyncio.run(main())").replace(PLACEHOLDER, database_url)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.splitlines() == ["rain {'score': [1, 0]}", "['rain']", "b'direct'", "{'id': 7}"]
+
+
+async def test_fastapi_application(database_url: str) -> None:
+    application: dict[str, Any] = {}
+    exec(snippet("FastAPI(").replace(PLACEHOLDER, database_url), application)
+    sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    async with application["app"].router.lifespan_context(application["app"]):
+        seen = await application["say"]("room", "first")
+        await application["say"]("room", "second")
+        listening = asyncio.create_task(application["listen"](_accepting_websocket(sent), "room", since=seen))
+        assert "second" in (await within(_next_text(sent)))
+        await application["say"]("room", "third")
+        assert "third" in (await within(_next_text(sent)))
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening
+
+
+def test_django_settings() -> None:
+    settings: dict[str, Any] = {}
+    exec(snippet("CHANNEL_LAYERS"), settings)
+    assert settings["CHANNEL_LAYERS"]["default"]["CONFIG"] == {"database": "default"}
+
+
+@pytest.mark.parametrize("option", re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+def test_every_option_in_the_table_exists(option: str) -> None:
+    assert option in (MessageLayer.__init__.__kwdefaults__ or {})
+
+
+def _accepting_websocket(sent: "asyncio.Queue[dict[str, Any]]") -> WebSocket:
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    return WebSocket({"type": "websocket"}, receive=receive, send=sent.put)  # type: ignore[arg-type]
+
+
+async def _next_text(sent: "asyncio.Queue[dict[str, Any]]") -> str:
+    while (message := await sent.get())["type"] != "websocket.send":
+        pass
+    return str(message["text"])
