@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from sqlalchemy import URL, Connection, Executable, Row
 from sqlalchemy.dialects import registry
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import ClauseElement
 
@@ -24,11 +23,10 @@ CONNECTION_FAILURES: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a statement meets on a connection that is just being lost
     asyncpg.OperatorInterventionError,
-    asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
-    OperationalError,
-    InterfaceError,
+    asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
 )
 
 DatabaseTarget = str | URL | AsyncEngine
@@ -103,11 +101,13 @@ def driver_text(statement: ClauseElement) -> str:
     return str(statement.compile(dialect=registry.load("postgresql.asyncpg")()))
 
 
-def is_connection_failure(error: BaseException) -> bool:
-    """Whether the connection failed rather than the statement."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(error, CONNECTION_FAILURES)
+def is_connection_failure(error: BaseException | None) -> bool:
+    """Whether the connection failed rather than the statement, by the error or by any that caused it."""
+    while error is not None:
+        if isinstance(error, CONNECTION_FAILURES):
+            return True
+        error = error.__cause__
+    return False
 
 
 @contextmanager
