@@ -5,7 +5,7 @@ import atexit
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from pgchannels.database.connections import Database
 from pgchannels.database.tables import Schema
@@ -13,7 +13,8 @@ from pgchannels.errors import LayerClosed
 from pgchannels.options import Options
 from pgchannels.sender import Sender
 
-_STOP_TIMEOUT_SECONDS: Final = 40
+_LAST_CALLS_SECONDS: Final = 30
+_STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
 
 T = TypeVar("T")
 
@@ -22,10 +23,11 @@ class BackgroundSender:
     """A sender that any thread and any event loop may borrow; one connection."""
 
     def __init__(self, database: Database, options: Options) -> None:
-        self._database = database
-        self._options = options
-        self._sender: Future[Sender] = Future()
+        self._connections = database.connect()
+        self._sender = Sender(self._connections, Schema(options.schema), options)
         self._loop = asyncio.new_event_loop()
+        self._opened = asyncio.Event()
+        self._error: Exception | None = None
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="pgchannels sender", daemon=True)
 
@@ -37,7 +39,7 @@ class BackgroundSender:
     @property
     def has_failed(self) -> bool:
         """Whether it could not be opened: another one may have more luck."""
-        return self._sender.done() and self._sender.exception() is not None
+        return self._error is not None
 
     def submit(self, send: Callable[[Sender], Awaitable[T]]) -> "Future[T]":
         """Run `send` with the sender; the future has its result."""
@@ -50,30 +52,30 @@ class BackgroundSender:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(_STOP_TIMEOUT_SECONDS)
 
-    async def _run_with_sender(self, send: Callable[[Sender], Awaitable[T]]) -> T:
-        return await send(await asyncio.wrap_future(self._sender))
-
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        connections = self._database.connect()
-        sender = Sender(connections, Schema(self._options.schema), self._options)
         try:
-            await sender.open()
-            await connections.close()  # the pooled connection was for opening alone
-            self._sender.set_result(sender)
+            await self._sender.open()
+            await self._connections.close()  # the pooled connection was for opening alone
         except Exception as error:
-            self._sender.set_exception(error)
+            self._error = error
+        self._opened.set()
         await self._stop.wait()
-        await sender.close()
-        await connections.close()
-        await _finish_others()
+        if others := asyncio.all_tasks() - {asyncio.current_task(), self._sender.task}:
+            await asyncio.wait(others, timeout=_LAST_CALLS_SECONDS)
+        await self._sender.close()
+        await self._connections.close()
 
-
-async def _finish_others() -> None:
-    others: list[asyncio.Task[Any]] = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel(str(LayerClosed("the layer was closed")))
-    await asyncio.gather(*others, return_exceptions=True)
+    async def _run_with_sender(self, send: Callable[[Sender], Awaitable[T]]) -> T:
+        await self._opened.wait()
+        if self._error is not None:
+            raise self._error
+        try:
+            return await send(self._sender)
+        except asyncio.CancelledError:
+            if self._stop.is_set():
+                raise LayerClosed("the layer was closed while the message was on its way") from None
+            raise

@@ -49,8 +49,8 @@ class Node:
         self._schema = Schema(options.schema)
         self._connections = database.connect()
         self._address = node_address(options.prefix, self.name)
-        self.sender = Sender(self._connections, self._schema, options)
         self._router = Router()
+        self.sender = Sender(self._connections, self._schema, options, on_sent=self._router.note_sent)
         self._channels = Channels(self._router, options.capacity_of)
         self._catch_up = CatchUp(self._connections, self._schema, self._router)
         self._hosting = Hosting(self._connections, self._schema, self.id, self._router, self._catch_up)
@@ -144,12 +144,15 @@ class Node:
         """Give a channel of this node every message to a topic from now on."""
         self._require_running()
         address = topic_address(self._options.prefix, topic)
+        await self._router.heard_own(address)
         self._channels.join(address, channel)
         await self._hosting.ensure(address)
 
-    def leave(self, topic: str, channel: str) -> None:
-        """Undo `join`."""
-        self._channels.leave(topic_address(self._options.prefix, topic), channel)
+    async def leave(self, topic: str, channel: str) -> None:
+        """Undo `join`; what this node sent before still comes to the channel."""
+        address = topic_address(self._options.prefix, topic)
+        await self._router.heard_own(address)
+        self._channels.leave(address, channel)
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix; returns when this node is empty, too."""
@@ -232,6 +235,7 @@ class Node:
 
     async def _check_everything(self) -> None:
         await self._hosting.release_unused()
+        await self._hosting.verify()
         self._catch_up.read_missed(self._router.addresses())
         self._queues.wake_all()
 
@@ -248,13 +252,13 @@ class Node:
         match command:
             case {"join": [str(address), str(channel)]}:
                 self._channels.join(address, channel)
-                # From here on it reads what comes after the command, though the database tells only later.
                 self._router.begin(address, position)
-                self._hosting.want(address)
+                self._hosting.adopt(address)
             case {"leave": [str(address), str(channel)]}:
                 self._channels.leave(address, channel)
             case {"flush": True}:
                 self._channels.clear()
+                self._queues.clear()
                 self._flushed.set()
             case _:
                 logger.warning("ignored a command that this version does not know")

@@ -1,14 +1,14 @@
 """Everything that sending needs, in one event loop: packs payloads and writes them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
 from pgchannels.database.migrations import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import addresses_of_nodes
+from pgchannels.database.statements.nodes import addresses_of_nodes, host_for
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
@@ -20,14 +20,23 @@ from pgchannels.options import Options
 class Sender:
     """Sends to addresses; one connection."""
 
-    def __init__(self, connections: Connections, schema: Schema, options: Options) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        schema: Schema,
+        options: Options,
+        *,
+        on_sent: Callable[[str, int], None] = lambda *_: None,
+    ) -> None:
         self._connections = connections
         self._schema = schema
         self._prefix = options.prefix
         self._timeout_seconds = options.send_timeout
         self._codec = Codec(options.symmetric_encryption_keys)
-        self._writer = Writer(connections, schema, expiry_seconds=options.expiry, timeout_seconds=options.send_timeout)
-        self._task: asyncio.Task[None] | None = None
+        self._writer = Writer(
+            connections, schema, expiry_seconds=options.expiry, timeout_seconds=options.send_timeout, on_sent=on_sent
+        )
+        self.task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect.
@@ -37,7 +46,7 @@ class Sender:
         """
         await self._connections.run_sync(lambda connection: require_current_schema(connection, self._schema.name))
         await self._writer.open()
-        self._task = asyncio.create_task(self._writer.run(), name="pgchannels writer")
+        self.task = asyncio.create_task(self._writer.run(), name="pgchannels writer")
 
     async def send(self, address: str, payload: Any, *, channel: str | None = None) -> int:
         """Send one payload; returns the message's id once it is in the database."""
@@ -59,7 +68,8 @@ class Sender:
         address = topic_address(self._prefix, topic)
         if is_queue(channel):
             await self._connections.run(add_member(self._schema, address, queue_address(self._prefix, channel)))
-        else:
+        elif await self._connections.run(host_for(self._schema, node_name_of(channel), address)):
+            # Its node is told of messages to the topic from here on, and takes those behind the command.
             await self._command(node_name_of(channel), {"join": [address, channel]})
 
     async def leave(self, topic: str, channel: str) -> None:
@@ -80,12 +90,12 @@ class Sender:
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""
         self._writer.close()
-        if self._task is None:
+        if self.task is None:
             self._writer.disconnect()
             return
-        await asyncio.wait([self._task], timeout=self._timeout_seconds)
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await asyncio.wait([self.task], timeout=self._timeout_seconds)
+        self.task.cancel()
+        await asyncio.wait([self.task])
 
     async def _command(self, node_name: str, command: dict[str, Any]) -> None:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.

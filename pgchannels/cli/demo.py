@@ -206,7 +206,8 @@ class _Server:
 
 def _servers(host: str, port: int, url: str) -> list[_Server]:
     examples = _examples_folder()
-    uvicorn = ["uvicorn", "main:app", f"--host={host}", f"--port={port}", "--log-level=warning"]
+    # What the user's shell may hold for other projects (WEB_CONCURRENCY, DJANGO_SETTINGS_MODULE) is not for the demo.
+    uvicorn = ["uvicorn", "main:app", f"--host={host}", f"--port={port}", "--log-level=warning", "--workers=1"]
     daphne = ["daphne", "chat.asgi:application", f"--bind={host}", f"--port={port + 1}", "--verbosity=0"]
     return [
         _Server(
@@ -221,7 +222,11 @@ def _servers(host: str, port: int, url: str) -> list[_Server]:
             _Address(host, port + 1),
             daphne,
             folder=examples / "django_chat",
-            environment={"PGCHANNELS_URL": url, "CHAT_OTHER_PORT": str(port)},
+            environment={
+                "PGCHANNELS_URL": url,
+                "CHAT_OTHER_PORT": str(port),
+                "DJANGO_SETTINGS_MODULE": "chat.settings",
+            },
         ),
     ]
 

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections, is_connection_failure
-from pgchannels.database.statements.nodes import host, unhost
+from pgchannels.database.statements.nodes import count_hosted, host, unhost
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.backoff import Backoff
 from pgchannels.delivery.catch_up import CatchUp
@@ -28,6 +28,7 @@ class Hosting:
         self._router = router
         self._catch_up = catch_up
         self._hosted: set[str] = set()
+        self._released: set[str] = set()  # at the last heartbeat
         self._wanted: dict[str, asyncio.Future[None]] = {}
         self._work = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -73,17 +74,30 @@ class Hosting:
                 backoff.reset()
                 self._settle(wanted)
 
+    def adopt(self, address: str) -> None:
+        """Take over an address that another node has subscribed this one to."""
+        if address in self._released:
+            self.want(address)  # the release may have come after that subscription, and undone it
+        else:
+            self._hosted.add(address)
+
     async def host_again(self) -> None:
         """Host all addresses of the router anew: the database may have forgotten this node."""
         await self._host(self._router.addresses())
 
+    async def verify(self) -> None:
+        """Host all addresses anew if the database knows fewer than this node."""
+        [(count,)] = await self._connections.run(count_hosted(self._schema, self._node))
+        if count < len(self._hosted):
+            await self.host_again()
+
     async def release_unused(self) -> None:
         """Stop hosting what nobody here receives any more."""
         async with self._one_at_a_time:
-            unused = self._router.take_unused()
-            self._hosted.difference_update(unused)
-            if unused:
-                await self._connections.run(unhost(self._schema, self._node, unused))
+            self._released = set(self._router.take_unused())
+            self._hosted -= self._released
+            if self._released:
+                await self._connections.run(unhost(self._schema, self._node, self._released))
 
     def close(self, error: Exception) -> None:
         """End every wait with an error."""

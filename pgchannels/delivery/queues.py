@@ -35,6 +35,7 @@ class Queues:
         self._work = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._is_closed = False
+        self._times_cleared = 0
 
     async def receive(self, address: str) -> Arrival:
         """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
@@ -74,6 +75,12 @@ class Queues:
             else:
                 backoff.reset()
 
+    def clear(self) -> None:
+        """Forget what was claimed but not received, also what a claim under way brings."""
+        self._times_cleared += 1
+        for mailbox in self._claimed.values():
+            mailbox.clear()
+
     async def close(self, error: Exception) -> list[Arrival]:
         """Claim no more, end every wait, and return what was claimed but not received."""
         self._is_closed = True
@@ -104,8 +111,9 @@ class Queues:
     async def _claim(self, addresses: set[str]) -> None:
         for address in addresses:
             while wanted := self._wanted(address):
+                times_cleared = self._times_cleared
                 rows = await self._connections.run(claim(self._schema, address, limit=min(wanted, _MOST_AT_ONCE)))
-                for row in sorted(rows):
+                for row in sorted(rows) if times_cleared == self._times_cleared else ():
                     self._claimed_from(address).put(Arrival.from_row(row))
                 if not rows:
                     break

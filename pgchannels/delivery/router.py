@@ -1,10 +1,14 @@
 """Who on this node receives what: addresses, their positions and their receivers."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pgchannels.delivery.arrival import Arrival
+
+_LONGEST_WAIT_SECONDS: Final = 5
 
 Receiver = Callable[[Arrival], None]
 
@@ -16,6 +20,7 @@ class Route:
     """An address on this node. `position` is the id of the last message; None until the database told one."""
 
     position: int | None = None
+    last_sent: int = 0  # by this node itself
     has_missed: bool = False
     receivers: dict[Hashable, Receiver] = field(default_factory=dict)
 
@@ -71,6 +76,25 @@ class Router:
             route.position = position
         route.has_missed = False
         return must_read
+
+    def note_sent(self, address: str, message_id: int) -> None:
+        """Remember what this node itself has sent."""
+        if route := self._routes.get(address):
+            route.last_sent = message_id
+
+    async def heard_own(self, address: str) -> None:
+        """Return when everything that this node has sent to an address has come back, or some seconds have passed."""
+        route = self._routes.get(address)
+        if route is None or route.position is None or route.position >= route.last_sent:
+            return
+        key, last_sent, heard = object(), route.last_sent, asyncio.Event()
+        route.receivers[key] = lambda arrival: heard.set() if arrival.id >= last_sent else None
+        try:
+            await asyncio.wait_for(heard.wait(), _LONGEST_WAIT_SECONDS)
+        except TimeoutError:
+            logger.warning("messages to %s take more than %s seconds to come back", address, _LONGEST_WAIT_SECONDS)
+        finally:
+            route.receivers.pop(key, None)
 
     def positions(self, addresses: Iterable[str]) -> dict[str, int]:
         """The positions of those of the addresses that have one."""

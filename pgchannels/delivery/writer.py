@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,12 +37,19 @@ class Writer:
     """Delivers messages in the order of the calls to `write`, on a connection of its own."""
 
     def __init__(
-        self, connections: Connections, schema: Schema, *, expiry_seconds: float, timeout_seconds: float
+        self,
+        connections: Connections,
+        schema: Schema,
+        *,
+        expiry_seconds: float,
+        timeout_seconds: float,
+        on_sent: Callable[[str, int], None],
     ) -> None:
         self._connections = connections
         self._deliver = driver_text(deliver(schema))
         self._expiry_seconds = expiry_seconds
         self._timeout_seconds = timeout_seconds
+        self._on_sent = on_sent
         self._waiting: deque[_Outgoing] = deque()
         self._waiting_bytes = 0
         self._work = asyncio.Event()
@@ -140,6 +147,7 @@ class Writer:
             raise
         else:
             for number, outgoing in enumerate(batch):
+                self._on_sent(outgoing.address, first_id + number)
                 if not outgoing.sent.done():
                     outgoing.sent.set_result(first_id + number)
 

@@ -101,7 +101,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(channel)
         node = self._nodes.here()
         if node is not None and node.owns(channel):
-            node.leave(group, channel)
+            await node.leave(group, channel)
         else:
             await self._nodes.send(lambda sender: sender.leave(group, channel))
 

@@ -31,6 +31,17 @@ def host(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
     return select(cast(schema.call("host", literal(node, Uuid), cast(listed, ARRAY(Text))), BigInteger))
 
 
+def host_for(schema: Schema, node_name: str, address: str) -> Executable:
+    """Subscribe another node to an address; no row where there is no such node."""
+    hosting = schema.call("host", schema.node.c.id, cast(literal([address], ARRAY(Text)), ARRAY(Text)))
+    return select(hosting).where(schema.node.c.name == node_name)
+
+
+def count_hosted(schema: Schema, node: UUID) -> Executable:
+    """How many addresses the database knows that a node hosts."""
+    return select(func.count()).where(schema.subscription.c.node == node)
+
+
 def unhost(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
     """Undo `host` for these addresses."""
     subscription = schema.subscription
