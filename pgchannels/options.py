@@ -32,10 +32,8 @@ class Options:
         _require_number("group_expiry", self.group_expiry, at_least=0)
         _require_number("send_timeout", self.send_timeout, above=0)
         _require_count("capacity", self.capacity)
-        for pattern, capacity in self.channel_capacity.items():
-            _require_count(f"channel_capacity[{pattern!r}]", capacity)
-        if isinstance(self.symmetric_encryption_keys, str | bytes):
-            raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
+        _require_capacities(self.channel_capacity)
+        _require_keys(self.symmetric_encryption_keys)
 
     def capacity_of(self, channel: str) -> int:
         """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""
@@ -58,3 +56,17 @@ def _require_number(name: str, value: object, *, above: float | None = None, at_
 def _require_count(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a number of messages from 1 on, not {value!r}")
+
+
+def _require_capacities(capacities: object) -> None:
+    if not isinstance(capacities, Mapping):
+        raise ConfigurationError(f"channel_capacity must be a dict of patterns and figures, not {capacities!r:.80}")
+    for pattern, capacity in capacities.items():
+        _require_count(f"channel_capacity[{pattern!r}]", capacity)
+
+
+def _require_keys(keys: object) -> None:
+    if isinstance(keys, str | bytes):
+        raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
+    if not isinstance(keys, Sequence) or not all(isinstance(key, str | bytes) and key for key in keys):
+        raise ConfigurationError("symmetric_encryption_keys must be a list of str or bytes, none of them empty")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
-from pgchannels.database.migrations import require_current_schema
+from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
 from pgchannels.database.statements.nodes import addresses_of_nodes, host_for
 from pgchannels.database.statements.sending import remove_all_messages

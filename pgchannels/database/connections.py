@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 from sqlalchemy import URL, Connection, Executable, Row
@@ -130,9 +131,13 @@ def _cancellation_kept() -> Iterator[None]:
 
 def _driver_url(target: str | URL) -> str:
     url = target.render_as_string(hide_password=False) if isinstance(target, URL) else target
+    # Never show the URL: it may hold a password.
     if not isinstance(url, str) or not re.match(r"postgres(ql)?(\+\w+)?://", url):
         raise ConfigurationError(
             "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
             " or an AsyncEngine"
         )
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    if not all(re.fullmatch(r"(\[.*\]|[^:]*)(:\d*)?", host) for host in hosts):
+        raise ConfigurationError("the URL of the database has a port that is no number")
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)

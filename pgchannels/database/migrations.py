@@ -9,17 +9,15 @@ from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.revision import VERSION_TABLE
 from pgchannels.database.tables import Schema
-from pgchannels.errors import ConfigurationError, SchemaMissing, SchemaOutdated
+from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
-VERSION_TABLE = "pgchannels_version"  # not Alembic's default name: a host application has one of its own
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
@@ -40,6 +38,8 @@ async def downgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, rev
     connections = Database(target).connect()
     try:
         await connections.run_sync(lambda connection: command.downgrade(_config(schema, connection), revision))
+        if revision == "base":
+            await connections.run(text(_drop_version_table(schema)))
     finally:
         await connections.close()
 
@@ -51,50 +51,8 @@ def upgrade_sql(schema: str, revisions: str) -> str:
 
 def downgrade_sql(schema: str, revisions: str) -> str:
     """The statements back between two revisions, `from:to`, as one script."""
-    return _offline_sql(command.downgrade, schema, revisions)
-
-
-def require_current_schema(connection: Connection, schema: str) -> None:
-    """Check that the tables are there, and not older than this code.
-
-    :raises SchemaMissing: no tables; the text names the command that makes them.
-    :raises SchemaOutdated: older tables; the text names the command that upgrades them.
-    """
-    found = current_revision(connection, schema)
-    remedy = (
-        f"run `pgchannels upgrade --url …{'' if schema == DEFAULT_SCHEMA else f' --schema {schema}'}`"
-        " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
-    )
-    if found is None:
-        raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
-    known = known_revisions()
-    if found in known[1:]:
-        raise SchemaOutdated(
-            f"the pgchannels tables in the schema {schema!r} are at revision {found},"
-            f" this version needs {known[0]}: {remedy}"
-        )
-
-
-def known_revisions() -> list[str]:
-    """All revisions that this code knows, newest first."""
-    script = ScriptDirectory.from_config(_config(DEFAULT_SCHEMA))
-    return [revision.revision for revision in script.walk_revisions()]
-
-
-def current_revision(connection: Connection, schema: str) -> str | None:
-    """The revision that the tables of the schema are at, None where there are none."""
-    options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
-
-
-def version_table_query(schema: str) -> str:
-    """A query whose one value tells whether the schema has a version table."""
-    return f"SELECT to_regclass('{require_valid_schema(schema)}.{VERSION_TABLE}') IS NOT NULL"
-
-
-def version_query(schema: str) -> str:
-    """A query for the revision in the version table; no row where all was downgraded."""
-    return f'SELECT version_num FROM "{require_valid_schema(schema)}".{VERSION_TABLE}'  # noqa: S608
+    script = _offline_sql(command.downgrade, schema, revisions)
+    return script + _drop_version_table(schema) if revisions.endswith(":base") else script
 
 
 def run_environment() -> None:
@@ -174,6 +132,10 @@ def _offline_sql(alembic_command: Any, schema: str, revisions: str) -> str:
     script = output.getvalue()
     # The caller's connection is in a transaction, or runs the whole script as one.
     return re.sub(r"^(BEGIN|COMMIT);$", "", script, flags=re.MULTILINE)
+
+
+def _drop_version_table(schema: str) -> str:
+    return f'DROP TABLE "{schema}".{VERSION_TABLE};'
 
 
 def _schema_from_outside() -> str:

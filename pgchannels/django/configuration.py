@@ -53,7 +53,10 @@ def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> C
     if url is not None:
         return lambda: url
     if alias is not None:
-        return lambda: url_of(connections[alias].settings_dict)
+        if alias not in connections.settings:
+            raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {alias!r}, which is no alias of DATABASES")
+        # A test runner renames the database in these very settings.
+        return lambda: url_of(connections.settings[alias])
     return lambda: url_of(keys)
 
 
@@ -68,15 +71,15 @@ def url_of(database: Mapping[str, Any]) -> URL:
         raise ConfigurationError(f"CHANNEL_LAYERS: the database's ENGINE is {engine!r}; pgchannels needs PostgreSQL")
     if not name and "service" not in options:
         raise ConfigurationError("CHANNEL_LAYERS: the database has no NAME")
-    host = str(database.get("HOST") or "")
-    if host.startswith("/"):
-        options["host"], host = host, ""
+    host, port = str(database.get("HOST") or ""), str(database.get("PORT") or "")
+    if not (port.isdecimal() or not port):
+        raise ConfigurationError("CHANNEL_LAYERS: the database's PORT is no number")
+    # In the query, a host may be the folder of a socket, and a port does without a host.
+    options |= {key: value for key, value in (("host", host), ("port", port)) if value}
     return URL.create(
         "postgresql",
         username=database.get("USER") or None,
         password=database.get("PASSWORD") or None,
-        host=host or None,
-        port=int(database["PORT"]) if database.get("PORT") else None,
         database=name or None,
         query=options,
     )

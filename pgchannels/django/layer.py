@@ -48,7 +48,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         send_timeout: float = 30,
         **database_keys: Any,
     ) -> None:
-        super().__init__(capacity=capacity)
+        figures: dict[str, Any] = {"expiry": expiry, "capacity": capacity, "channel_capacity": channel_capacity}
+        super().__init__(**figures)
         self._find_url = url_source(url, database, database_keys)
         self._options = Options(
             prefix=prefix,
@@ -60,6 +61,10 @@ class PostgresChannelLayer(BaseChannelLayer):
             schema=schema,
             send_timeout=send_timeout,
         )
+
+    def get_capacity(self, channel: str) -> int:
+        """How many messages wait for a channel at most."""
+        return self._options.capacity_of(channel)
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""

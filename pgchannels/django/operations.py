@@ -7,7 +7,8 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from pgchannels.database.migrations import downgrade_sql, upgrade_sql, version_query, version_table_query
+from pgchannels.database.migrations import downgrade_sql, upgrade_sql
+from pgchannels.database.revision import version_query, version_table_query
 from pgchannels.names import DEFAULT_SCHEMA
 
 

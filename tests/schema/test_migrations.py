@@ -8,9 +8,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic.script import ScriptDirectory
 
 from pgchannels import InvalidName, MessageLayer, SchemaMissing, SchemaOutdated
-from pgchannels.database import migrations
+from pgchannels.database import migrations, revision
 from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
@@ -105,9 +106,14 @@ async def test_layer_on_a_missing_schema_names_the_command(empty_database_url: s
 
 
 async def test_layer_on_an_older_schema_names_the_command(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "known_revisions", lambda: ["0002", "0001"])
+    monkeypatch.setattr(revision, "REVISIONS", ("0001", "0002"))
     with pytest.raises(SchemaOutdated, match=r"revision 0001.*needs 0002.*pgchannels upgrade"):
         await MessageLayer(database_url).open()
+
+
+def test_revisions_that_the_code_knows_are_those_of_alembic() -> None:
+    scripts = ScriptDirectory(str(ROOT / "alembic")).walk_revisions()
+    assert [script.revision for script in scripts] == list(reversed(revision.REVISIONS))
 
 
 async def test_layer_works_on_a_newer_schema(database_url: str) -> None:

@@ -1,0 +1,49 @@
+"""Which revision the tables of a database are at; without Alembic, since every layer asks when it opens."""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from pgchannels.errors import SchemaMissing, SchemaOutdated
+from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
+
+VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a host application has one of its own
+REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
+
+
+def require_current_schema(connection: Connection, schema: str) -> None:
+    """Check that the tables are there, and not older than this code.
+
+    :raises SchemaMissing: no tables; the text names the command that makes them.
+    :raises SchemaOutdated: older tables; the text names the command that upgrades them.
+    """
+    found = installed_revision(connection, schema)
+    remedy = (
+        f"run `pgchannels upgrade --url …{'' if schema == DEFAULT_SCHEMA else f' --schema {schema}'}`"
+        " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
+    )
+    if found is None:
+        raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
+    if found in REVISIONS[:-1]:
+        raise SchemaOutdated(
+            f"the pgchannels tables in the schema {schema!r} are at revision {found},"
+            f" this version needs {REVISIONS[-1]}: {remedy}"
+        )
+
+
+def installed_revision(connection: Connection, schema: str) -> str | None:
+    """The revision that the tables of the schema are at, None where there are none."""
+    if not connection.scalar(text(version_table_query(schema))):
+        return None
+    revision: str | None = connection.scalar(text(version_query(schema)))
+    return revision
+
+
+def version_table_query(schema: str) -> str:
+    """A query whose one value tells whether the schema has a version table."""
+    return f"SELECT to_regclass('{require_valid_schema(schema)}.{VERSION_TABLE}') IS NOT NULL"
+
+
+def version_query(schema: str) -> str:
+    """A query for the revision in the version table; no row where all was downgraded."""
+    return f'SELECT version_num FROM "{require_valid_schema(schema)}".{VERSION_TABLE}'  # noqa: S608

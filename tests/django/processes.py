@@ -1,0 +1,48 @@
+"""Processes of the small project in `project/`, and of the command line of the package."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import within
+
+PROJECT = Path(__file__).parent / "project"
+
+Databases = dict[str, dict[str, Any]]
+
+
+class CommandFailed(AssertionError):
+    """A command ended with an error or said something on stderr."""
+
+
+async def manage(databases: Databases, *arguments: str, alias: str = "default", quiet: bool = True) -> str:
+    """What `manage.py` prints in the project with these databases; a warning, or a word on stderr, is an error."""
+    environment = {"PROJECT_DATABASES": json.dumps(databases), "PROJECT_ALIAS": alias}
+    return await _run("manage.py", *arguments, environment=environment, quiet=quiet)
+
+
+async def upgrade(url: str) -> str:
+    """What `pgchannels upgrade` prints for this database."""
+    return await _run("-m", "pgchannels", "upgrade", "--url", url, environment={}, quiet=True)
+
+
+async def _run(*arguments: str, environment: dict[str, str], quiet: bool) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", *arguments),
+        cwd=PROJECT,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "settings"} | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        stdout, stderr = await within(process.communicate())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode or (stderr and quiet):
+        raise CommandFailed(f"{arguments} ended with {process.returncode}\n{stdout.decode()}\n{stderr.decode()}")
+    return stdout.decode()

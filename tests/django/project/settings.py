@@ -1,0 +1,15 @@
+"""Settings of a small project; its databases come from the environment."""
+
+import json
+import os
+
+SECRET_KEY = "a secret for tests alone"
+USE_TZ = True
+INSTALLED_APPS = ["pgchannels.django"]
+DATABASES = json.loads(os.environ["PROJECT_DATABASES"])
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "pgchannels.django.PostgresChannelLayer",
+        "CONFIG": {"database": os.environ.get("PROJECT_ALIAS", "default")},
+    },
+}

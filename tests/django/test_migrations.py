@@ -1,0 +1,126 @@
+"""The tables come and go with `manage.py migrate`."""
+
+import asyncio
+
+import pytest
+
+from pgchannels import MessageLayer, SchemaMissing
+from tests.waiting import within
+
+from .databases import connection_count, django_database, has_tables, tcp_road
+from .processes import Databases, manage, upgrade
+
+
+@pytest.fixture
+def databases(empty_database_url: str) -> Databases:
+    """The databases of a project: one, empty."""
+    return {"default": django_database(empty_database_url)}
+
+
+async def works(url: str) -> bool:
+    """Publish a message and receive it."""
+    async with MessageLayer(url) as layer, layer.subscribe("room") as subscription:
+        await layer.publish("room", "hello")
+        return bool((await within(anext(subscription))).payload == "hello")
+
+
+async def test_migrate_creates_the_tables_and_leaves_no_connection_behind(
+    empty_database_url: str, databases: Databases
+) -> None:
+    await manage(databases, "migrate")
+    assert await connection_count(empty_database_url) == 0
+    assert await works(empty_database_url)
+    migrations = await manage(databases, "showmigrations", "pgchannels")
+    assert "[X]" in migrations
+    assert "[ ]" not in migrations
+
+
+async def test_migrating_twice_is_fine(empty_database_url: str, databases: Databases) -> None:
+    await manage(databases, "migrate")
+    assert "No migrations to apply" in await manage(databases, "migrate")
+    assert await works(empty_database_url)
+
+
+async def test_migrate_after_upgrade_is_fine(database_url: str) -> None:
+    await manage({"default": django_database(database_url)}, "migrate")
+    assert await works(database_url)
+
+
+async def test_upgrade_after_migrate_is_fine(empty_database_url: str, databases: Databases) -> None:
+    await manage(databases, "migrate")
+    await upgrade(empty_database_url)
+    assert await works(empty_database_url)
+
+
+async def test_migrate_and_upgrade_at_the_same_time_are_fine(empty_database_url: str, databases: Databases) -> None:
+    await asyncio.gather(manage(databases, "migrate"), upgrade(empty_database_url))
+    assert await works(empty_database_url)
+
+
+async def test_migrate_zero_removes_the_tables_and_migrate_creates_them_again(
+    empty_database_url: str, databases: Databases
+) -> None:
+    await manage(databases, "migrate")
+    assert await has_tables(empty_database_url)
+    await manage(databases, "migrate", "pgchannels", "zero")
+    assert not await has_tables(empty_database_url)
+    with pytest.raises(SchemaMissing):
+        await works(empty_database_url)
+    await manage(databases, "migrate")
+    assert await works(empty_database_url)
+
+
+async def test_migrate_zero_removes_tables_that_upgrade_made(database_url: str) -> None:
+    databases = {"default": django_database(database_url)}
+    await manage(databases, "migrate")
+    await manage(databases, "migrate", "pgchannels", "zero")
+    assert not await has_tables(database_url)
+
+
+async def test_makemigrations_finds_nothing_to_do(databases: Databases) -> None:
+    assert "No changes detected" in await manage(databases, "makemigrations", "--check")
+
+
+async def test_django_checks_find_nothing(databases: Databases) -> None:
+    assert "no issues" in await manage(databases, "check", "--database", "default")
+
+
+async def test_sql_of_the_migration_can_be_printed_and_changes_nothing(
+    empty_database_url: str, databases: Databases
+) -> None:
+    await manage(databases, "sqlmigrate", "pgchannels", "0001")
+    assert not await has_tables(empty_database_url)
+
+
+async def test_faked_migration_creates_nothing(empty_database_url: str, databases: Databases) -> None:
+    await manage(databases, "migrate", "--fake")
+    assert not await has_tables(empty_database_url)
+
+
+async def test_tables_are_created_in_the_database_that_is_migrated(database_url: str, empty_database_url: str) -> None:
+    databases = {"default": django_database(database_url), "messages": django_database(empty_database_url)}
+    await manage(databases, "migrate", "--database", "messages")
+    assert await works(empty_database_url)
+    await manage(databases, "migrate", "pgchannels", "zero", "--database", "messages")
+    assert not await has_tables(empty_database_url)
+    assert await has_tables(database_url)
+
+
+async def test_tests_of_a_project_use_the_layer_in_their_own_database(empty_database_url: str) -> None:
+    async with tcp_road(empty_database_url) as database:
+        await manage({"default": database}, "test", "checks", quiet=False)
+    assert not await has_tables(empty_database_url)
+
+
+async def test_process_of_the_project_sends_to_another_process(database_url: str) -> None:
+    sending = (
+        "from asgiref.sync import async_to_sync; from channels.layers import get_channel_layer; "
+        "async_to_sync(get_channel_layer().group_send)('room', {'type': 'chat.message', 'text': 'hello'})"
+    )
+    async with (
+        tcp_road(database_url) as database,
+        MessageLayer(database_url) as layer,
+        layer.subscribe("room") as subscription,
+    ):
+        await manage({"default": {}, "messages": database}, "shell", "-c", sending, alias="messages")
+        assert (await within(anext(subscription))).payload == {"type": "chat.message", "text": "hello"}

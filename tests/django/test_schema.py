@@ -1,0 +1,52 @@
+"""A layer on a database that has not the tables."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from pgchannels import SchemaMissing
+from pgchannels.django import PostgresChannelLayer
+from tests.waiting import within
+
+from .conftest import channel_layers, the_layer
+from .test_groups_and_topics import in_plain_thread
+
+COMMANDS = r"manage\.py migrate|pgchannels upgrade"
+
+VERBS: dict[str, Callable[[PostgresChannelLayer], Awaitable[object]]] = {
+    "send": lambda layer: layer.send("work_queue", {"type": "hello"}),
+    "send to a channel of a process": lambda layer: layer.send("specific!abc", {"type": "hello"}),
+    "receive": lambda layer: layer.receive("work_queue"),
+    "new_channel": lambda layer: layer.new_channel(),
+    "group_add": lambda layer: layer.group_add("room", "work_queue"),
+    "group_discard": lambda layer: layer.group_discard("room", "work_queue"),
+    "group_send": lambda layer: layer.group_send("room", {"type": "hello"}),
+    "flush": lambda layer: layer.flush(),
+}
+
+
+@pytest.fixture
+async def layer_without_tables(empty_database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+    """A configured layer whose database has not been migrated."""
+    with channel_layers(url=empty_database_url):
+        layer = the_layer()
+        yield layer
+        await layer.close()
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS.keys())
+async def test_using_a_layer_without_its_tables_names_the_command_that_makes_them(
+    layer_without_tables: PostgresChannelLayer, verb: Callable[[PostgresChannelLayer], Awaitable[object]]
+) -> None:
+    for _ in range(2):
+        with pytest.raises(SchemaMissing, match=COMMANDS):
+            await within(verb(layer_without_tables))
+
+
+async def test_plain_thread_is_told_the_command_that_makes_the_tables(
+    layer_without_tables: PostgresChannelLayer,
+) -> None:
+    sending = in_plain_thread(lambda: async_to_sync(layer_without_tables.group_send)("room", {"type": "hello"}))
+    with pytest.raises(SchemaMissing, match=COMMANDS):
+        await within(sending)
