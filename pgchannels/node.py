@@ -57,7 +57,11 @@ class Node:
         self._queues = Queues(self._connections, self._schema, self._router, self._hosting)
         self._retention = Retention(self._connections, self._schema, expiry_seconds=options.expiry)
         self._listener = Listener(
-            self._connections, self.id, on_notification=self._hear, on_listening=self._begin_listening
+            self._connections,
+            self.id,
+            on_notification=self._hear,
+            on_listening=self._begin_listening,
+            holding=self._catch_up.holding,
         )
         self._lease = Lease(
             self._connections,
@@ -130,7 +134,7 @@ class Node:
         except BaseException:
             self._router.remove(address, key)
             raise
-        return self._router.positions([address])[address]
+        return self._router.position(address)
 
     def unsubscribe(self, topic: str, key: Hashable) -> None:
         """Undo `subscribe`."""
@@ -236,7 +240,7 @@ class Node:
     async def _check_everything(self) -> None:
         await self._hosting.release_unused()
         await self._hosting.verify()
-        self._catch_up.read_missed(self._router.addresses())
+        self._catch_up.read_missed()
         self._queues.wake_all()
 
     def _accept(self, arrival: Arrival) -> None:

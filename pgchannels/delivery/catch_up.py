@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
@@ -13,7 +14,6 @@ from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.backoff import Backoff
 from pgchannels.delivery.router import Router
-from pgchannels.names import is_queue_address
 
 MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has them all, so more need not be kept
 _ROWS_AT_ONCE: Final = 64
@@ -29,22 +29,40 @@ class CatchUp:
         self._schema = schema
         self._router = router
         self._held: deque[Arrival] = deque()
-        self._stale: set[str] = set()
+        self._is_stale = False
+        self._holders = 0
         self._work = asyncio.Event()
 
     def arrive(self, arrival: Arrival) -> None:
         """Take a message from a notification."""
-        if not self._work.is_set() and arrival.envelope is not None:
+        if not self._work.is_set() and not self._holders and arrival.envelope is not None:
             self._router.route(arrival)
         elif len(self._held) < MOST_HELD:
             self._held.append(arrival)
             self._work.set()
         else:
-            self.read_missed(self._router.addresses())
+            self.read_missed()
 
-    def read_missed(self, addresses: Iterable[str]) -> None:
-        """Read the messages after the known positions of these addresses. Queues are claimed, not read."""
-        self._stale.update(address for address in addresses if not is_queue_address(address))
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Let all arrivals wait meanwhile.
+
+        Whoever begins to listen, or to host, holds what comes until the positions are known and what was missed is
+        marked to be read: a message that came first would move the position past those that were missed.
+        """
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._work.set()
+
+    def read_missed(self) -> None:
+        """Read the messages after the positions of all addresses.
+
+        All, also when one would do: what came to one address must not overtake what was sent to another before it.
+        """
+        self._is_stale = True
         self._work.set()
 
     async def run(self) -> None:
@@ -63,28 +81,28 @@ class CatchUp:
                 backoff.reset()
 
     async def _read(self) -> None:
-        while self._stale or self._held:
-            if self._stale:
-                await self._read_stale()
+        while self._is_stale or (self._held and not self._holders):
+            if self._is_stale:
+                await self._read_log()
             elif self._held[0].envelope is None and self._router.is_awaited(self._held[0]):
                 await self._read_held()
             else:
                 self._router.route(self._held.popleft())
         self._work.clear()
 
-    async def _read_stale(self) -> None:
-        addresses, self._stale = self._stale, set()
+    async def _read_log(self) -> None:
+        self._is_stale = False
         if len(self._held) >= MOST_HELD:
             self._held.clear()
         try:
-            while positions := self._router.positions(addresses):
+            while positions := self._router.positions():
                 rows = await self._connections.run(messages_after(self._schema, positions))
                 for row in rows:
                     self._router.route(Arrival.from_row(row))
                 if not rows:
                     break
         except BaseException:
-            self._stale |= addresses
+            self._is_stale = True
             raise
 
     async def _read_held(self) -> None:

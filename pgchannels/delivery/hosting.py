@@ -104,11 +104,17 @@ class Hosting:
         self._settle(list(self._wanted), error)
 
     async def _host(self, addresses: list[str]) -> None:
-        async with self._one_at_a_time:
-            rows = await self._connections.run(host(self._schema, self._node, addresses))
-        position = rows[0][0]
-        self._hosted.update(addresses)
-        self._catch_up.read_missed([address for address in addresses if self._router.begin(address, position)])
+        with self._catch_up.holding():
+            try:
+                async with self._one_at_a_time:
+                    rows = await self._connections.run(host(self._schema, self._node, addresses))
+            finally:
+                # The database may have left these out until now, and may tell of them again although this call failed.
+                if not self._router.positions().keys().isdisjoint(addresses):
+                    self._catch_up.read_missed()
+            for address in addresses:
+                self._router.begin(address, rows[0][0])
+            self._hosted.update(addresses)
 
     def _settle(self, addresses: list[str], error: Exception | None = None) -> None:
         for address in addresses:

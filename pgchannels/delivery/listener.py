@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ class Listener:
     """Keeps one connection on LISTEN, and makes a new one whenever it is lost.
 
     `on_listening` runs after each LISTEN, also the first: whatever was sent before must be read from the log.
+    Until it is done, `holding` keeps back what is heard.
     """
 
     def __init__(
@@ -27,11 +29,13 @@ class Listener:
         *,
         on_notification: Callable[[str], None],
         on_listening: Callable[[], Awaitable[None]],
+        holding: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._connections = connections
         self._channel = str(node)
         self._on_notification = on_notification
         self._on_listening = on_listening
+        self._holding = holding
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = asyncio.Event()
 
@@ -40,9 +44,10 @@ class Listener:
         self._lost.clear()
         connection = self._connection = await self._connections.hold()
         connection.add_termination_listener(self._on_terminated)
-        # LISTEN before reading: a message committed in between is then seen twice and delivered once, never missed.
-        await connection.add_listener(self._channel, self._on_notified)
-        await self._on_listening()
+        with self._holding():
+            # LISTEN before reading: a message committed in between is then seen twice and delivered once, never missed.
+            await connection.add_listener(self._channel, self._on_notified)
+            await self._on_listening()
 
     async def run(self) -> None:
         """Listen again whenever the connection is lost, for ever."""
@@ -55,6 +60,7 @@ class Listener:
             except Exception as error:
                 if not is_connection_failure(error):
                     raise
+                self.close()
                 self._lost.set()
                 logger.warning("the database cannot be reached, will try again: %r", error)
                 await backoff.pause()

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
 from pgchannels.delivery.arrival import Arrival
+from pgchannels.names import is_queue_address
 
 _LONGEST_WAIT_SECONDS: Final = 5
 
@@ -21,7 +22,6 @@ class Route:
 
     position: int | None = None
     last_sent: int = 0  # by this node itself
-    has_missed: bool = False
     receivers: dict[Hashable, Receiver] = field(default_factory=dict)
 
 
@@ -35,11 +35,7 @@ class Router:
     def route(self, arrival: Arrival) -> None:
         """Deliver a message, unless it was delivered already or nobody is here for it."""
         route = self._routes.get(arrival.address)
-        if route is None:
-            return
-        if route.position is None:
-            route.has_missed = True
-        elif arrival.id > route.position:
+        if route is not None and route.position is not None and arrival.id > route.position:
             route.position = arrival.id
             for receive in route.receivers.values():
                 receive(arrival)
@@ -52,7 +48,7 @@ class Router:
     def skip(self, arrival: Arrival) -> None:
         """Go past a message whose row is gone before it could be read."""
         self.unavailable += 1
-        logger.warning("a message to %s expired before it could be read", arrival.address)
+        logger.warning("a message to %s expired or was flushed before it could be read", arrival.address)
         self._routes[arrival.address].position = arrival.id
 
     def add(self, address: str, key: Hashable, receiver: Receiver) -> Route:
@@ -66,16 +62,11 @@ class Router:
         if route := self._routes.get(address):
             route.receivers.pop(key, None)
 
-    def begin(self, address: str, position: int) -> bool:
-        """Note from which position on messages come. Returns whether some came before and must be read."""
+    def begin(self, address: str, position: int) -> None:
+        """Note from which position on messages come, unless an earlier one is known."""
         route = self._routes.get(address)
-        if route is None:
-            return False
-        must_read = route.has_missed or route.position is not None
-        if route.position is None:
+        if route is not None and route.position is None:
             route.position = position
-        route.has_missed = False
-        return must_read
 
     def note_sent(self, address: str, message_id: int) -> None:
         """Remember what this node itself has sent."""
@@ -96,10 +87,19 @@ class Router:
         finally:
             route.receivers.pop(key, None)
 
-    def positions(self, addresses: Iterable[str]) -> dict[str, int]:
-        """The positions of those of the addresses that have one."""
-        known = {address: self._routes[address].position for address in addresses if address in self._routes}
-        return {address: position for address, position in known.items() if position is not None}
+    def position(self, address: str) -> int:
+        """The position of an address that is hosted."""
+        position = self._routes[address].position
+        assert position is not None
+        return position
+
+    def positions(self) -> dict[str, int]:
+        """The positions of all addresses that have one. Queues are claimed, not read: theirs are left out."""
+        return {
+            address: route.position
+            for address, route in self._routes.items()
+            if route.position is not None and not is_queue_address(address)
+        }
 
     def addresses(self) -> list[str]:
         """All addresses that have a route."""
