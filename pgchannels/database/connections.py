@@ -26,7 +26,7 @@ CONNECTION_FAILURES: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what a statement meets on a connection that is just being lost
     asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
     asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
 )
 
