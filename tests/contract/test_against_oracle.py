@@ -120,14 +120,14 @@ class SideBySide(RuleBasedStateMachine):
         if received is not None:
             self.compare(channel, received)
 
-    @rule(group=groups, channel=channels, node=nodes)
-    def group_add(self, group: str, channel: Channel, node: int) -> None:
-        self.run(self.node(node).group_add(group, channel.name))
+    @rule(group=groups, channel=channels)
+    def group_add(self, group: str, channel: Channel) -> None:
+        self.run(self.changing_node(channel).group_add(group, channel.name))
         self.run(self.oracle.group_add(group, channel.name_at_oracle))
 
-    @rule(group=groups, channel=channels, node=nodes)
-    def group_discard(self, group: str, channel: Channel, node: int) -> None:
-        self.run(self.node(node).group_discard(group, channel.name))
+    @rule(group=groups, channel=channels)
+    def group_discard(self, group: str, channel: Channel) -> None:
+        self.run(self.changing_node(channel).group_discard(group, channel.name))
         self.run(self.oracle.group_discard(group, channel.name_at_oracle))
 
     @rule(group=groups, node=nodes, message=messages)
@@ -170,6 +170,10 @@ class SideBySide(RuleBasedStateMachine):
     def node(self, number: int) -> PostgresChannelLayer:
         """Node 0 or 1, which may be the same."""
         return self.nodes[number % self.node_count]
+
+    def changing_node(self, channel: Channel) -> PostgresChannelLayer:
+        """Who adds and discards: the owner itself does it at once, not behind what the other node has just sent."""
+        return self.node(1 - channel.receiving_node)
 
     def waits(self, channel: Channel) -> bool:
         """Whether a message waits at the oracle."""

@@ -17,20 +17,24 @@ from .processes import START, Traces, eventually, python, rows
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run something as another account")
 
 
-def _interpreter_for_nobody() -> str:
+def _interpreter_for_nobody(environment: dict[str, str]) -> str:
     """Return this Python or, when a closed directory hides it from others, the system's of the same version."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for interpreter in (sys.executable, shutil.which(version, path=os.defpath)):
-        if interpreter and _nobody_can_run(interpreter):
+        if interpreter and _nobody_can_run(interpreter, environment):
             return interpreter
-    pytest.skip(f"the account nobody can run neither {sys.executable} nor a {version} of the system")
+    pytest.skip(f"the account nobody can run pgchannels neither by {sys.executable} nor by a {version} of the system")
 
 
-def _nobody_can_run(interpreter: str) -> bool:
+def _nobody_can_run(interpreter: str, environment: dict[str, str]) -> bool:
+    command = [interpreter, "-c", "import pgchannels.embedded"]
     try:
-        return subprocess.run([interpreter, "-c", ""], user="nobody", extra_groups=[], cwd="/").returncode == 0
+        result = subprocess.run(
+            command, user="nobody", extra_groups=[], cwd="/", env=environment, capture_output=True, check=False
+        )
     except PermissionError:
         return False
+    return result.returncode == 0
 
 
 @needs_root
@@ -38,7 +42,7 @@ def test_plain_user_starts_a_server_that_ends_with_its_parent() -> None:
     packages = [str(Path(pgchannels.__file__).parents[1]), *(path for path in sys.path if "site-packages" in path)]
     environment = {**os.environ, "HOME": "/tmp", "PYTHONPATH": os.pathsep.join(packages)}
     script = f"{START}\ntell(uid=os.geteuid()); signal.pause()"
-    interpreter = _interpreter_for_nobody()
+    interpreter = _interpreter_for_nobody(environment)
     with python("-c", script, interpreter=interpreter, account="nobody", environment=environment) as parent:
         told = parent.told()
         traces = Traces.of(told["url"], *told["pids"])
