@@ -262,7 +262,7 @@ class Node:
                 self._channels.leave(address, channel)
             case {"flush": True}:
                 self._channels.clear()
-                self._queues.clear()
+                self._queues.clear(until=position)
                 self._flushed.set()
             case _:
                 logger.warning("ignored a command that this version does not know")

@@ -70,11 +70,11 @@ class Mailbox:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def clear(self) -> list[Arrival]:
-        """Empty the mailbox and return what was in it."""
-        arrivals = list(self._arrivals)
-        self._arrivals.clear()
-        return arrivals
+    def clear(self, *, until: int | None = None) -> list[Arrival]:
+        """Remove and return what is in the mailbox, all of it or up to an id."""
+        removed = [arrival for arrival in self._arrivals if until is None or arrival.id <= until]
+        self._arrivals = deque(arrival for arrival in self._arrivals if until is not None and arrival.id > until)
+        return removed
 
     def _count_lost(self) -> None:
         self.lost += 1

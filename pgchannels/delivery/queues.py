@@ -35,7 +35,7 @@ class Queues:
         self._work = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._is_closed = False
-        self._times_cleared = 0
+        self._cleared_until = 0
 
     async def receive(self, address: str) -> Arrival:
         """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
@@ -75,11 +75,11 @@ class Queues:
             else:
                 backoff.reset()
 
-    def clear(self) -> None:
-        """Forget what was claimed but not received, also what a claim under way brings."""
-        self._times_cleared += 1
+    def clear(self, *, until: int) -> None:
+        """Forget what was claimed but not received, up to a message's id; also what a claim under way brings."""
+        self._cleared_until = until
         for mailbox in self._claimed.values():
-            mailbox.clear()
+            mailbox.clear(until=until)
 
     async def close(self, error: Exception) -> list[Arrival]:
         """Claim no more, end every wait, and return what was claimed but not received."""
@@ -111,10 +111,10 @@ class Queues:
     async def _claim(self, addresses: set[str]) -> None:
         for address in addresses:
             while wanted := self._wanted(address):
-                times_cleared = self._times_cleared
                 rows = await self._connections.run(claim(self._schema, address, limit=min(wanted, _MOST_AT_ONCE)))
-                for row in sorted(rows) if times_cleared == self._times_cleared else ():
-                    self._claimed_from(address).put(Arrival.from_row(row))
+                for row in sorted(rows):
+                    if row.id > self._cleared_until:
+                        self._claimed_from(address).put(Arrival.from_row(row))
                 if not rows:
                     break
 

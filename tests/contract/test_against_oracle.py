@@ -136,9 +136,11 @@ class SideBySide(RuleBasedStateMachine):
         self.run(self.node(node).group_send(group, message))
         self.run(self.oracle.group_send(group, message))
 
-    @rule(node=nodes)
-    def flush(self, node: int) -> None:
-        self.run(self.node(node).flush())
+    @rule()
+    def flush(self) -> None:
+        # A node is empty when its own flush returns; the others follow.
+        for node in self.nodes:
+            self.run(node.flush())
         self.run(self.oracle.flush())
 
     def teardown(self) -> None:
