@@ -42,7 +42,6 @@ class Node:
     def __init__(self, database: Database, options: Options, *, on_closed: Callable[[], None]) -> None:
         self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
         self.name = new_node_name()
-        self.loop = asyncio.get_running_loop()
         self.unreadable = 0
         self._options = options
         self._codec = Codec(options.symmetric_encryption_keys)

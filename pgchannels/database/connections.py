@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -61,14 +61,14 @@ class Connections:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._one_at_a_time = asyncio.Lock()  # an engine of the user's may have a pool of many
 
-    async def run(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+    async def run(self, statement: Executable) -> Sequence[Row[Any]]:
         """Run one statement by itself on the pooled connection and return its rows.
 
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
         async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS), self._one_at_a_time:
             with _cancellation_kept():
-                return await self._run(statement, parameters or {})
+                return await self._run(statement)
 
     async def hold(self) -> "asyncpg.Connection[Any]":
         """Open a connection that belongs to the caller, who closes it."""
@@ -91,9 +91,9 @@ class Connections:
         """Close the pooled connection."""
         await self._engine.dispose()
 
-    async def _run(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    async def _run(self, statement: Executable) -> Sequence[Row[Any]]:
         async with self._engine.connect() as connection:
-            result = await connection.execute(statement, parameters)
+            result = await connection.execute(statement)
             return result.all() if result.returns_rows else []
 
 
