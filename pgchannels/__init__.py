@@ -1,6 +1,7 @@
 """A message layer in the PostgreSQL you already run."""
 
 from pgchannels.errors import (
+    ChannelFull,
     ConfigurationError,
     DatabaseRefused,
     DatabaseUnavailable,
@@ -15,13 +16,16 @@ from pgchannels.errors import (
     UnreadableMessage,
 )
 from pgchannels.layer import MessageLayer
-from pgchannels.messages import Message, Position
+from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.subscription import Subscription
 
 __all__ = [
+    "ChannelFull",
     "ConfigurationError",
     "DatabaseRefused",
     "DatabaseUnavailable",
+    "Gap",
+    "GapReason",
     "InvalidMessage",
     "InvalidName",
     "LayerClosed",

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
-from pgchannels.database.connections import Database
+from pgchannels.database.connections import Database, explained
 from pgchannels.database.tables import Schema
 from pgchannels.errors import LayerClosed
 from pgchannels.options import Options
@@ -61,7 +61,7 @@ class BackgroundSender:
             await self._sender.open()
             await self._connections.close()  # the pooled connection was for opening alone
         except Exception as error:
-            self._error = error
+            self._error = explained(error)
         self._opened.set()
         await self._stop.wait()
         if others := asyncio.all_tasks() - {asyncio.current_task(), self._sender.task}:

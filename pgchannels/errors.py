@@ -1,8 +1,17 @@
 """Every error that pgchannels raises of its own."""
 
+from pgchannels.messages import Gap
+
 
 class PgChannelsError(Exception):
-    """The base of all errors of pgchannels."""
+    """The base of all errors of pgchannels.
+
+    `may_have_been_sent` tells of a failed `publish` or `send` whether the message can be in the database all the same.
+    """
+
+    def __init__(self, text: str, *, may_have_been_sent: bool = False) -> None:
+        super().__init__(text)
+        self.may_have_been_sent = may_have_been_sent
 
 
 class ConfigurationError(PgChannelsError, ValueError):
@@ -38,23 +47,31 @@ class SchemaOutdated(PgChannelsError):
 
 
 class DatabaseUnavailable(PgChannelsError):
-    """The database did not answer within the time that the call may wait.
-
-    `may_have_been_sent` tells whether the message can be in the database all the same.
-    """
-
-    def __init__(self, text: str, *, may_have_been_sent: bool = False) -> None:
-        super().__init__(text)
-        self.may_have_been_sent = may_have_been_sent
+    """The database did not answer within the time that the call may wait."""
 
 
 class DatabaseRefused(PgChannelsError):
     """The database answered with an error that trying again would not mend, such as a missing privilege."""
 
 
-class MessagesLost(PgChannelsError):
-    """A subscriber was too slow: its mailbox was full and `count` messages were not kept for it."""
+class ChannelFull(PgChannelsError):
+    """As many messages as its capacity wait for a channel: this one was not sent."""
 
-    def __init__(self, text: str, *, count: int) -> None:
-        super().__init__(text)
-        self.count = count
+
+class MessagesLost(PgChannelsError):
+    """A receiver lost messages for good: `gap` tells why, and how many. Receiving again goes on behind the gap.
+
+    Only a subscription whose mailbox was full, with `when_full="fail"`, has ended with it.
+    """
+
+    def __init__(self, gap: Gap, advice: str = "") -> None:
+        super().__init__(advice)
+        self.gap = gap
+
+    def __str__(self) -> str:
+        return f"{self.gap}{super().__str__()}"
+
+    @property
+    def count(self) -> int | None:
+        """How many messages were lost; None: nobody knows."""
+        return self.gap.count

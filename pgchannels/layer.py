@@ -1,22 +1,19 @@
 """The plain API: publish/subscribe on topics, channels and work queues."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from pgchannels.database.connections import Database, DatabaseTarget
 from pgchannels.delivery.mailbox import WhenFull
-from pgchannels.errors import ConfigurationError, LayerClosed
-from pgchannels.messages import Message, Position
+from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
+from pgchannels.messages import Gap, Message, Position
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
-    channel_address,
-    new_channel_name,
     require_valid_channel,
     require_valid_topic,
-    topic_address,
 )
 from pgchannels.node import Node
 from pgchannels.nodes import Nodes
@@ -31,7 +28,8 @@ class MessageLayer:
     opens it (`async with layer:`). Sending works from any loop and thread, opened or not.
 
     `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
-    Times are in seconds. `capacity` is how many messages wait for one receiver at most.
+    Times are in seconds. `capacity` is how many messages wait for one receiver at most; every `heartbeat` the listening
+    connection is tried, so that one that has gone deaf is noticed.
     """
 
     def __init__(
@@ -46,6 +44,7 @@ class MessageLayer:
         symmetric_encryption_keys: Sequence[str | bytes] = (),
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
+        heartbeat: float = 5,
     ) -> None:
         self._options = Options(
             prefix=prefix,
@@ -56,6 +55,7 @@ class MessageLayer:
             symmetric_encryption_keys=symmetric_encryption_keys,
             schema=schema,
             send_timeout=send_timeout,
+            heartbeat=heartbeat,
         )
         self._nodes = Nodes(Database(database), self._options)
 
@@ -64,6 +64,8 @@ class MessageLayer:
 
         :raises SchemaMissing: the database has no tables of pgchannels; the text names the command that makes them.
         :raises SchemaOutdated: the tables are older than this version.
+        :raises DatabaseUnavailable: the database cannot be reached.
+        :raises DatabaseRefused: it answers with an error, such as a wrong password or a missing privilege.
         """
         await self._nodes.open()
 
@@ -88,17 +90,21 @@ class MessageLayer:
         :raises InvalidMessage: the payload holds a value that no message can carry.
         :raises MessageTooLarge: it takes more than 64 MiB.
         :raises DatabaseUnavailable: the database did not answer within `send_timeout`.
+        :raises DatabaseRefused: it answered with an error that trying again would not mend.
+        :raises LayerClosed: the layer was closed meanwhile.
+
+        The last three tell in `may_have_been_sent` whether the message can be in the database all the same.
         """
-        address = self._topic_address(topic)
-        return Position.from_id(await self._nodes.send(lambda sender: sender.send(address, payload)))
+        require_valid_topic(topic)
+        return Position.from_id(await self._nodes.send(lambda sender: sender.publish(topic, payload)))
 
     async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
         """Publish payloads to topics in this order, with few round trips; raises as `publish`.
 
         Not all or nothing: when the database fails on the way, the first of them may have been published.
         """
-        addressed = [(self._topic_address(topic), payload) for topic, payload in messages]
-        ids = await self._nodes.send(lambda sender: sender.send_many(addressed))
+        checked = [(require_valid_topic(topic), payload) for topic, payload in messages]
+        ids = await self._nodes.send(lambda sender: sender.publish_many(checked))
         return [Position.from_id(message_id) for message_id in ids]
 
     def subscribe(
@@ -107,11 +113,13 @@ class MessageLayer:
         since: Position | str | None = None,
         capacity: int | None = None,
         when_full: Literal["fail", "drop_newest", "drop_oldest"] = "fail",
+        on_gap: Callable[[Gap], None] | None = None,
     ) -> Subscription:
         """The messages of these topics from now on or, with `since`, all after that position that the log still has.
 
-        `capacity` messages wait for a slow subscriber at most. Then it fails with `MessagesLost`, or drops the newest
-        or the oldest and counts them in `subscription.lost`.
+        `capacity` messages wait for a slow subscriber at most. Then it ends with `MessagesLost`, or drops the newest
+        or the oldest and counts them in `subscription.lost`. Where messages were lost otherwise, or may have been, the
+        iteration raises `MessagesLost` once and goes on; with `on_gap` that is called instead, also for dropped ones.
         """
         if not topics:
             raise ConfigurationError("subscribe needs at least one topic")
@@ -121,6 +129,7 @@ class MessageLayer:
             since=_position(since),
             capacity=capacity or self._options.capacity,
             when_full=WhenFull(when_full),
+            on_gap=on_gap,
         )
 
     async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
@@ -129,37 +138,46 @@ class MessageLayer:
         position = _position(since)
         after = None if position is None else position.to_id()
         arrivals = await node.history(require_valid_topic(topic), after=after, limit=limit)
-        return [message_from(arrival, node.payload_of(arrival)) for arrival in arrivals]
+        return [message_from(arrival, payload) for arrival, payload in node.readable(arrivals)]
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
-        return require_valid_channel(new_channel_name(prefix, self._node_here().name))
+        return self._node_here().new_channel(prefix)
 
     async def send(self, channel: str, payload: Any) -> Position:
         """Send a payload to a channel: to its one receiver or, without a '!', to one of all who receive from it.
 
-        Raises as `publish`. What nobody receives within `expiry` is gone.
+        Raises as `publish`, and `ChannelFull` when as many messages as its capacity wait for the channel. What nobody
+        receives within `expiry` is gone.
         """
-        address, local_channel = channel_address(self._options.prefix, require_valid_channel(channel))
-        sent = await self._nodes.send(lambda sender: sender.send(address, payload, channel=local_channel))
-        return Position.from_id(sent)
+        require_valid_channel(channel)
+        node = self._nodes.here()
+        if node is not None and node.owns(channel):
+            return Position.from_id(await node.send(channel, payload))
+        return Position.from_id(await self._nodes.send(lambda sender: sender.send(channel, payload)))
 
-    async def receive(self, channel: str) -> Any:
+    async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
         """The next payload of a channel, waiting for one. Cancelling the call loses nothing.
 
+        :raises MessagesLost: messages to this channel were lost, or may have been; the next call goes on behind them.
+            With `on_gap` that is called instead.
         :raises LayerClosed: the channel belongs to another event loop or process, or the layer was closed.
         """
-        _, payload = await self._node_here().receive(require_valid_channel(channel))
-        return payload
+        node = self._node_here()
+        while True:
+            item = await node.receive(require_valid_channel(channel))
+            if isinstance(item, tuple):
+                return item[1]
+            if isinstance(item, Gap):
+                if on_gap is None:
+                    raise MessagesLost(item)
+                on_gap(item)
 
     def _node_here(self) -> Node:
         node = self._nodes.here()
         if node is None:
             raise LayerClosed("the layer is not open in this event loop: `async with layer:` or `await layer.open()`")
         return node
-
-    def _topic_address(self, topic: str) -> str:
-        return topic_address(self._options.prefix, require_valid_topic(topic))
 
 
 def _position(since: Position | str | None) -> Position | None:

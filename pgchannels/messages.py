@@ -1,11 +1,12 @@
-"""What users hold: positions and messages."""
+"""What users hold: positions, messages and gaps."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Self
 
 # The upper bits of a message's id count the times that a crash of the server emptied the log.
-_OFFSET_BITS = 49
+_OFFSET_BITS = 53
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,3 +51,36 @@ class Message:
     payload: Any
     position: Position
     published_at: datetime
+
+
+class GapReason(StrEnum):
+    """Why messages were lost for good."""
+
+    CAPACITY = "capacity"  # they came while the receiver's mailbox was full
+    EXPIRED = "expired"  # they expired, or had left the log, before they could be read
+    CRASH = "crash"  # a crash or a failover of the server emptied the log
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch in which messages to a receiver were lost; a `count` of None: nobody knows how many, perhaps none."""
+
+    reason: GapReason
+    count: int | None
+
+    def __str__(self) -> str:
+        match self.count:
+            case None:
+                lost = "messages may have been lost"
+            case 1:
+                lost = "1 message was lost"
+            case count:
+                lost = f"{count:,} messages were lost"
+        return f"{lost}: {_EXPLANATIONS[self.reason]}"
+
+
+_EXPLANATIONS = {
+    GapReason.CAPACITY: "too many others waited for the receiver",
+    GapReason.EXPIRED: "the receiver did not get them before they expired",
+    GapReason.CRASH: "the database server crashed or was replaced, which empties the log",
+}

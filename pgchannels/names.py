@@ -65,6 +65,11 @@ def topic_address(prefix: str, topic: str) -> str:
     return f"topic:{prefix}:{topic}"
 
 
+def is_topic_address(address: str) -> bool:
+    """Whether `topic_address` made the address."""
+    return address.startswith("topic:")
+
+
 def queue_address(prefix: str, channel: str) -> str:
     """Where messages to a channel without '!' go."""
     return f"queue:{prefix}:{channel}"

@@ -2,30 +2,37 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Database
-from pgchannels.database.statements.reading import latest_messages, messages_after
+from pgchannels.database.connections import Database, explained, is_database_failure
+from pgchannels.database.statements.reading import extent, latest_messages, messages_after
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.catch_up import CatchUp
 from pgchannels.delivery.channels import Channels
+from pgchannels.delivery.fullness import Fullness
 from pgchannels.delivery.hosting import Hosting
 from pgchannels.delivery.lease import Lease
 from pgchannels.delivery.listener import Listener
+from pgchannels.delivery.losses import Losses
+from pgchannels.delivery.mailbox import Connection, Item, Mailbox
 from pgchannels.delivery.queues import Queues
 from pgchannels.delivery.retention import Retention
-from pgchannels.delivery.router import Receiver, Router
+from pgchannels.delivery.router import Router
+from pgchannels.delivery.unreadable import Unreadable
 from pgchannels.errors import LayerClosed, PgChannelsError, UnreadableMessage
+from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
     is_queue,
+    new_channel_name,
     new_node_name,
     node_address,
     node_name_of,
     queue_address,
+    require_valid_channel,
     topic_address,
 )
 from pgchannels.options import Options
@@ -36,38 +43,57 @@ _CLOSE_TIMEOUT_SECONDS: Final = 5
 logger = logging.getLogger("pgchannels")
 
 
+class _Part(Protocol):
+    async def run(self) -> None: ...
+
+
 class Node:
     """Sends and receives; three connections: one writes, one listens, one does everything else."""
 
     def __init__(self, database: Database, options: Options, *, on_closed: Callable[[], None]) -> None:
         self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
         self.name = new_node_name()
-        self.unreadable = 0
+        self.losses = Losses()
+        self._unreadable = Unreadable()
         self._options = options
         self._codec = Codec(options.symmetric_encryption_keys)
-        self._schema = Schema(options.schema)
-        self._connections = database.connect()
+        self._schema = schema = Schema(options.schema)
+        self._connections = connections = database.connect()
         self._address = node_address(options.prefix, self.name)
-        self._router = Router()
-        self.sender = Sender(self._connections, self._schema, options, on_sent=self._router.note_sent)
-        self._channels = Channels(self._router, options.capacity_of)
-        self._catch_up = CatchUp(self._connections, self._schema, self._router)
-        self._hosting = Hosting(self._connections, self._schema, self.id, self._router, self._catch_up)
-        self._queues = Queues(self._connections, self._schema, self._router, self._hosting)
-        self._retention = Retention(self._connections, self._schema, expiry_seconds=options.expiry)
+        self._router = router = Router()
+        self._fullness = Fullness(connections, schema, self.id)
+        self.sender = Sender(connections, schema, options, losses=self.losses, on_sent=router.note_sent)
+        self._channels = Channels(router, self.losses, options.capacity_of, on_full=self._fullness.note)
+        self._catch_up = CatchUp(connections, schema, router)
         self._listener = Listener(
-            self._connections,
+            connections,
             self.id,
             on_notification=self._hear,
             on_listening=self._begin_listening,
             holding=self._catch_up.holding,
+            on_lost=lambda: self._tell(Connection.LOST),
+            on_back=lambda: self._tell(Connection.BACK),
         )
+        self._hosting = Hosting(
+            connections, schema, self.id, router, self._catch_up, on_unknown=self._listener.reconnect
+        )
+        self._queues = Queues(
+            connections,
+            schema,
+            router,
+            self._hosting,
+            self.losses,
+            catch_up=self._catch_up,
+            valid_until=self.sender.valid_until,
+        )
+        self._retention = Retention(connections, schema, expiry_seconds=options.expiry)
         self._lease = Lease(
-            self._connections,
-            self._schema,
+            connections,
+            schema,
             self.id,
             self.name,
-            on_deaf=self._listener.reconnect,
+            heartbeat_seconds=options.heartbeat,
+            on_deaf=self._reconnect,
             on_beat=self._check_everything,
         )
         self._flushed = asyncio.Event()
@@ -77,21 +103,27 @@ class Node:
         self._keeper: asyncio.Task[None] | None = None
         self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
 
+    @property
+    def unreadable(self) -> int:
+        """How many messages and notifications could not be read, and were passed over."""
+        return self._unreadable.count
+
     async def open(self) -> None:
         """Connect and begin to listen; nothing stays open when this fails.
 
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
+        :raises DatabaseUnavailable: the database cannot be reached.
+        :raises DatabaseRefused: it answers with an error, such as a missing privilege.
         """
         try:
-            await self.sender.open()
-            await self._retention.open()
-            self._router.add(self._address, self, self._accept)
-            await self._listener.open()
-        except BaseException:
+            await self._connect()
+        except BaseException as error:
             await self._release()
+            if isinstance(error, Exception):
+                raise explained(error) from error
             raise
-        for part in (self._listener, self._catch_up, self._hosting, self._queues, self._lease, self._retention):
+        for part in self._parts():
             self._start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._close_with_loop(), name="pgchannels keeper")
 
@@ -104,30 +136,46 @@ class Node:
             keeper.cancel()
             await asyncio.wait([keeper])
         error = self._failure = self._failure or LayerClosed("the layer was closed")
-        await self._give_back(await self._queues.close(error))
+        await self._give_back_claimed(error)
         await self._stop_tasks()
         self._end_waits(error)
         await self._release()
         self._on_closed()
 
-    async def receive(self, channel: str) -> tuple[Arrival, Any]:
-        """The next message of a channel, with its payload; unreadable ones are counted and passed over.
+    async def send(self, channel: str, payload: Any) -> int:
+        """Send to a channel of this node; returns the message's id.
+
+        :raises ChannelFull: at its capacity, exactly.
+        """
+        with self._channels.place_in(channel):
+            message_id = await self.sender.send(channel, payload, has_room=True)
+            await self._router.heard_own(self._address)  # it is in the mailbox now, in place of the place
+        return message_id
+
+    def new_channel(self, kind: str) -> str:
+        """The name of a new channel of this node."""
+        channel = require_valid_channel(new_channel_name(kind, self.name))
+        self._channels.expect(channel)
+        return channel
+
+    async def receive(self, channel: str) -> "tuple[Arrival, Any] | Gap | Connection":
+        """The next message of a channel, with its payload, or news; unreadable messages are counted and passed over.
 
         :raises LayerClosed: the channel belongs to another node, or this one is closed.
         """
         self._require_running()
         if is_queue(channel):
             address = queue_address(self._options.prefix, channel)
-            return await self._readable(lambda: self._queues.receive(address))
+            return await self._next_readable(lambda: self._queues.receive(address))
         if not self.owns(channel):
             raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
-        return await self._readable(lambda: self._channels.receive(channel))
+        return await self._next_readable(lambda: self._channels.receive(channel))
 
-    async def subscribe(self, topic: str, key: Hashable, receiver: Receiver) -> int:
-        """Begin to receive a topic. Returns the position after which every message comes to the receiver."""
+    async def subscribe(self, topic: str, key: Hashable, mailbox: Mailbox) -> int:
+        """Begin to receive a topic. Returns the position after which every message comes to the mailbox."""
         self._require_running()
         address = topic_address(self._options.prefix, topic)
-        self._router.add(address, key, receiver)
+        self._router.add(address, key, mailbox)
         try:
             await self._hosting.ensure(address)
         except BaseException:
@@ -171,13 +219,20 @@ class Node:
         if after is None:
             rows = await self._connections.run(latest_messages(self._schema, address, limit=limit))
             return [Arrival.from_row(row) for row in rows]
-        return await self.read_log({topic: after}, up_to=None, limit=limit)
+        arrivals = await self.read_log([topic], after=after, up_to=None, limit=limit)
+        return [arrival for arrival in arrivals if arrival.envelope is not None]
 
-    async def read_log(self, after: dict[str, int], *, up_to: int | None, limit: int) -> list[Arrival]:
-        """A page of the messages of topics after their positions; an empty page is the end."""
-        positions = {topic_address(self._options.prefix, topic): position for topic, position in after.items()}
+    async def read_log(self, topics: Sequence[str], *, after: int, up_to: int | None, limit: int) -> list[Arrival]:
+        """A page of the messages of topics after a position, none at the end; expired ones have no envelope."""
+        self._require_running()
+        positions = {topic_address(self._options.prefix, topic): after for topic in topics}
         rows = await self._connections.run(messages_after(self._schema, positions, up_to=up_to, limit=limit))
         return [Arrival.from_row(row) for row in rows]
+
+    async def extent_of_log(self) -> tuple[int, int, int]:
+        """Where this log began, up to which id messages may have left it, and the greatest id so far."""
+        [seen] = await self._connections.run(extent(self._schema))
+        return seen.began_at, seen.gone_until, seen.last_id
 
     def payload_of(self, arrival: Arrival) -> Any:
         """A new copy of the payload.
@@ -189,10 +244,17 @@ class Node:
             arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
         return self._codec.decode(arrival.plain)
 
+    def readable(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, Any]]:
+        """Messages with their payloads; unreadable ones are counted and passed over."""
+        for arrival in arrivals:
+            try:
+                yield arrival, self.payload_of(arrival)
+            except UnreadableMessage as error:
+                self.pass_over(arrival, error)
+
     def pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
         """Count and log a message that cannot be read."""
-        self.unreadable += 1
-        logger.warning("passed over message %d to %s: %s", arrival.id, arrival.address, error)
+        self._unreadable.note("passed over message %d to %s: %s", arrival.id, arrival.address, error)
 
     def when_closed(self, key: Hashable, notify: Callable[[Exception], None] | None) -> None:
         """Call `notify` with the reason when the node closes or fails; None takes that back."""
@@ -200,6 +262,23 @@ class Node:
             self._on_close.pop(key, None)
         else:
             self._on_close[key] = notify
+
+    def put(self, arrival: Arrival) -> None:
+        """Take a message to this node: one to a channel, or a command."""
+        if arrival.channel is not None:
+            self._channels.accept(arrival.channel, arrival)
+            return
+        if arrival.envelope is None:
+            self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
+            return
+        for _, command in self.readable([arrival]):
+            self._obey(command, arrival.id)
+
+    def lose(self, gap: Gap) -> None:
+        """Take notice that messages to this node's channels were lost."""
+        self._channels.lose(gap)
+        if gap.reason is GapReason.CRASH:
+            self._queues.lose(gap)  # what expires in a queue is counted when it is claimed
 
     async def _close_with_loop(self) -> None:
         # `asyncio.run` and its like cancel every task before they close the loop: the last moment to disconnect.
@@ -209,13 +288,32 @@ class Node:
             if self._keeper is not None:
                 await self.close()
 
-    async def _readable(self, receive: Callable[[], Coroutine[Any, Any, Arrival]]) -> tuple[Arrival, Any]:
+    async def _connect(self) -> None:
+        await self.sender.open()
+        self._router.add(self._address, self, self)
+        await self._listener.open()
+        await self._catch_up.look_for_gaps()
+
+    def _parts(self) -> "tuple[_Part, ...]":
+        return (
+            self._listener,
+            self._catch_up,
+            self._hosting,
+            self._queues,
+            self._fullness,
+            self._lease,
+            self._retention,
+        )
+
+    async def _next_readable(
+        self, receive: Callable[[], Coroutine[Any, Any, Item]]
+    ) -> "tuple[Arrival, Any] | Gap | Connection":
         while True:
-            arrival = await receive()
-            try:
-                return arrival, self.payload_of(arrival)
-            except UnreadableMessage as error:
-                self.pass_over(arrival, error)
+            item = await receive()
+            if not isinstance(item, Arrival):
+                return item
+            for readable in self.readable([item]):
+                return readable
 
     def _hear(self, text: str) -> None:
         kind, _, content = text.partition(" ")
@@ -223,33 +321,42 @@ class Node:
             try:
                 arrival = Arrival.from_notification(content)
             except ValueError:
-                logger.warning("ignored a notification that no pgchannels wrote")
+                self._unreadable.note("ignored a notification that no pgchannels wrote")
             else:
                 self._catch_up.arrive(arrival)
         elif kind == "q":
             self._queues.wake(content)
         elif kind == "p":
             self._lease.hear(content)
+        else:
+            self._unreadable.note("ignored a notification of a kind that this version does not know")
 
     async def _begin_listening(self) -> None:
         await self._lease.open()
+        await self.sender.keep_messages()
         await self._hosting.host_again()
+        self._fullness.tell_again()
         self._queues.wake_all()
 
-    async def _check_everything(self) -> None:
+    async def _check_everything(self, hosted: int) -> None:
+        await self._hosting.verify(hosted)
         await self._hosting.release_unused()
-        await self._hosting.verify()
         self._catch_up.read_missed()
         self._queues.wake_all()
+        self._channels.expire(published_before=self._microseconds_before(self._options.expiry))
+        await self._give_back(self._queues.take_abandoned())
 
-    def _accept(self, arrival: Arrival) -> None:
-        if arrival.channel is not None:
-            self._channels.accept(arrival.channel, arrival)
-            return
-        try:
-            self._obey(self.payload_of(arrival), arrival.id)
-        except UnreadableMessage as error:
-            self.pass_over(arrival, error)
+    def _reconnect(self) -> None:
+        self._connections.interrupt()
+        self._listener.reconnect()
+
+    def _microseconds_before(self, seconds: float) -> int:
+        return int((self._connections.database_time() - seconds) * 1_000_000)
+
+    def _tell(self, news: Connection) -> None:
+        wanted = self._options.on_disconnect if news is Connection.LOST else self._options.on_reconnect
+        if wanted is not None:
+            self._channels.tell(news)
 
     def _obey(self, command: Any, position: int) -> None:
         match command:
@@ -264,7 +371,7 @@ class Node:
                 self._queues.clear(until=position)
                 self._flushed.set()
             case _:
-                logger.warning("ignored a command that this version does not know")
+                self._unreadable.note("ignored a command that this version does not know")
 
     def _require_running(self) -> None:
         if self._failure is not None:
@@ -293,6 +400,15 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+
+    async def _give_back_claimed(self, error: Exception) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
+                await self._give_back(await self._queues.close(error))
+        except Exception as failure:
+            if not is_database_failure(failure):
+                raise
+            logger.error("claimed messages could not be given back to their queues: %r", failure)
 
     async def _give_back(self, arrivals: list[Arrival]) -> None:
         try:

@@ -39,7 +39,7 @@ class Nodes:
         opening = self._opening.get(loop)
         if opening is None:
             opening = self._opening[loop] = asyncio.create_task(self._open(loop), name="pgchannels open")
-            opening.add_done_callback(lambda _: self._opening.pop(loop, None))
+            opening.add_done_callback(lambda opened: self._forget_opening(loop, opened))
         return await asyncio.shield(opening)
 
     def here(self) -> Node | None:
@@ -96,6 +96,11 @@ class Nodes:
             background, self._background = self._background, None
         if background is not None:
             background.stop()
+
+    def _forget_opening(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Task[Node]) -> None:
+        self._opening.pop(loop, None)
+        if not opened.cancelled():
+            opened.exception()  # marks it as seen: whoever waited may have been cancelled
 
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)

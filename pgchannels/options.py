@@ -4,9 +4,13 @@ import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
 
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefix, require_valid_schema
+
+_GREATEST_CAPACITY: Final = 2**31 - 1  # a greater integer the database does not take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,10 @@ class Options:
     symmetric_encryption_keys: Sequence[str | bytes] = ()
     schema: str = DEFAULT_SCHEMA
     send_timeout: float = 30
+    heartbeat: float = 5
+    on_disconnect: str | None = None
+    on_reconnect: str | None = None
+    on_gap: str | None = None
 
     def __post_init__(self) -> None:
         require_valid_prefix(self.prefix)
@@ -31,17 +39,27 @@ class Options:
         _require_number("expiry", self.expiry, above=0)
         _require_number("group_expiry", self.group_expiry, at_least=0)
         _require_number("send_timeout", self.send_timeout, above=0)
+        _require_number("heartbeat", self.heartbeat, above=0)
+        for name in ("on_disconnect", "on_reconnect", "on_gap"):
+            _require_message_type(name, getattr(self, name))
         _require_count("capacity", self.capacity)
         _require_capacities(self.channel_capacity)
         _require_keys(self.symmetric_encryption_keys)
 
     def capacity_of(self, channel: str) -> int:
         """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""
-        for pattern, capacity in self.channel_capacity.items():
-            expression = re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
-            if expression.match(channel):
-                return capacity
-        return self.capacity
+        matching = (figure for pattern, figure in self.channel_capacity.items() if _expression(pattern).match(channel))
+        return min(next(matching, self.capacity), _GREATEST_CAPACITY)
+
+
+@cache
+def _expression(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
+
+
+def _require_message_type(name: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise ConfigurationError(f"{name} must be the type of a message, such as 'chat.{name}', not {value!r:.80}")
 
 
 def _require_number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> None:

@@ -2,19 +2,25 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import addresses_of_nodes, host_for
+from pgchannels.database.statements.nodes import addresses_of_nodes, host_for, keep_messages_for
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
+from pgchannels.delivery.catch_up import LONGEST_DELIVERY_SECONDS
+from pgchannels.delivery.losses import Losses
 from pgchannels.delivery.writer import Writer
-from pgchannels.names import is_queue, node_address, node_name_of, queue_address, topic_address
+from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
+
+_UNBOUNDED: Final = 2**31 - 1
+_LONGEST_UNDER_WAY_SECONDS: Final = 20.0  # for which the database takes a call that was perhaps made again meanwhile
 
 
 class Sender:
@@ -26,15 +32,24 @@ class Sender:
         schema: Schema,
         options: Options,
         *,
+        losses: Losses | None = None,
         on_sent: Callable[[str, int], None] = lambda *_: None,
     ) -> None:
         self._connections = connections
         self._schema = schema
+        self._options = options
         self._prefix = options.prefix
-        self._timeout_seconds = options.send_timeout
+        # A node knows only some time later that it has read everything: until then nothing may leave the log.
+        self._retention_seconds = max(options.expiry, 3 * options.heartbeat + LONGEST_DELIVERY_SECONDS)
         self._codec = Codec(options.symmetric_encryption_keys)
         self._writer = Writer(
-            connections, schema, expiry_seconds=options.expiry, timeout_seconds=options.send_timeout, on_sent=on_sent
+            connections,
+            schema,
+            expiry_seconds=options.expiry,
+            timeout_seconds=options.send_timeout,
+            valid_until=self.valid_until,
+            losses=losses or Losses(),
+            on_sent=on_sent,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -45,32 +60,57 @@ class Sender:
         :raises SchemaOutdated: they are older than this code.
         """
         await self._connections.run_sync(lambda connection: require_current_schema(connection, self._schema.name))
+        await self.keep_messages()
         await self._writer.open()
         self.task = asyncio.create_task(self._writer.run(), name="pgchannels writer")
 
-    async def send(self, address: str, payload: Any, *, channel: str | None = None) -> int:
-        """Send one payload; returns the message's id once it is in the database."""
-        bound_to = address if channel is None else f"{address} {channel}"
-        return await self._writer.write(address, channel, self._codec.encode(payload, bound_to=bound_to))
+    async def keep_messages(self) -> None:
+        """Make the log keep messages for as long as this layer's may be received; a failover can undo it."""
+        await self._connections.run(keep_messages_for(self._schema, timedelta(seconds=self._retention_seconds)))
 
-    async def send_many(self, messages: Sequence[tuple[str, Any]]) -> list[int]:
-        """Send payloads to addresses, in their order; nothing is sent when one of them cannot be."""
-        packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in messages]
+    def valid_until(self) -> float:
+        """Until when, by the database's clock, a call that is made now may take effect; the log remembers it longer."""
+        return self._connections.database_time() + min(self._retention_seconds, _LONGEST_UNDER_WAY_SECONDS)
+
+    async def publish(self, topic: str, payload: Any) -> int:
+        """Send one payload to a topic; returns the message's id once it is in the database."""
+        return await self._send(topic_address(self._prefix, topic), payload)
+
+    async def send(self, channel: str, payload: Any, *, has_room: bool = False) -> int:
+        """Send one payload to a channel of any node, or to a queue; returns the message's id as `publish`.
+
+        :param has_room: the caller has kept a place for the message; otherwise the database is asked.
+        :raises ChannelFull: as many messages as its capacity wait for it.
+        """
+        address, local_channel = channel_address(self._prefix, channel)
+        bound_to = address if local_channel is None else f"{address} {local_channel}"
+        envelope = self._codec.encode(payload, bound_to=bound_to)
+        capacity = None if has_room else self._options.capacity_of(channel)
+        return await self._writer.write(address, local_channel, envelope, capacity=capacity)
+
+    async def publish_many(self, messages: Sequence[tuple[str, Any]]) -> list[int]:
+        """Send payloads to topics, in their order; nothing is sent when one of them cannot be."""
+        addressed = [(topic_address(self._prefix, topic), payload) for topic, payload in messages]
+        packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in addressed]
         return await self._writer.write_many(packed)
 
     async def resend(self, arrival: Arrival) -> None:
-        """Send a message again that was received and not used."""
+        """Put a message back, at the end of the queue that it was claimed from."""
         assert arrival.envelope is not None
-        await self._writer.write(arrival.address, arrival.channel, arrival.envelope)
+        await self._writer.write(arrival.address, arrival.channel, arrival.envelope, capacity=_UNBOUNDED)
 
     async def join(self, topic: str, channel: str) -> None:
         """Give a queue, or a channel of another node, every message to a topic from now on."""
         address = topic_address(self._prefix, topic)
         if is_queue(channel):
-            await self._connections.run(add_member(self._schema, address, queue_address(self._prefix, channel)))
-        elif await self._connections.run(host_for(self._schema, node_name_of(channel), address)):
-            # Its node is told of messages to the topic from here on, and takes those behind the command.
-            await self._command(node_name_of(channel), {"join": [address, channel]})
+            queue, capacity = queue_address(self._prefix, channel), self._options.capacity_of(channel)
+            await self._connections.run(add_member(self._schema, address, queue, capacity=capacity))
+        else:
+            node_name = node_name_of(channel)
+            for (position,) in await self._connections.run(host_for(self._schema, node_name, address)):
+                # Its node is told of messages to the topic from here on, and takes those behind the command.
+                if position is not None:
+                    await self._command(node_name, {"join": [address, channel]})
 
     async def leave(self, topic: str, channel: str) -> None:
         """Undo `join`."""
@@ -85,7 +125,7 @@ class Sender:
         await self._connections.run(remove_all_members(self._schema, self._prefix))
         await self._connections.run(remove_all_messages(self._schema, self._prefix))
         for row in await self._connections.run(addresses_of_nodes(self._schema, self._prefix)):
-            await self.send(row.address, {"flush": True})
+            await self._send(row.address, {"flush": True})
 
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""
@@ -93,10 +133,13 @@ class Sender:
         if self.task is None:
             self._writer.disconnect()
             return
-        await asyncio.wait([self.task], timeout=self._timeout_seconds)
+        await asyncio.wait([self.task], timeout=self._options.send_timeout)
         self.task.cancel()
         await asyncio.wait([self.task])
 
     async def _command(self, node_name: str, command: dict[str, Any]) -> None:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
-        await self.send(node_address(self._prefix, node_name), command)
+        await self._send(node_address(self._prefix, node_name), command)
+
+    async def _send(self, address: str, payload: Any) -> int:
+        return await self._writer.write(address, None, self._codec.encode(payload, bound_to=address))

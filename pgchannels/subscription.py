@@ -7,13 +7,12 @@ from types import TracebackType
 from typing import Self
 
 from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.mailbox import Mailbox, WhenFull
-from pgchannels.errors import LayerClosed, UnreadableMessage
-from pgchannels.messages import Message, Position
+from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
+from pgchannels.errors import LayerClosed, MessagesLost
+from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.names import topic_of_address
 from pgchannels.node import Node
-
-_PAGE_MESSAGES = 100
+from pgchannels.replay import Replay
 
 
 class Subscription:
@@ -21,7 +20,8 @@ class Subscription:
 
     Every message published after `async with` was entered is received, and with `since` those before it, too.
 
-    :raises MessagesLost: on iteration, when the mailbox was full and `when_full` is 'fail'.
+    :raises MessagesLost: on iteration, at the place of a gap; the next iteration goes on behind it. `on_gap` takes the
+        gaps instead. When the mailbox was full and `when_full` is 'fail' the subscription has ended with it.
     :raises LayerClosed: on iteration, when the layer was closed.
     """
 
@@ -33,31 +33,41 @@ class Subscription:
         since: Position | None,
         capacity: int,
         when_full: WhenFull,
+        on_gap: Callable[[Gap], None] | None,
     ) -> None:
         self._find_node = find_node
         self._topics = topics
         self._is_replayed = since is not None
+        self._capacity = capacity
+        self._when_full = when_full
+        self._on_gap = on_gap
         self._mailbox = Mailbox(capacity=capacity, when_full=when_full)
         self._node: Node | None = None
-        self._replay: deque[Arrival] = deque()
-        self._replay_until = 0
-        self._received = dict.fromkeys(topics, 0 if since is None else since.to_id())
+        self._replay: Replay | None = None
+        self._replayed: deque[Item] = deque()
+        self._since_id = 0 if since is None else since.to_id()
+        self._received: dict[str, int] = {}
 
     @property
     def lost(self) -> int:
-        """How many messages came while the mailbox was full, and were not kept."""
+        """How many messages were not kept for this subscription: those that are counted."""
         return self._mailbox.lost
 
     async def __aenter__(self) -> Self:
         node = self._node = self._find_node()
+        self._mailbox = Mailbox(
+            capacity=self._capacity,
+            when_full=self._when_full,
+            on_lost=node.losses.at(f"a subscription to {', '.join(self._topics):.200}"),
+        )
         node.when_closed(self, self._mailbox.close)
         try:
-            begins = await asyncio.gather(*[node.subscribe(topic, self, self._mailbox.put) for topic in self._topics])
+            begins = await asyncio.gather(*[node.subscribe(topic, self, self._mailbox) for topic in self._topics])
         except BaseException:
             self._leave(node)
             raise
         if self._is_replayed:
-            self._replay_until = max(begins)
+            self._replay = Replay(node, self._topics, after=self._since_id, until=max(begins))
         return self
 
     async def __aexit__(
@@ -73,30 +83,42 @@ class Subscription:
         if self._node is None:
             raise LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
         while True:
-            arrival = await self._next_arrival(self._node)
-            try:
-                payload = self._node.payload_of(arrival)
-            except UnreadableMessage as error:
-                self._node.pass_over(arrival, error)
-            else:
-                return message_from(arrival, payload)
+            item = await self._next_item()
+            if isinstance(item, Gap):
+                self._tell(item)
+            elif isinstance(item, Arrival):
+                for arrival, payload in self._node.readable([item]):
+                    return message_from(arrival, payload)
 
-    async def _next_arrival(self, node: Node) -> Arrival:
-        while self._replay_until and not self._replay:
-            await self._read_page(node)
+    def _tell(self, gap: Gap) -> None:
+        if self._on_gap is not None:
+            self._on_gap(gap)
+        elif gap.reason is not GapReason.CAPACITY:
+            raise MessagesLost(gap)  # what is over capacity the subscriber chose to drop: it is counted
+
+    async def _next_item(self) -> Item:
         while True:
-            arrival = self._replay.popleft() if self._replay else await self._mailbox.get()
-            topic = topic_of_address(arrival.address)
-            # What came live while older messages were replayed may be among these.
-            if arrival.id > self._received[topic]:
-                self._received[topic] = arrival.id
-                return arrival
+            item = await self._next_replayed() if self._replay is not None else None
+            if item is None:
+                item = await self._mailbox.get()
+            if isinstance(item, Gap) and item.reason is GapReason.CRASH:
+                self._received, self._since_id = {}, 0  # the positions of a log that began anew may be lesser
+            if not isinstance(item, Arrival) or self._is_new(item):
+                return item
 
-    async def _read_page(self, node: Node) -> None:
-        page = await node.read_log(self._received, up_to=self._replay_until, limit=_PAGE_MESSAGES)
-        self._replay.extend(page)
-        if not page:
-            self._replay_until = 0
+    async def _next_replayed(self) -> Item | None:
+        while self._replay is not None and not self._replayed:
+            self._replayed.extend(await self._replay.next_page())
+            if not self._replayed:
+                self._replay = None
+        return self._replayed.popleft() if self._replayed else None
+
+    def _is_new(self, arrival: Arrival) -> bool:
+        # What came live while older messages were replayed may be among these.
+        is_new = arrival.id > self._received.get(arrival.address, self._since_id)
+        if is_new:
+            self._received[arrival.address] = arrival.id
+        return is_new
 
     def _leave(self, node: Node) -> None:
         node.when_closed(self, None)

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 
 from pgchannels import MessageLayer
 from pgchannels.database import migrations
+from pgchannels.database.grants import grant
 from pgchannels.embedded import EmbeddedServer
 
 
@@ -26,20 +27,36 @@ def server_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template_name(server_url: str) -> Iterator[str]:
+def application_role(server_url: str) -> Iterator[str]:
+    """A role without any privilege of its own, for applications."""
+    name = f"pgchannels_application_{secrets.token_hex(4)}"
+    asyncio.run(_execute(server_url, f"CREATE ROLE {name} LOGIN PASSWORD '{name}'"))
+    yield name
+    asyncio.run(_execute(server_url, f"DROP ROLE {name}"))
+
+
+@pytest.fixture(scope="session")
+def template_name(server_url: str, application_role: str) -> Iterator[str]:
     """A database with the schema, for others to be cloned from."""
     name = f"pgchannels_template_{secrets.token_hex(4)}"
     asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}"'))
     asyncio.run(migrations.upgrade(url_of_database(server_url, name)))
+    asyncio.run(grant(url_of_database(server_url, name), application_role))
     yield name
     asyncio.run(_drop(server_url, name))
 
 
 @pytest.fixture
-def database_url(server_url: str, template_name: str) -> Iterator[str]:
-    """A fresh database with the schema."""
+def owner_url(server_url: str, template_name: str) -> Iterator[str]:
+    """A fresh database with the schema, for the role that owns the schema."""
     with _new_database(server_url, f'TEMPLATE "{template_name}"') as url:
         yield url
+
+
+@pytest.fixture
+def database_url(owner_url: str, application_role: str) -> str:
+    """A fresh database with the schema, for a role that has what `pgchannels upgrade --grant-to` gives and no more."""
+    return url_of_role(owner_url, application_role)
 
 
 @pytest.fixture
@@ -64,9 +81,9 @@ async def other_layer(database_url: str) -> AsyncIterator[MessageLayer]:
 
 
 @pytest.fixture
-async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A plain connection to the database of the test."""
-    connection = await asyncpg.connect(database_url)
+async def connection(owner_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A plain connection to the database of the test, as the owner."""
+    connection = await asyncpg.connect(owner_url)
     yield connection
     await connection.close()
 
@@ -74,6 +91,11 @@ async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asy
 def url_of_database(server_url: str, name: str) -> str:
     """The URL of another database of the same server."""
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def url_of_role(url: str, role: str) -> str:
+    """The URL of the same database for another role, whose password is its name."""
+    return make_url(url).set(username=role, password=role).render_as_string(hide_password=False)
 
 
 @contextmanager

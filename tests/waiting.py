@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 POLL_SECONDS = 0.01
 
 T = TypeVar("T")

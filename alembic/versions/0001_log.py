@@ -8,7 +8,23 @@ from alembic import context, op
 revision = "0001"
 down_revision = None
 
-FUNCTIONS = ("lock_addresses", "start_epoch", "notify_nodes", "deliver", "host", "rotate")
+FUNCTIONS = (
+    "lock_addresses",
+    "require_in_time",
+    "start_epoch",
+    "extent",
+    "current_slot",
+    "claimed_until",
+    "number_queued",
+    "notify_nodes",
+    "deliver",
+    "claim",
+    "host",
+    "remove_nodes",
+    "beat",
+    "empty_slot",
+    "rotate",
+)
 SLOTS = range(3)
 
 
@@ -20,6 +36,7 @@ def upgrade() -> None:
     _create_nodes(schema)
     for name in FUNCTIONS:
         op.execute(_function(name).replace("{schema}", quoted))
+    op.execute(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {quoted} FROM PUBLIC")
 
 
 def downgrade() -> None:
@@ -28,7 +45,7 @@ def downgrade() -> None:
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
     for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION {quoted}.{name}")
-    for table in ("member", "subscription", "node", "message", "log_state", "log"):
+    for table in ("member", "full_channel", "subscription", "node", "message", "filled_slot", "log_state", "log"):
         op.drop_table(table, schema=schema)
     op.execute(f"DROP SEQUENCE {quoted}.message_id")
 
@@ -40,11 +57,22 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("retention", sa.Interval, nullable=False),
         schema=schema,
     )
-    op.execute(f"INSERT INTO {quoted}.log (epoch, retention) VALUES (0, '60 s')")
+    op.execute(f"INSERT INTO {quoted}.log (epoch, retention) VALUES (0, '0')")
     op.create_table(
         "log_state",
         sa.Column("slot", sa.SmallInteger, nullable=False),
         sa.Column("rotated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("began_at", sa.BigInteger, nullable=False),
+        sa.Column("gone_until", sa.BigInteger, nullable=False),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
+        "filled_slot",
+        sa.Column("slot", sa.SmallInteger, autoincrement=False),
+        sa.Column("filled_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_id", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("slot", name="filled_slot_pkey"),
         schema=schema,
         prefixes=["UNLOGGED"],
     )
@@ -56,6 +84,7 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("batch", sa.BigInteger),
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("channel", sa.Text),
+        sa.Column("number", sa.BigInteger),
         sa.Column("payload", sa.LargeBinary, nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
@@ -65,6 +94,13 @@ def _create_log(schema: str, quoted: str) -> None:
     # Large payloads are mostly packed or sealed already: compressing them again costs time and gains nothing.
     op.execute(f"ALTER TABLE {quoted}.message ALTER COLUMN payload SET STORAGE EXTERNAL")
     op.create_index("message_address_id_idx", "message", ["address", "id"], schema=schema)
+    op.create_index(
+        "message_address_number_idx",
+        "message",
+        ["address", "number"],
+        schema=schema,
+        postgresql_where=sa.text("number IS NOT NULL"),
+    )
     op.create_index(
         "message_batch_idx", "message", ["batch"], schema=schema, postgresql_where=sa.text("batch IS NOT NULL")
     )
@@ -97,9 +133,18 @@ def _create_nodes(schema: str) -> None:
     )
     op.create_index("subscription_node_idx", "subscription", ["node"], schema=schema)
     op.create_table(
+        "full_channel",
+        sa.Column("channel", sa.Text),
+        sa.Column("node", sa.Uuid, nullable=False),
+        sa.PrimaryKeyConstraint("channel", name="full_channel_pkey"),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
         "member",
         sa.Column("topic", sa.Text),
         sa.Column("queue", sa.Text),
+        sa.Column("capacity", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("topic", "queue", name="member_pkey"),
         schema=schema,
     )

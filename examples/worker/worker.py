@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any
 
-from pgchannels import MessageLayer
+from pgchannels import Gap, MessageLayer
 
 
 async def main(url: str) -> None:
@@ -23,7 +23,7 @@ async def main(url: str) -> None:
 
 async def next_job(layer: MessageLayer, stop: asyncio.Event) -> dict[str, Any] | None:
     """The next job, or None once the worker is to stop."""
-    receiving = asyncio.create_task(layer.receive("thumbnails"), name="receive")
+    receiving = asyncio.create_task(layer.receive("thumbnails", on_gap=report), name="receive")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait((receiving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -33,6 +33,11 @@ async def next_job(layer: MessageLayer, stop: asyncio.Event) -> dict[str, Any] |
     except asyncio.CancelledError:
         return None
     return job
+
+
+def report(gap: Gap) -> None:
+    """Say that jobs were lost for good; an application would look which thumbnails are missing."""
+    print(f"worker {os.getpid()}: {gap}", flush=True)
 
 
 async def make_thumbnail(_job: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import os
 
 from pgchannels.database import migrations
+from pgchannels.database.grants import grant
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA
 
@@ -14,6 +15,7 @@ def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser = commands.add_parser("upgrade", help="create the tables in a database, or bring them to this version")
     parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
     parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema for the tables, by default %(default)s")
+    parser.add_argument("--grant-to", metavar="ROLE", help="let this role use the tables: what an application needs")
     parser.set_defaults(run=_upgrade)
 
 
@@ -23,4 +25,7 @@ def _upgrade(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")
     asyncio.run(migrations.upgrade(url, schema=arguments.schema))
     print(f"The tables in the schema {arguments.schema!r} are up to date.")
+    if arguments.grant_to:
+        asyncio.run(grant(url, arguments.grant_to, schema=arguments.schema))
+        print(f"The role {arguments.grant_to!r} may use them.")
     return 0

@@ -39,7 +39,7 @@ def unpack(packed: bytes | memoryview) -> Any:
     :raises UnreadableMessage: the bytes are no msgpack.
     """
     try:
-        return msgpack.unpackb(packed, raw=False)
+        return msgpack.unpackb(packed, raw=False, ext_hook=_refuse_extension)
     except Exception as error:  # msgpack raises ValueError, its subclasses, and others on damaged bytes
         raise UnreadableMessage("the message is damaged: its bytes are no msgpack") from error
 
@@ -53,6 +53,10 @@ def unpack_json(text: bytes | memoryview) -> Any:
         return json.loads(bytes(text))
     except (ValueError, RecursionError) as error:
         raise UnreadableMessage("the message is damaged: its bytes are no JSON") from error
+
+
+def _refuse_extension(code: int, _: bytes) -> None:
+    raise ValueError(f"no message has the type {code} of msgpack's extensions")
 
 
 def _require_carriable(value: Any, depth: int = 0) -> None:

@@ -2,21 +2,34 @@
 
 import asyncio
 import re
+import socket
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy import URL, Connection, Executable, Row
+from sqlalchemy import URL, Connection, Executable, Row, event
 from sqlalchemy.dialects import registry
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import ClauseElement
 
-from pgchannels.errors import ConfigurationError
+from pgchannels.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
 STATEMENT_TIMEOUT_SECONDS: Final = 30
+
+# The server that runs the other end may be gone without a word, or a firewall between forget the connection.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
+
+# Roles and databases may have other defaults: those that functions with several snapshots, and idle listeners, need.
+_PREPARE: Final = """
+    SELECT extract(epoch FROM clock_timestamp())::double precision,
+           set_config('default_transaction_isolation', 'read committed', false),
+           set_config('idle_session_timeout', '0', false)
+"""
 
 # What says that the connection failed, not the statement: the same call may succeed on a new connection.
 CONNECTION_FAILURES: Final = (
@@ -28,7 +41,11 @@ CONNECTION_FAILURES: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,  # too many connections, a full disk
     asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
+
+_HOST: Final = re.compile(r"(\[.*\]|[^:]*)(?::(\d*))?")
+_DEFAULT_PORT: Final = 5432
 
 DatabaseTarget = str | URL | AsyncEngine
 T = TypeVar("T")
@@ -40,6 +57,7 @@ class Database:
     def __init__(self, target: DatabaseTarget) -> None:
         self._engine = target if isinstance(target, AsyncEngine) else None
         self._url = "" if isinstance(target, AsyncEngine) else _driver_url(target)
+        self._hosts = deque(_hosts(self._url))
 
     def connect(self) -> "Connections":
         """Connections for the running event loop; none is opened yet."""
@@ -51,7 +69,21 @@ class Database:
         )
 
     async def _open(self) -> Any:
-        return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS)
+        if len(self._hosts) < 2:
+            return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS)
+        return await self._open_any()
+
+    async def _open_any(self) -> Any:
+        # The driver has one limit for all hosts: one that gives no answer would take the time of all others.
+        seconds = CONNECT_TIMEOUT_SECONDS / (len(self._hosts) + 1)
+        failures = []
+        for host, port in list(self._hosts):
+            try:
+                return await asyncpg.connect(self._url, host=host, port=port, timeout=seconds)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+                failures.append(f"{host}:{port}: {failure!r}")
+                self._hosts.rotate(-1)  # begin with another one next time
+        raise ConnectionError("; ".join(failures))
 
 
 class Connections:
@@ -60,15 +92,29 @@ class Connections:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._one_at_a_time = asyncio.Lock()  # an engine of the user's may have a pool of many
+        self._clock_offset = 0.0
+        self._in_use: asyncpg.Connection[Any] | None = None
+        event.listen(engine.sync_engine, "connect", lambda driver, _: driver.run_async(self._prepare))
 
-    async def run(self, statement: Executable) -> Sequence[Row[Any]]:
+    def database_time(self) -> float:
+        """The database's clock, in seconds since 1970, as told by the last connection that was made; never fast."""
+        return asyncio.get_running_loop().time() + self._clock_offset
+
+    async def run(
+        self, statement: Executable, *, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS
+    ) -> Sequence[Row[Any]]:
         """Run one statement by itself on the pooled connection and return its rows.
 
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
-        async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS), self._one_at_a_time:
+        async with asyncio.timeout(timeout_seconds), self._one_at_a_time:
             with _cancellation_kept():
                 return await self._run(statement)
+
+    def interrupt(self) -> None:
+        """Make the statement that runs now fail, and the next one take a new connection: this one does not answer."""
+        if self._in_use is not None:
+            self._in_use.terminate()
 
     async def hold(self) -> "asyncpg.Connection[Any]":
         """Open a connection that belongs to the caller, who closes it."""
@@ -93,8 +139,27 @@ class Connections:
 
     async def _run(self, statement: Executable) -> Sequence[Row[Any]]:
         async with self._engine.connect() as connection:
-            result = await connection.execute(statement)
+            self._in_use = (await connection.get_raw_connection()).driver_connection
+            try:
+                result = await connection.execute(statement)
+            except Exception as error:
+                if is_connection_failure(error):
+                    await connection.invalidate()  # perhaps another server takes the next one
+                raise
+            finally:
+                self._in_use = None
             return result.all() if result.returns_rows else []
+
+    async def _prepare(self, connection: "asyncpg.Connection[Any]") -> None:
+        _keep_alive(connection)
+        try:
+            row = await connection.fetchrow(_PREPARE)
+        except BaseException:
+            connection.terminate()  # the pool would forget it as it is
+            raise
+        assert row is not None
+        # Taken when the answer is here: the clock is behind by the way back at most, and never ahead.
+        self._clock_offset = row[0] - asyncio.get_running_loop().time()
 
 
 def driver_text(statement: ClauseElement) -> str:
@@ -104,11 +169,42 @@ def driver_text(statement: ClauseElement) -> str:
 
 def is_connection_failure(error: BaseException | None) -> bool:
     """Whether the connection failed rather than the statement, by the error or by any that caused it."""
+    return _is_caused_by(error, CONNECTION_FAILURES)
+
+
+def is_database_failure(error: BaseException | None) -> bool:
+    """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
+    return _is_caused_by(error, (*CONNECTION_FAILURES, asyncpg.PostgresError, DBAPIError))
+
+
+def explained(error: Exception) -> Exception:
+    """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
+    if is_connection_failure(error):
+        return DatabaseUnavailable(f"cannot reach the database: {error!r}")
+    if not is_database_failure(error):
+        return error
+    refusal = getattr(error, "orig", None) or error
+    if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
+        return DatabaseRefused(f"the database refused: {refusal}")
+    return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
+
+
+def _is_caused_by(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
     while error is not None:
-        if isinstance(error, CONNECTION_FAILURES):
+        if isinstance(error, kinds):
             return True
         error = error.__cause__
     return False
+
+
+def _keep_alive(connection: "asyncpg.Connection[Any]") -> None:
+    endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009 -- asyncpg has no setting for this
+    if endpoint.family == socket.AF_UNIX:
+        return
+    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        if hasattr(socket, option):  # not on every system
+            endpoint.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 @contextmanager
@@ -129,6 +225,11 @@ def _cancellation_kept() -> Iterator[None]:
         raise error
 
 
+def _hosts(url: str) -> list[tuple[str, int]]:
+    found = [_HOST.fullmatch(host) for host in urlsplit(url).netloc.rpartition("@")[2].split(",")]
+    return [(host[1].strip("[]"), int(host[2] or _DEFAULT_PORT)) for host in found if host is not None]
+
+
 def _driver_url(target: str | URL) -> str:
     url = target.render_as_string(hide_password=False) if isinstance(target, URL) else target
     # Never show the URL: it may hold a password.
@@ -137,7 +238,6 @@ def _driver_url(target: str | URL) -> str:
             "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
             " or an AsyncEngine"
         )
-    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-    if not all(re.fullmatch(r"(\[.*\]|[^:]*)(:\d*)?", host) for host in hosts):
+    if not all(_HOST.fullmatch(host) for host in urlsplit(url).netloc.rpartition("@")[2].split(",")):
         raise ConfigurationError("the URL of the database has a port that is no number")
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)

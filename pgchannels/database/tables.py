@@ -36,9 +36,11 @@ class Schema:
         self.metadata = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
         self.log = _log(self.metadata)
         self.log_state = _log_state(self.metadata)
+        self.filled_slot = _filled_slot(self.metadata)
         self.message = _message(self.metadata)
         self.node = _node(self.metadata)
         self.subscription = _subscription(self.metadata)
+        self.full_channel = _full_channel(self.metadata)
         self.member = _member(self.metadata)
 
     def call(self, function_name: str, *arguments: Any) -> Function[Any]:
@@ -58,18 +60,39 @@ def _log(metadata: MetaData) -> Table:
 
 
 def _log_state(metadata: MetaData) -> Table:
-    """One row that a crash removes together with the messages: the slot that takes new ones."""
+    """One row that a crash removes together with the messages: the slot that takes new ones.
+
+    This log has ids from `began_at` on. Messages with ids up to `gone_until` may have left it; all others are there.
+    """
     return Table(
         "log_state",
         metadata,
         Column("slot", SmallInteger, nullable=False),
         Column("rotated_at", DateTime(timezone=True), nullable=False),
+        Column("began_at", BigInteger, nullable=False),
+        Column("gone_until", BigInteger, nullable=False),
+        prefixes=["UNLOGGED"],
+    )
+
+
+def _filled_slot(metadata: MetaData) -> Table:
+    """The slots that were current until `filled_at`, and are not empty again; they hold no id after `last_id`."""
+    return Table(
+        "filled_slot",
+        metadata,
+        Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+        Column("filled_at", DateTime(timezone=True), nullable=False),
+        Column("last_id", BigInteger, nullable=False),
         prefixes=["UNLOGGED"],
     )
 
 
 def _message(metadata: MetaData) -> Table:
-    """The log, in slots `message_0` … that are unlogged partitions, emptied by TRUNCATE in turn."""
+    """The log, in slots `message_0` … that are unlogged partitions, emptied by TRUNCATE in turn.
+
+    `batch` is on the first row of a batch, and on each claim. `number` counts the messages of a queue. A claim is a row
+    whose address is that of its queue with `claimed:` in place of `queue:`; its number is that of the last one claimed.
+    """
     message = Table(
         "message",
         metadata,
@@ -78,12 +101,14 @@ def _message(metadata: MetaData) -> Table:
         Column("batch", BigInteger),
         Column("address", Text, nullable=False),
         Column("channel", Text),
+        Column("number", BigInteger),
         Column("payload", LargeBinary, nullable=False),
         Column("published_at", DateTime(timezone=True), nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False),
         postgresql_partition_by="LIST (slot)",
     )
     Index(None, message.c.address, message.c.id)
+    Index(None, message.c.address, message.c.number, postgresql_where=message.c.number.is_not(None))
     Index(None, message.c.batch, postgresql_where=message.c.batch.is_not(None))
     return message
 
@@ -113,11 +138,23 @@ def _subscription(metadata: MetaData) -> Table:
     return subscription
 
 
+def _full_channel(metadata: MetaData) -> Table:
+    """The channels whose node has no room for more messages."""
+    return Table(
+        "full_channel",
+        metadata,
+        Column("channel", Text, primary_key=True),
+        Column("node", Uuid, nullable=False),
+        prefixes=["UNLOGGED"],
+    )
+
+
 def _member(metadata: MetaData) -> Table:
-    """The queues that get a copy of every message to a topic."""
+    """The queues that get a copy of every message to a topic, while fewer than `capacity` wait in them."""
     return Table(
         "member",
         metadata,
         Column("topic", Text, primary_key=True),
         Column("queue", Text, primary_key=True),
+        Column("capacity", Integer, nullable=False),
     )

@@ -3,11 +3,15 @@
 from binascii import a2b_base64
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from sqlalchemy import Row
 
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from pgchannels.names import is_queue_address, is_topic_address
+
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_IDS: Final = range(1, 2**63)
+_MICROSECONDS: Final = range((datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1))
 
 
 @dataclass(slots=True)
@@ -31,7 +35,10 @@ class Arrival:
         :raises ValueError: it is something else.
         """
         message_id, microseconds, address, channel, payload = text.split(" ")
-        return cls(int(message_id), int(microseconds), address, channel or None, a2b_base64(payload) or None)
+        envelope = a2b_base64(payload) or None
+        return cls(
+            _number_in(_IDS, message_id), _number_in(_MICROSECONDS, microseconds), address, channel or None, envelope
+        )
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
@@ -48,4 +55,13 @@ class Arrival:
         """What a sealed envelope must have been sealed for. A queue's copy keeps the seal of its topic."""
         if self.channel is None:
             return self.address
-        return self.channel if self.address.startswith("queue:") else f"{self.address} {self.channel}"
+        # Of a topic and nothing else: a message to one queue must not open in another that names it.
+        is_copy = is_queue_address(self.address) and is_topic_address(self.channel)
+        return self.channel if is_copy else f"{self.address} {self.channel}"
+
+
+def _number_in(numbers: range, text: str) -> int:
+    # The database takes no greater id: with one as a position, nothing could be read from the log any more.
+    if (number := int(text)) not in numbers:
+        raise ValueError("the number is out of range")
+    return number

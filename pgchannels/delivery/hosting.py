@@ -1,32 +1,40 @@
 """Tells the database which addresses this node hosts."""
 
 import asyncio
-import logging
+from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from pgchannels.database.connections import Connections, is_connection_failure
-from pgchannels.database.statements.nodes import count_hosted, host, unhost
+from pgchannels.database.connections import Connections, is_connection_failure, is_database_failure
+from pgchannels.database.statements.nodes import host, unhost
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.backoff import Backoff
 from pgchannels.delivery.catch_up import CatchUp
+from pgchannels.delivery.retry import repeat
 from pgchannels.delivery.router import Router
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
 
 _TIMEOUT_SECONDS: Final = 30
 
-logger = logging.getLogger("pgchannels")
-
 
 class Hosting:
     """One statement at a time for all who ask meanwhile, so that hosting and unhosting never overtake each other."""
 
-    def __init__(self, connections: Connections, schema: Schema, node: UUID, router: Router, catch_up: CatchUp) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        schema: Schema,
+        node: UUID,
+        router: Router,
+        catch_up: CatchUp,
+        *,
+        on_unknown: Callable[[], None],
+    ) -> None:
         self._connections = connections
         self._schema = schema
         self._node = node
         self._router = router
         self._catch_up = catch_up
+        self._on_unknown = on_unknown
         self._hosted: set[str] = set()
         self._released: set[str] = set()  # at the last heartbeat
         self._wanted: dict[str, asyncio.Future[None]] = {}
@@ -56,23 +64,7 @@ class Hosting:
 
     async def run(self) -> None:
         """Host what is wanted, for ever."""
-        backoff = Backoff()
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            wanted = list(self._wanted)
-            try:
-                await self._host(wanted)
-            except Exception as error:
-                if is_connection_failure(error):
-                    logger.warning("could not host %d addresses, will try again: %r", len(wanted), error)
-                    self._work.set()
-                    await backoff.pause()
-                else:
-                    self._settle(wanted, DatabaseRefused(f"the database refused to subscribe: {error}"))
-            else:
-                backoff.reset()
-                self._settle(wanted)
+        await repeat(self._host_wanted, what_failed="could not host addresses")
 
     def adopt(self, address: str) -> None:
         """Take over an address that another node has subscribed this one to."""
@@ -85,9 +77,8 @@ class Hosting:
         """Host all addresses of the router anew: the database may have forgotten this node."""
         await self._host(self._router.addresses())
 
-    async def verify(self) -> None:
-        """Host all addresses anew if the database knows fewer than this node."""
-        [(count,)] = await self._connections.run(count_hosted(self._schema, self._node))
+    async def verify(self, count: int) -> None:
+        """Host all addresses anew if the database knows fewer than this node; it says that it knows `count`."""
         if count < len(self._hosted):
             await self.host_again()
 
@@ -103,17 +94,34 @@ class Hosting:
         """End every wait with an error."""
         self._settle(list(self._wanted), error)
 
+    async def _host_wanted(self) -> None:
+        await self._work.wait()
+        wanted = list(self._wanted)
+        try:
+            await self._host(wanted)
+        except Exception as error:
+            if is_connection_failure(error) or not is_database_failure(error):
+                raise
+            self._settle(wanted, DatabaseRefused(f"the database refused to subscribe: {error}"))
+        else:
+            self._settle(wanted)
+        if not self._wanted:
+            self._work.clear()
+
     async def _host(self, addresses: list[str]) -> None:
         with self._catch_up.holding():
             try:
                 async with self._one_at_a_time:
-                    rows = await self._connections.run(host(self._schema, self._node, addresses))
+                    [(position,)] = await self._connections.run(host(self._schema, self._node, addresses))
             finally:
                 # The database may have left these out until now, and may tell of them again although this call failed.
                 if not self._router.positions().keys().isdisjoint(addresses):
                     self._catch_up.read_missed()
+            if position is None:
+                self._on_unknown()
+                raise ConnectionError("the database has removed this node: it must register again")
             for address in addresses:
-                self._router.begin(address, rows[0][0])
+                self._router.begin(address, position)
             self._hosted.update(addresses)
 
     def _settle(self, addresses: list[str], error: Exception | None = None) -> None:

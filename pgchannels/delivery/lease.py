@@ -1,28 +1,19 @@
 """Keeps a node alive in the database, and finds out when it is deaf."""
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from pgchannels.database.connections import Connections, is_connection_failure
-from pgchannels.database.statements.nodes import (
-    extend_lease,
-    probe,
-    register_node,
-    remove_expired_nodes,
-    remove_node,
-)
+from pgchannels.database.connections import Connections
+from pgchannels.database.statements.nodes import beat, register_node, remove_node
 from pgchannels.database.tables import Schema
+from pgchannels.delivery.retry import repeat
 
-LEASE: Final = timedelta(seconds=30)
-_HEARTBEAT_SECONDS: Final = 10
-_PROBE_SECONDS: Final = 5
-
-logger = logging.getLogger("pgchannels")
+_SHORTEST_LEASE_SECONDS: Final = 30
+_SHORTEST_PROBE_SECONDS: Final = 1
 
 
 class Lease:
@@ -35,13 +26,17 @@ class Lease:
         node: UUID,
         name: str,
         *,
+        heartbeat_seconds: float,
         on_deaf: Callable[[], None],
-        on_beat: Callable[[], Awaitable[None]],
+        on_beat: Callable[[int], Awaitable[None]],
     ) -> None:
         self._connections = connections
         self._schema = schema
         self._node = node
         self._name = name
+        self._heartbeat_seconds = heartbeat_seconds
+        self._probe_seconds = max(heartbeat_seconds, _SHORTEST_PROBE_SECONDS)
+        self._lease = timedelta(seconds=max(6 * heartbeat_seconds, _SHORTEST_LEASE_SECONDS))
         self._on_deaf = on_deaf
         self._on_beat = on_beat
         self._token = ""
@@ -49,18 +44,11 @@ class Lease:
 
     async def open(self) -> None:
         """Take the lease."""
-        await self._connections.run(register_node(self._schema, self._node, self._name, lease=LEASE))
+        await self._connections.run(register_node(self._schema, self._node, self._name, lease=self._lease))
 
     async def run(self) -> None:
         """Renew the lease, for ever."""
-        while True:
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
-            try:
-                await self._beat()
-            except Exception as error:
-                if not is_connection_failure(error):
-                    raise
-                logger.warning("could not renew the node's lease, will try again: %r", error)
+        await repeat(self._beat_later, what_failed="could not renew the lease of the node")
 
     def hear(self, token: str) -> None:
         """Take a probe that came back through the listener."""
@@ -71,21 +59,24 @@ class Lease:
         """Give the lease back, and all that the node hosts."""
         await self._connections.run(remove_node(self._schema, self._node))
 
-    async def _beat(self) -> None:
-        is_known = await self._connections.run(extend_lease(self._schema, self._node, lease=LEASE))
-        if not is_known or not await self._can_hear():
-            self._on_deaf()
-        await self._connections.run(remove_expired_nodes(self._schema))
-        await self._on_beat()
+    async def _beat_later(self) -> None:
+        await asyncio.sleep(self._heartbeat_seconds)
+        hosted = await self._beat()
+        if hosted is not None:
+            await self._on_beat(hosted)
 
-    async def _can_hear(self) -> bool:
+    async def _beat(self) -> int | None:
         self._token = secrets.token_hex(8)
         self._heard.clear()
-        await self._connections.run(probe(self._node, self._token))
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            statement = beat(self._schema, self._node, self._token, lease=self._lease)
+            [(hosted,)] = await self._connections.run(statement, timeout_seconds=self._probe_seconds)
+            async with asyncio.timeout(self._probe_seconds):  # wait_for() of Python 3.11 can swallow a cancellation
                 await self._heard.wait()
         except TimeoutError:
-            logger.warning("the listening connection does not hear: making a new one")
-            return False
-        return True
+            self._on_deaf()
+            raise TimeoutError("no probe came back through the listening connection") from None
+        if hosted is None:
+            self._on_deaf()
+        known: int | None = hosted
+        return known

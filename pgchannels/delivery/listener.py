@@ -4,13 +4,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, is_connection_failure
-from pgchannels.delivery.backoff import Backoff
+from pgchannels.database.connections import Connections
+from pgchannels.delivery.retry import repeat
+
+_OPEN_TIMEOUT_SECONDS: Final = 30
 
 logger = logging.getLogger("pgchannels")
 
@@ -19,7 +21,7 @@ class Listener:
     """Keeps one connection on LISTEN, and makes a new one whenever it is lost.
 
     `on_listening` runs after each LISTEN, also the first: whatever was sent before must be read from the log.
-    Until it is done, `holding` keeps back what is heard.
+    Until it is done, `holding` keeps back what is heard. `on_lost` and `on_back` tell of each interruption.
     """
 
     def __init__(
@@ -30,43 +32,34 @@ class Listener:
         on_notification: Callable[[str], None],
         on_listening: Callable[[], Awaitable[None]],
         holding: Callable[[], AbstractContextManager[None]],
+        on_lost: Callable[[], None],
+        on_back: Callable[[], None],
     ) -> None:
         self._connections = connections
         self._channel = str(node)
         self._on_notification = on_notification
         self._on_listening = on_listening
         self._holding = holding
+        self._on_lost = on_lost
+        self._on_back = on_back
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = asyncio.Event()
+        self._is_interrupted = False
+        self.reconnected = 0
 
     async def open(self) -> None:
         """Listen; raises what the database answers."""
-        self._lost.clear()
-        connection = self._connection = await self._connections.hold()
-        connection.add_termination_listener(self._on_terminated)
-        with self._holding():
-            # LISTEN before reading: a message committed in between is then seen twice and delivered once, never missed.
-            await connection.add_listener(self._channel, self._on_notified)
-            await self._on_listening()
+        async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
+            connection = self._connection = await self._connections.hold()
+            connection.add_termination_listener(self._on_terminated)
+            with self._holding():
+                # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
+                await connection.add_listener(self._channel, self._on_notified)
+                await self._on_listening()
 
     async def run(self) -> None:
         """Listen again whenever the connection is lost, for ever."""
-        backoff = Backoff()
-        while True:
-            await self._lost.wait()
-            self.close()
-            try:
-                await self.open()
-            except Exception as error:
-                if not is_connection_failure(error):
-                    raise
-                self.close()
-                self._lost.set()
-                logger.warning("the database cannot be reached, will try again: %r", error)
-                await backoff.pause()
-            else:
-                backoff.reset()
-                logger.warning("listening again after a lost connection")
+        await repeat(self._listen_again, what_failed="could not listen again")
 
     def reconnect(self) -> None:
         """Give the connection up and make a new one."""
@@ -78,6 +71,27 @@ class Listener:
         if connection is not None:
             connection.remove_termination_listener(self._on_terminated)
             connection.terminate()
+
+    async def _listen_again(self) -> None:
+        await self._lost.wait()
+        self._note_interruption()
+        self.close()
+        self._lost.clear()
+        try:
+            await self.open()
+        except BaseException:
+            self._lost.set()
+            raise
+        self._is_interrupted = False
+        self.reconnected += 1
+        logger.warning("listening again after a lost connection")
+        self._on_back()
+
+    def _note_interruption(self) -> None:
+        if not self._is_interrupted:
+            self._is_interrupted = True
+            logger.warning("the listening connection was lost")
+            self._on_lost()
 
     def _on_terminated(self, connection: object) -> None:
         if connection is self._connection:

@@ -2,10 +2,16 @@
 
 import asyncio
 from collections import deque
-from enum import StrEnum
+from collections.abc import Callable
+from enum import Enum, StrEnum
+from typing import Final
 
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.errors import MessagesLost
+from pgchannels.messages import Gap, GapReason
+
+_MOST_NEWS: Final = 16
+_PATIENT_CALLS: Final = 20
 
 
 class WhenFull(StrEnum):
@@ -16,52 +22,106 @@ class WhenFull(StrEnum):
     DROP_OLDEST = "drop_oldest"
 
 
+class Connection(Enum):
+    """News of the listening connection."""
+
+    LOST = "lost"
+    BACK = "back"
+
+
+Item = Arrival | Gap | Connection
+OnLost = Callable[[Gap], None]
+OnFull = Callable[[bool], None]
+
+
 class Mailbox:
-    """Holds messages until they are received; several may receive, the longest waiting one first."""
+    """Holds messages until they are received; several may receive, the longest waiting one first.
 
-    __slots__ = ("_arrivals", "_capacity", "_error", "_waiting", "_when_full", "lost")
+    Gaps and other news stand in it at their place between the messages; the capacity counts messages alone.
 
-    def __init__(self, *, capacity: int, when_full: WhenFull) -> None:
+    :param on_lost: called with each loss at once, however late the receiver comes to it.
+    :param on_full: called when the mailbox becomes full, and when it no longer is.
+    """
+
+    __slots__ = (
+        "_capacity",
+        "_error",
+        "_is_full",
+        "_items",
+        "_messages",
+        "_on_full",
+        "_on_lost",
+        "_unread_calls",
+        "_waiting",
+        "_when_full",
+        "lost",
+    )
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        when_full: WhenFull,
+        on_lost: OnLost = lambda _: None,
+        on_full: OnFull = lambda _: None,
+    ) -> None:
         self.lost = 0
         self._capacity = capacity
         self._when_full = when_full
-        self._arrivals: deque[Arrival] = deque()
+        self._on_lost = on_lost
+        self._on_full = on_full
+        self._items: deque[Item] = deque()
+        self._messages = 0
+        self._is_full = False
+        self._unread_calls = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._error: Exception | None = None
 
     def __len__(self) -> int:
-        return len(self._arrivals)
+        return self._messages
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in it and nobody waits for anything."""
-        return not self._arrivals and not self._waiting
+        return not self._items and not self._waiting
 
-    def put(self, arrival: Arrival) -> None:
-        """Add a message; never waits."""
-        if self._error is not None:
-            self._count_lost()
-            return
-        if len(self._arrivals) >= self._capacity:
-            self._count_lost()
-            if self._when_full is WhenFull.FAIL:
-                self.close(self._too_slow())
-            if self._when_full is not WhenFull.DROP_OLDEST:
-                return
-            self._arrivals.popleft()
-        self._arrivals.append(arrival)
-        self._wake_next()
+    def put(self, arrival: Arrival, *, allowance: int = 0) -> None:
+        """Add a message, or that it is gone; never waits. `allowance` is room beyond the capacity."""
+        if arrival.envelope is None:
+            self.lose(Gap(GapReason.EXPIRED, 1))
+        elif self._error is not None:
+            self._count_after_the_end()
+        elif self._messages < self._capacity + allowance or self._make_room():
+            self._items.append(arrival)
+            self._messages += 1
+            self._note_fullness()
+            self._wake_next()
 
-    async def get(self) -> Arrival:
-        """Take the oldest message, waiting for one. Cancelling this loses nothing.
+    def lose(self, gap: Gap) -> None:
+        """Tell the receiver, behind all that it has got, that messages were lost."""
+        self._count_lost(gap)
+        self.tell(gap)
+
+    def tell(self, news: Gap | Connection) -> None:
+        """Add what is no message; a gap joins the gap that it follows."""
+        last = self._items[-1] if self._items else None
+        if (joined := _joined(last, news)) is not None:
+            self._items[-1] = joined
+        elif self._error is None and len(self._items) - self._messages < self._capacity + _MOST_NEWS:
+            self._items.append(news)
+            self._wake_next()
+
+    async def get(self) -> Item:
+        """Take the oldest item, waiting for one. Cancelling this loses nothing.
 
         :raises MessagesLost: the mailbox was full and is to fail then; all before the loss was taken.
         """
-        while not self._arrivals:
+        while not self._items:
             if self._error is not None:
                 raise self._error
             await self._wait()
-        return self._arrivals.popleft()
+        self._unread_calls = 0
+        return self._take()
 
     def close(self, error: Exception) -> None:
         """Take no more; receivers get what is left, then the error."""
@@ -71,22 +131,85 @@ class Mailbox:
                 waiter.set_result(None)
 
     def clear(self, *, until: int | None = None) -> list[Arrival]:
-        """Remove and return what is in the mailbox, all of it or up to an id."""
-        removed = [arrival for arrival in self._arrivals if until is None or arrival.id <= until]
-        self._arrivals = deque(arrival for arrival in self._arrivals if until is not None and arrival.id > until)
+        """Remove and return the messages, all of them or up to an id."""
+        removed: list[Arrival] = []
+        kept: deque[Item] = deque()
+        for item in self._items:
+            if isinstance(item, Arrival) and (until is None or item.id <= until):
+                removed.append(item)
+            else:
+                kept.append(item)
+        self._items = kept
+        self._messages -= len(removed)
+        self._note_fullness()
         return removed
 
-    def _count_lost(self) -> None:
-        self.lost += 1
+    def expire(self, *, published_before: int) -> None:
+        """Drop the messages that were published before a moment, in microseconds since 1970.
+
+        Called again and again while nobody reads, it drops the news at last, too: the reader is gone.
+        """
+        self._unread_calls += 1
+        if self._unread_calls > _PATIENT_CALLS and not self._messages:
+            self._items.clear()
+        while self._messages and self._oldest().published_microseconds < published_before:
+            self._drop_oldest(GapReason.EXPIRED)
+
+    def _take(self) -> Item:
+        item = self._items.popleft()
+        if isinstance(item, Arrival):
+            self._messages -= 1
+            self._note_fullness()
+        return item
+
+    def _make_room(self) -> bool:
+        if self._when_full is WhenFull.DROP_OLDEST:
+            self._drop_oldest(GapReason.CAPACITY)
+            return True
+        if self._when_full is WhenFull.DROP_NEWEST:
+            self.lose(Gap(GapReason.CAPACITY, 1))
+        else:
+            self._count_lost(Gap(GapReason.CAPACITY, 1))
+            self.close(self._too_slow())
+        return False
+
+    def _drop_oldest(self, reason: GapReason) -> None:
+        place, gap = self._first_message(), Gap(reason, 1)
+        self._count_lost(gap)
+        self._messages -= 1
+        self._items[place] = gap
+        if place and (joined := _joined(self._items[place - 1], gap)) is not None:
+            self._items[place - 1] = joined
+            del self._items[place]
+        self._note_fullness()
+
+    def _first_message(self) -> int:
+        return next(place for place, item in enumerate(self._items) if isinstance(item, Arrival))
+
+    def _oldest(self) -> Arrival:
+        return next(item for item in self._items if isinstance(item, Arrival))
+
+    def _count_lost(self, gap: Gap) -> None:
+        self.lost += gap.count or 0
+        self._on_lost(gap)
+
+    def _count_after_the_end(self) -> None:
         if isinstance(self._error, MessagesLost):
-            self._error.count = self.lost
+            self._count_lost(Gap(GapReason.CAPACITY, 1))
+            self._error.gap = Gap(GapReason.CAPACITY, self.lost)
 
     def _too_slow(self) -> MessagesLost:
         return MessagesLost(
-            f"the subscriber was too slow: more than capacity={self._capacity} messages waited for it."
-            " Receive faster, raise the capacity, or choose when_full='drop_oldest' or 'drop_newest'",
-            count=self.lost,
+            Gap(GapReason.CAPACITY, self.lost),
+            f" (capacity={self._capacity}). The subscription has ended:"
+            " receive faster, raise the capacity, or choose when_full='drop_oldest' or 'drop_newest'",
         )
+
+    def _note_fullness(self) -> None:
+        is_full = self._messages >= self._capacity
+        if is_full is not self._is_full:
+            self._is_full = is_full
+            self._on_full(is_full)
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -95,7 +218,7 @@ class Mailbox:
             await waiter
         except BaseException:
             # Woken and cancelled at once: the message is still here, and somebody else may be waiting for it.
-            if waiter.done() and not waiter.cancelled() and self._arrivals:
+            if waiter.done() and not waiter.cancelled() and self._items:
                 self._wake_next()
             raise
         finally:
@@ -108,3 +231,11 @@ class Mailbox:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+
+def _joined(item: Item | None, news: Gap | Connection) -> Gap | Connection | None:
+    if item is news:
+        return news
+    if not (isinstance(item, Gap) and isinstance(news, Gap) and item.reason is news.reason):
+        return None
+    return Gap(item.reason, None if item.count is None or news.count is None else item.count + news.count)

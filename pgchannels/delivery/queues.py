@@ -1,43 +1,60 @@
 """Work queues on this node: claims messages for those who wait, and no more than they can take."""
 
 import asyncio
-import logging
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pgchannels.database.connections import Connections, is_connection_failure
+from pgchannels.database.connections import Connections
 from pgchannels.database.statements.queues import claim
 from pgchannels.database.tables import Schema
+from pgchannels.delivery.absences import Absences
 from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.backoff import Backoff
+from pgchannels.delivery.catch_up import CatchUp
 from pgchannels.delivery.hosting import Hosting
-from pgchannels.delivery.mailbox import Mailbox, WhenFull
+from pgchannels.delivery.losses import Losses
+from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
+from pgchannels.delivery.retry import repeat
 from pgchannels.delivery.router import Router
+from pgchannels.messages import Gap, GapReason
 
 _MOST_AT_ONCE: Final = 100
-
-logger = logging.getLogger("pgchannels")
 
 
 class Queues:
     """The queues that somebody on this node receives from."""
 
-    def __init__(self, connections: Connections, schema: Schema, router: Router, hosting: Hosting) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        schema: Schema,
+        router: Router,
+        hosting: Hosting,
+        losses: Losses,
+        *,
+        catch_up: CatchUp,
+        valid_until: Callable[[], float],
+    ) -> None:
         self._connections = connections
         self._schema = schema
         self._router = router
         self._hosting = hosting
+        self._losses = losses
+        self._catch_up = catch_up
+        self._valid_until = valid_until
         self._receivers: dict[str, int] = {}
         self._claimed: dict[str, Mailbox] = {}
+        self._unresolved: dict[str, tuple[int, int]] = {}  # claims that were perhaps committed
         self._ready: set[str] = set()
         self._work = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._is_closed = False
         self._cleared_until = 0
+        self._absences = Absences()
 
-    async def receive(self, address: str) -> Arrival:
+    async def receive(self, address: str) -> Item:
         """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
         with self._receiving(address) as claimed:
             # Hosting before claiming: what is sent after the claim found nothing wakes this node.
@@ -57,23 +74,13 @@ class Queues:
 
     async def run(self) -> None:
         """Claim whatever there is to claim, for ever."""
-        backoff = Backoff()
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            ready, self._ready = self._ready, set()
-            try:
-                async with self._claiming:
-                    await self._claim(ready)
-            except Exception as error:
-                if not is_connection_failure(error):
-                    raise
-                logger.warning("could not claim from queues, will try again: %r", error)
-                self._ready |= ready
-                self._work.set()
-                await backoff.pause()
-            else:
-                backoff.reset()
+        await repeat(self._claim_ready, what_failed="could not claim from queues")
+
+    def lose(self, gap: Gap) -> None:
+        """Tell whoever receives that what was in the queues is lost."""
+        self._absences.lose(gap)
+        for mailbox in self._claimed.values():
+            mailbox.lose(gap)
 
     def clear(self, *, until: int) -> None:
         """Forget what was claimed but not received, up to a message's id; also what a claim under way brings."""
@@ -81,42 +88,86 @@ class Queues:
         for mailbox in self._claimed.values():
             mailbox.clear(until=until)
 
+    def take_abandoned(self) -> list[Arrival]:
+        """What was claimed for receivers that went away; nobody on this node waits for it now."""
+        abandoned = [address for address in self._claimed if address not in self._receivers]
+        arrivals = [arrival for address in abandoned for arrival in self._claimed[address].clear()]
+        for address in abandoned:
+            self._forget_if_idle(address)
+        return arrivals
+
     async def close(self, error: Exception) -> list[Arrival]:
-        """Claim no more, end every wait, and return what was claimed but not received."""
+        """Claim no more, end every wait, and return what was claimed but not received.
+
+        :raises Exception: the database did not tell the outcome of a claim; `take_abandoned` has the rest.
+        """
         self._is_closed = True
-        async with self._claiming:  # a claim under way has taken its messages from the queue already
-            mailboxes = list(self._claimed.values())
-        unreceived = [arrival for mailbox in mailboxes for arrival in mailbox.clear()]
-        for mailbox in mailboxes:
-            mailbox.close(error)
-        return unreceived
+        try:
+            async with self._claiming:  # a claim under way has taken its messages from the queue already
+                for address in list(self._unresolved):
+                    await self._claim(address)
+        finally:
+            for mailbox in self._claimed.values():
+                mailbox.close(error)
+            self._receivers.clear()
+        return self.take_abandoned()
 
     @contextmanager
     def _receiving(self, address: str) -> Iterator[Mailbox]:
         self._receivers[address] = self._receivers.get(address, 0) + 1
-        self._router.add(address, self, _ignore)
+        self._router.add(address, self, _QUEUE)
         try:
             yield self._claimed_from(address)
         finally:
-            self._receivers[address] -= 1
-            if not self._receivers[address]:
-                self._forget(address)
+            self._stop_receiving(address)
 
-    def _forget(self, address: str) -> None:
-        del self._receivers[address]
-        self._router.remove(address, self)
-        if not self._claimed_from(address):
+    def _stop_receiving(self, address: str) -> None:
+        if self._is_closed:
+            return
+        self._receivers[address] -= 1
+        if not self._receivers[address]:
+            del self._receivers[address]
+            self._router.remove(address, self)
+            self._forget_if_idle(address)
+
+    def _forget_if_idle(self, address: str) -> None:
+        if self._claimed_from(address).is_idle:
             del self._claimed[address]
+            self._absences.leave(address)
 
-    async def _claim(self, addresses: set[str]) -> None:
-        for address in addresses:
-            while wanted := self._wanted(address):
-                rows = await self._connections.run(claim(self._schema, address, limit=min(wanted, _MOST_AT_ONCE)))
-                for row in sorted(rows):
-                    if row.id > self._cleared_until:
-                        self._claimed_from(address).put(Arrival.from_row(row))
-                if not rows:
-                    break
+    async def _claim_ready(self) -> None:
+        await self._work.wait()
+        async with self._claiming:
+            while self._ready:
+                await self._claim_all(self._ready.pop())
+        self._work.clear()
+
+    async def _claim_all(self, address: str) -> None:
+        try:
+            while await self._claim(address):
+                pass
+        except BaseException:
+            self.wake(address)
+            raise
+
+    async def _claim(self, address: str) -> bool:
+        """Claim once; returns whether there may be more for those who wait."""
+        if address not in self._unresolved:
+            if not (wanted := self._wanted(address)):
+                return False
+            self._unresolved[address] = secrets.randbits(63), min(wanted, _MOST_AT_ONCE)
+        claim_id, most = self._unresolved[address]
+        statement = claim(self._schema, claim_id, address, most=most, valid_until=self._valid_until())
+        rows = await self._connections.run(statement)
+        if rows and rows[0].id is not None and self._catch_up.may_follow_a_gap(rows[0].id):
+            await self._catch_up.look_for_gaps()  # before the messages that came after it
+        del self._unresolved[address]
+        if rows and rows[0].lost:
+            self._claimed_from(address).lose(Gap(GapReason.EXPIRED, rows[0].lost))
+        for row in rows:
+            if row.id is not None and row.id > self._cleared_until:
+                self._claimed_from(address).put(Arrival.from_row(row))
+        return bool(rows)
 
     def _wanted(self, address: str) -> int:
         # What cancelled receivers left behind is for the next ones: there may be more of it than they are.
@@ -124,9 +175,22 @@ class Queues:
 
     def _claimed_from(self, address: str) -> Mailbox:
         if address not in self._claimed:
-            self._claimed[address] = Mailbox(capacity=sys.maxsize, when_full=WhenFull.FAIL)
+            mailbox = self._claimed[address] = Mailbox(
+                capacity=sys.maxsize, when_full=WhenFull.FAIL, on_lost=self._losses.at(address)
+            )
+            for gap in self._absences.come_back(address):
+                mailbox.lose(gap)
         return self._claimed[address]
 
 
-def _ignore(_: Arrival) -> None:
-    """A queue has a route to be hosted; its messages are claimed, not delivered."""
+class _Queue:
+    """A queue has a route so that it is hosted; its messages are claimed, and they say themselves what is missing."""
+
+    def put(self, arrival: Arrival) -> None:
+        """Messages to queues are told by another notification."""
+
+    def lose(self, gap: Gap) -> None:
+        """The node tells."""
+
+
+_QUEUE: Final = _Queue()

@@ -2,18 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from pgchannels.delivery.arrival import Arrival
+from pgchannels.messages import Gap
 from pgchannels.names import is_queue_address
 
 _LONGEST_WAIT_SECONDS: Final = 5
 
-Receiver = Callable[[Arrival], None]
-
 logger = logging.getLogger("pgchannels")
+
+
+class Receiver(Protocol):
+    """Takes the messages of addresses; neither call waits."""
+
+    def put(self, arrival: Arrival) -> None:
+        """Take a message, or notice that one is lost: it has no envelope."""
+
+    def lose(self, gap: Gap) -> None:
+        """Take notice that messages were lost, or may have been."""
 
 
 @dataclass(slots=True)
@@ -30,26 +39,25 @@ class Router:
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
-        self.unavailable = 0
 
     def route(self, arrival: Arrival) -> None:
-        """Deliver a message, unless it was delivered already or nobody is here for it."""
+        """Deliver a message, or that it is gone, unless it was delivered already or nobody is here for it."""
         route = self._routes.get(arrival.address)
         if route is not None and route.position is not None and arrival.id > route.position:
             route.position = arrival.id
-            for receive in route.receivers.values():
-                receive(arrival)
+            for receiver in route.receivers.values():
+                receiver.put(arrival)
 
     def is_awaited(self, arrival: Arrival) -> bool:
         """Whether `route` would deliver this message."""
         route = self._routes.get(arrival.address)
         return route is not None and route.position is not None and arrival.id > route.position
 
-    def skip(self, arrival: Arrival) -> None:
-        """Go past a message whose row is gone before it could be read."""
-        self.unavailable += 1
-        logger.warning("a message to %s expired or was flushed before it could be read", arrival.address)
-        self._routes[arrival.address].position = arrival.id
+    def lose(self, gap: Gap) -> None:
+        """Tell every receiver, once, that it has lost messages, or may have."""
+        receivers = {id(receiver): receiver for route in self._routes.values() for receiver in route.receivers.values()}
+        for receiver in receivers.values():
+            receiver.lose(gap)
 
     def add(self, address: str, key: Hashable, receiver: Receiver) -> Route:
         """Add a receiver, in the place of the one with the same key."""
@@ -78,14 +86,15 @@ class Router:
         route = self._routes.get(address)
         if route is None or route.position is None or route.position >= route.last_sent:
             return
-        key, last_sent, heard = object(), route.last_sent, asyncio.Event()
-        route.receivers[key] = lambda arrival: heard.set() if arrival.id >= last_sent else None
+        waiting = _WaitingFor(route.last_sent)
+        route.receivers[waiting] = waiting
         try:
-            await asyncio.wait_for(heard.wait(), _LONGEST_WAIT_SECONDS)
+            async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                await waiting.heard.wait()
         except TimeoutError:
             logger.warning("messages to %s take more than %s seconds to come back", address, _LONGEST_WAIT_SECONDS)
         finally:
-            route.receivers.pop(key, None)
+            route.receivers.pop(waiting, None)
 
     def position(self, address: str) -> int:
         """The position of an address that is hosted."""
@@ -113,3 +122,18 @@ class Router:
         for address in unused:
             del self._routes[address]
         return unused
+
+
+class _WaitingFor:
+    """A receiver that only notes that a message has come, or will not come any more."""
+
+    def __init__(self, message_id: int) -> None:
+        self.heard = asyncio.Event()
+        self._message_id = message_id
+
+    def put(self, arrival: Arrival) -> None:
+        if arrival.id >= self._message_id:
+            self.heard.set()
+
+    def lose(self, _: Gap) -> None:
+        self.heard.set()

@@ -1,7 +1,6 @@
 """Sends what all callers of a loop hand in: while one batch is on its way, the next one gathers."""
 
 import asyncio
-import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,17 +11,24 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from pgchannels.database.connections import Connections, driver_text, is_connection_failure
+from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import LARGEST_BATCH, Schema
-from pgchannels.delivery.backoff import Backoff
-from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, LayerClosed
+from pgchannels.delivery.losses import Losses
+from pgchannels.delivery.retry import Backoff
+from pgchannels.errors import ChannelFull, DatabaseRefused, DatabaseUnavailable, LayerClosed, PgChannelsError
+from pgchannels.messages import Gap, GapReason
 
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
 _ATTEMPT_SECONDS: Final = 10
+_SLOWEST_BYTES_PER_SECOND: Final = 4 * 1024 * 1024
 _MOST_BYTES_WAITING: Final = 64 * 1024 * 1024
-
-logger = logging.getLogger("pgchannels")
+_CRASHED: Final = (
+    "the database crashed, or another server took over, while the message was on its way: it may have been sent,"
+    " and what was in the log is lost"
+)
+_BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
 
 
 @dataclass(slots=True)
@@ -30,7 +36,13 @@ class _Outgoing:
     address: str
     channel: str | None
     envelope: bytes
+    capacity: int | None
+    deadline: float
     sent: "asyncio.Future[int]"
+
+    @property
+    def size(self) -> int:
+        return len(self.envelope) + _BYTES_BESIDE_ENVELOPE
 
 
 class Writer:
@@ -43,12 +55,18 @@ class Writer:
         *,
         expiry_seconds: float,
         timeout_seconds: float,
+        valid_until: Callable[[], float],
+        losses: Losses,
         on_sent: Callable[[str, int], None],
     ) -> None:
         self._connections = connections
-        self._deliver = driver_text(deliver(schema))
+        self._statement_text = driver_text(deliver(schema))
+        self._extent_text = driver_text(extent(schema))
+        self._log_began_at: int | None = None
         self._expiry_seconds = expiry_seconds
         self._timeout_seconds = timeout_seconds
+        self._valid_until = valid_until
+        self._note_dropped = losses.at("a queue in a topic")
         self._on_sent = on_sent
         self._waiting: deque[_Outgoing] = deque()
         self._waiting_bytes = 0
@@ -57,23 +75,25 @@ class Writer:
         self._room.set()
         self._is_closed = False
         self._connection: asyncpg.Connection[Any] | None = None
-        self._statement: PreparedStatement[Any] | None = None
+        self._statement: PreparedStatement[asyncpg.Record] | None = None
 
-    async def write(self, address: str, channel: str | None, envelope: bytes) -> int:
+    async def write(self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None = None) -> int:
         """Send one message and return its id once it is committed. Cancelling the call does not unsend it.
 
+        :param capacity: how many messages wait for the queue at most; for a channel any figure, None if it has room.
+        :raises ChannelFull: as many wait.
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises LayerClosed: the writer was closed.
         """
         if not self._room.is_set():
             await self._wait_for_room()
-        return await self._put(address, channel, envelope)
+        return await self._put(address, channel, envelope, capacity)
 
     async def write_many(self, messages: Sequence[tuple[str, bytes]]) -> list[int]:
         """Send envelopes to addresses, in their order; when it raises as `write` does, some may have been sent."""
         if not self._room.is_set():
             await self._wait_for_room()
-        return await asyncio.gather(*[self._put(address, None, envelope) for address, envelope in messages])
+        return await asyncio.gather(*[self._put(address, None, envelope, None) for address, envelope in messages])
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
@@ -103,12 +123,14 @@ class Writer:
             _fail(self._take_batch(), LayerClosed("the layer was closed before the message was sent"))
         self._drop_connection()
 
-    def _put(self, address: str, channel: str | None, envelope: bytes) -> "asyncio.Future[int]":
+    def _put(self, address: str, channel: str | None, envelope: bytes, capacity: int | None) -> "asyncio.Future[int]":
         if self._is_closed:
             raise LayerClosed("the layer is closed: nothing can be sent any more")
-        sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Outgoing(address, channel, envelope, sent))
-        self._waiting_bytes += len(envelope)
+        loop = asyncio.get_running_loop()
+        sent: asyncio.Future[int] = loop.create_future()
+        outgoing = _Outgoing(address, channel, envelope, capacity, loop.time() + self._timeout_seconds, sent)
+        self._waiting.append(outgoing)
+        self._waiting_bytes += outgoing.size
         if self._waiting_bytes > _MOST_BYTES_WAITING:
             self._room.clear()
         self._work.set()
@@ -131,65 +153,102 @@ class Writer:
             size += len(self._waiting[0].envelope)
             if batch and size > _BYTES_PER_BATCH:
                 break
-            batch.append(self._waiting.popleft())
-        self._waiting_bytes -= sum(len(outgoing.envelope) for outgoing in batch)
+            batch.append(self._take_next())
+        return batch
+
+    def _take_next(self) -> _Outgoing:
+        outgoing = self._waiting.popleft()
+        self._waiting_bytes -= outgoing.size
         if self._waiting_bytes <= _MOST_BYTES_WAITING:
             self._room.set()
-        return batch
+        return outgoing
 
     async def _send(self, batch: list[_Outgoing]) -> None:
         try:
-            first_id = await self._deliver_once(batch)
+            delivered = await self._deliver(batch)
         except Exception as error:
             _fail(batch, error)
         except asyncio.CancelledError:
-            _fail(batch, LayerClosed("the layer was closed while the message was on its way: it may have been sent"))
+            text = "the layer was closed while the message was on its way: it may have been sent"
+            _fail(batch, LayerClosed(text, may_have_been_sent=True))
             raise
         else:
-            for number, outgoing in enumerate(batch):
+            if delivered is not None:
+                self._settle(batch, delivered)
+
+    def _settle(self, batch: list[_Outgoing], delivered: "asyncpg.Record") -> None:
+        first_id, refused, dropped = delivered
+        if dropped:
+            self._note_dropped(Gap(GapReason.CAPACITY, dropped))
+        for number in refused or ():
+            _fail([batch[number - 1]], _full(batch[number - 1]))
+        for number, outgoing in enumerate(batch):
+            if not refused or number + 1 not in refused:
                 self._on_sent(outgoing.address, first_id + number)
                 if not outgoing.sent.done():
                     outgoing.sent.set_result(first_id + number)
 
-    async def _deliver_once(self, batch: list[_Outgoing]) -> int:
-        token = secrets.randbits(63)  # tells a repeated call whether the first one was committed
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+    async def _deliver(self, batch: list[_Outgoing]) -> "asyncpg.Record | None":
+        token = secrets.randbits(63)  # tells a repeated call whether an earlier one was committed
         backoff = Backoff()
-        attempted = False
-        while True:
+        log, maybe_sent = None, False
+        while deadline := self._give_up_overdue(batch, maybe_sent=maybe_sent):
+            is_running = False
             try:
                 async with asyncio.timeout_at(deadline):
                     statement = await self._prepared()
-                    repeated, attempted = attempted, True
-                    return await self._run(statement, token, batch, repeated=repeated)
+                    if maybe_sent and self._log_began_at != log:
+                        raise DatabaseUnavailable(_CRASHED, may_have_been_sent=True)
+                    log, is_running = self._log_began_at, True
+                    return await self._run(statement, token, batch)
+            except PgChannelsError:
+                raise
             except Exception as error:
                 self._drop_connection()
                 if not is_connection_failure(error):
-                    raise DatabaseRefused(f"the database refused the message: {error}") from error
+                    text = f"the database refused the message: {error}"
+                    raise DatabaseRefused(text, may_have_been_sent=maybe_sent) from error
+                maybe_sent |= is_running
                 remaining = deadline - asyncio.get_running_loop().time()
-                if remaining <= 0:
-                    raise self._unavailable(may_have_been_sent=attempted) from error
-                logger.warning("could not send %d messages, will try again: %r", len(batch), error)
-            await backoff.pause(at_most_seconds=remaining)
+                await backoff.pause_after(error, f"could not send {len(batch)} messages", at_most_seconds=remaining)
+        return None
+
+    def _give_up_overdue(self, batch: list[_Outgoing], *, maybe_sent: bool) -> float | None:
+        """Fail the messages that have waited too long; returns when the next one will have, if there is one."""
+        now = asyncio.get_running_loop().time()
+        if batch[0].deadline > now:
+            return batch[0].deadline
+        overdue = [outgoing for outgoing in batch if outgoing.deadline <= now]
+        _fail(overdue, self._unavailable(may_have_been_sent=maybe_sent))
+        if not maybe_sent:
+            del batch[: len(overdue)]  # what was perhaps sent is repeated as it was, or not at all
+        while self._waiting and self._waiting[0].deadline <= now:
+            _fail([self._take_next()], self._unavailable(may_have_been_sent=False))
+        return next((outgoing.deadline for outgoing in batch if outgoing.deadline > now), None)
 
     async def _run(
-        self, statement: "PreparedStatement[Any]", token: int, batch: list[_Outgoing], *, repeated: bool
-    ) -> int:
-        first_id: int = await statement.fetchval(
+        self, statement: "PreparedStatement[asyncpg.Record]", token: int, batch: list[_Outgoing]
+    ) -> "asyncpg.Record":
+        capacities = [outgoing.capacity for outgoing in batch]
+        envelopes = [outgoing.envelope for outgoing in batch]
+        delivered = await statement.fetchrow(
             token,
+            self._valid_until(),
             [outgoing.address for outgoing in batch],
             [outgoing.channel for outgoing in batch],
-            [outgoing.envelope for outgoing in batch],
+            envelopes,
+            capacities if any(capacities) else None,
             self._expiry_seconds,
-            repeated,
-            timeout=_ATTEMPT_SECONDS,
+            timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
         )
-        return first_id
+        assert delivered is not None
+        return delivered
 
-    async def _prepared(self) -> "PreparedStatement[Any]":
+    async def _prepared(self) -> "PreparedStatement[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed() or self._statement is None:
             self._connection = await self._connections.hold()
-            self._statement = await self._connection.prepare(self._deliver)
+            self._log_began_at = await self._connection.fetchval(self._extent_text)
+            self._statement = await self._connection.prepare(self._statement_text)
         return self._statement
 
     def _drop_connection(self) -> None:
@@ -209,3 +268,8 @@ def _fail(batch: list[_Outgoing], error: Exception) -> None:
     for outgoing in batch:
         if not outgoing.sent.done():
             outgoing.sent.set_exception(error)
+
+
+def _full(outgoing: _Outgoing) -> ChannelFull:
+    where = outgoing.channel or outgoing.address
+    return ChannelFull(f"{where} is full: capacity={outgoing.capacity} messages wait for it, this one was not sent")

@@ -1,27 +1,24 @@
 """The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
+from channels import exceptions
 from channels.layers import BaseChannelLayer
 
 from pgchannels.database.connections import Database
+from pgchannels.delivery.mailbox import Connection
 from pgchannels.django.configuration import url_source
-from pgchannels.errors import InvalidMessage
+from pgchannels.errors import ChannelFull, InvalidMessage, UnreadableMessage
+from pgchannels.messages import Gap
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
-    channel_address,
-    new_channel_name,
-    topic_address,
 )
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
-
-logger = logging.getLogger("pgchannels")
 
 
 class PostgresChannelLayer(BaseChannelLayer):
@@ -29,6 +26,10 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database.
     Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
+
+    `on_disconnect`, `on_reconnect` and `on_gap` are types of messages that this process's channels get when the
+    listening connection was lost, when it is back, and when messages to the channel were lost, or may have been:
+    `{"type": on_gap, "reason": "capacity" | "expired" | "crash", "count": int | None}`.
     """
 
     extensions: Final = ["groups", "flush"]
@@ -46,6 +47,10 @@ class PostgresChannelLayer(BaseChannelLayer):
         symmetric_encryption_keys: Sequence[str | bytes] = (),
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
+        heartbeat: float = 5,
+        on_disconnect: str | None = None,
+        on_reconnect: str | None = None,
+        on_gap: str | None = None,
         **database_keys: Any,
     ) -> None:
         figures: dict[str, Any] = {"expiry": expiry, "capacity": capacity, "channel_capacity": channel_capacity}
@@ -60,6 +65,10 @@ class PostgresChannelLayer(BaseChannelLayer):
             symmetric_encryption_keys=symmetric_encryption_keys,
             schema=schema,
             send_timeout=send_timeout,
+            heartbeat=heartbeat,
+            on_disconnect=on_disconnect,
+            on_reconnect=on_reconnect,
+            on_gap=on_gap,
         )
 
     def get_capacity(self, channel: str) -> int:
@@ -70,25 +79,33 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send a message to a channel of any process, or to a queue."""
         self.require_valid_channel_name(channel)
         _require_dict(message)
-        address, local_channel = channel_address(self._options.prefix, channel)
-        await self._nodes.send(lambda sender: sender.send(address, message, channel=local_channel))
+        node = self._nodes.here()
+        try:
+            if node is not None and node.owns(channel):
+                await node.send(channel, message)
+            else:
+                await self._nodes.send(lambda sender: sender.send(channel, message))
+        except ChannelFull as error:
+            raise exceptions.ChannelFull(str(error)) from error
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; what was published to a group and is no dict is passed over."""
+        """The next message of a channel; what was published to a group and is no dict is counted and passed over."""
         self.require_valid_channel_name(channel)
         node = await self._nodes.open()
         while True:
-            arrival, payload = await node.receive(channel)
-            if isinstance(payload, dict):
-                return payload
-            logger.warning("passed over message %d to %s: Channels takes a dict", arrival.id, arrival.address)
+            item = await node.receive(channel)
+            if not isinstance(item, tuple):
+                if (news := self._message_of(item)) is not None:
+                    return news
+            elif isinstance(item[1], dict):
+                return item[1]
+            else:
+                node.pass_over(item[0], UnreadableMessage("Channels takes a dict"))
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
         node = await self._nodes.open()
-        channel = new_channel_name(prefix, node.name)
-        self.require_valid_channel_name(channel)
-        return channel
+        return node.new_channel(prefix)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
@@ -114,8 +131,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send a message to every channel in a group; those that are full drop it."""
         self.require_valid_group_name(group)
         _require_dict(message)
-        address = topic_address(self._options.prefix, group)
-        await self._nodes.send(lambda sender: sender.send(address, message))
+        await self._nodes.send(lambda sender: sender.publish(group, message))
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix."""
@@ -127,6 +143,16 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         """Send what waits, end every `receive` of this event loop, disconnect."""
         await self._nodes.close()
+
+    def _message_of(self, news: Gap | Connection) -> dict[str, Any] | None:
+        match news:
+            case Gap(reason, count) if self._options.on_gap:
+                return {"type": self._options.on_gap, "reason": str(reason), "count": count}
+            case Connection.LOST:
+                return {"type": self._options.on_disconnect}
+            case Connection.BACK:
+                return {"type": self._options.on_reconnect}
+        return None
 
     @cached_property
     def _nodes(self) -> Nodes:

@@ -121,9 +121,10 @@ async def test_empty_host_and_port_are_those_of_the_environment(
         assert await works(the_layer())
 
 
-async def test_user_and_password_may_hold_any_character(database_url: str, database: dict[str, Any]) -> None:
+async def test_user_and_password_may_hold_any_character(
+    connection: "asyncpg.Connection[asyncpg.Record]", database: dict[str, Any]
+) -> None:
     user, password = f"us er@:/?#%'\"{secrets.token_hex(4)}", "pass word@:/?#%'\"&=ß"
-    connection = await asyncpg.connect(database_url)
     quoted = '"{}"'.format(user.replace('"', '""'))
     await connection.execute(
         f"CREATE ROLE {quoted} SUPERUSER LOGIN PASSWORD '{password.replace(chr(39), 2 * chr(39))}'"
@@ -133,7 +134,6 @@ async def test_user_and_password_may_hold_any_character(database_url: str, datab
             assert await works(the_layer())
     finally:
         await connection.execute(f"DROP ROLE {quoted}")
-        await connection.close()
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,16 @@ async def test_closed_layer_works_again_when_it_is_used_again(configured_layer: 
         await configured_layer.send(channel, {"type": "hello", "number": number})
         assert await within(configured_layer.receive(channel)) == {"type": "hello", "number": number}
         await configured_layer.close()
+
+
+async def test_what_is_no_dict_is_counted_and_passed_over(
+    configured_layer: PostgresChannelLayer, database_url: str
+) -> None:
+    channel = await configured_layer.new_channel()
+    await configured_layer.group_add("room", channel)
+    async with MessageLayer(database_url) as layer:
+        await layer.publish_many([("room", payload) for payload in ("text", None, [1], {"type": "good"})])
+    assert await within(configured_layer.receive(channel)) == {"type": "good"}
+    node = configured_layer._nodes.here()
+    assert node is not None
+    assert node.unreadable == 3

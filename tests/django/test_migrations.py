@@ -41,9 +41,9 @@ async def test_migrating_twice_is_fine(empty_database_url: str, databases: Datab
     assert await works(empty_database_url)
 
 
-async def test_migrate_after_upgrade_is_fine(database_url: str) -> None:
-    await manage({"default": django_database(database_url)}, "migrate")
-    assert await works(database_url)
+async def test_migrate_after_upgrade_is_fine(owner_url: str) -> None:
+    await manage({"default": django_database(owner_url)}, "migrate")
+    assert await works(owner_url)
 
 
 async def test_upgrade_after_migrate_is_fine(empty_database_url: str, databases: Databases) -> None:
@@ -70,11 +70,11 @@ async def test_migrate_zero_removes_the_tables_and_migrate_creates_them_again(
     assert await works(empty_database_url)
 
 
-async def test_migrate_zero_removes_tables_that_upgrade_made(database_url: str) -> None:
-    databases = {"default": django_database(database_url)}
+async def test_migrate_zero_removes_tables_that_upgrade_made(owner_url: str) -> None:
+    databases = {"default": django_database(owner_url)}
     await manage(databases, "migrate")
     await manage(databases, "migrate", "pgchannels", "zero")
-    assert not await has_tables(database_url)
+    assert not await has_tables(owner_url)
 
 
 async def test_makemigrations_finds_nothing_to_do(databases: Databases) -> None:
@@ -97,13 +97,13 @@ async def test_faked_migration_creates_nothing(empty_database_url: str, database
     assert not await has_tables(empty_database_url)
 
 
-async def test_tables_are_created_in_the_database_that_is_migrated(database_url: str, empty_database_url: str) -> None:
-    databases = {"default": django_database(database_url), "messages": django_database(empty_database_url)}
+async def test_tables_are_created_in_the_database_that_is_migrated(owner_url: str, empty_database_url: str) -> None:
+    databases = {"default": django_database(owner_url), "messages": django_database(empty_database_url)}
     await manage(databases, "migrate", "--database", "messages")
     assert await works(empty_database_url)
     await manage(databases, "migrate", "pgchannels", "zero", "--database", "messages")
     assert not await has_tables(empty_database_url)
-    assert await has_tables(database_url)
+    assert await has_tables(owner_url)
 
 
 async def test_tests_of_a_project_use_the_layer_in_their_own_database(empty_database_url: str) -> None:
@@ -112,14 +112,14 @@ async def test_tests_of_a_project_use_the_layer_in_their_own_database(empty_data
     assert not await has_tables(empty_database_url)
 
 
-async def test_process_of_the_project_sends_to_another_process(database_url: str) -> None:
+async def test_process_of_the_project_sends_to_another_process(owner_url: str) -> None:
     sending = (
         "from asgiref.sync import async_to_sync; from channels.layers import get_channel_layer; "
         "async_to_sync(get_channel_layer().group_send)('room', {'type': 'chat.message', 'text': 'hello'})"
     )
     async with (
-        tcp_road(database_url) as database,
-        MessageLayer(database_url) as layer,
+        tcp_road(owner_url) as database,
+        MessageLayer(owner_url) as layer,
         layer.subscribe("room") as subscription,
     ):
         await manage({"default": {}, "messages": database}, "shell", "-c", sending, alias="messages")

@@ -1,6 +1,8 @@
 """Channels of one node, and work queues."""
 
 import asyncio
+import re
+import sys
 
 import pytest
 
@@ -89,6 +91,15 @@ async def test_what_a_closing_node_claimed_goes_to_another(database_url: str, la
     await closing.close()
     received += [await within(layer.receive("jobs")) for _ in range(20 - len(received))]
     assert sorted(received) == list(range(20))
+
+
+async def test_capacity_may_be_as_great_as_any_number(database_url: str) -> None:
+    capacities: dict[str | re.Pattern[str], int] = {"many": 2**40}
+    async with MessageLayer(database_url, capacity=sys.maxsize, channel_capacity=capacities) as layer:
+        channel = await layer.new_channel()
+        for name in ("jobs", "many", channel):
+            await layer.send(name, 1)
+            assert await within(layer.receive(name)) == 1
 
 
 async def test_queues_do_not_hear_topics_of_the_same_name(layer: MessageLayer) -> None:

@@ -55,28 +55,36 @@ def test_alembic_in_the_repository_goes_up_and_down_and_finds_nothing_to_change(
     assert asyncio.run(everything_in_schema(empty_database_url))
 
 
-async def test_downgrade_leaves_nothing(database_url: str) -> None:
-    before = await everything_in_schema(database_url)
-    await migrations.downgrade(database_url)
-    assert await everything_in_schema(database_url) == []
-    await migrations.upgrade(database_url)
-    assert await everything_in_schema(database_url) == before
+async def test_downgrade_leaves_nothing(owner_url: str) -> None:
+    before = await everything_in_schema(owner_url)
+    await migrations.downgrade(owner_url)
+    assert await everything_in_schema(owner_url) == []
+    await migrations.upgrade(owner_url)
+    assert await everything_in_schema(owner_url) == before
 
 
-async def test_script_for_other_connections_makes_the_same(database_url: str, empty_database_url: str) -> None:
+async def test_script_for_other_connections_makes_the_same(owner_url: str, empty_database_url: str) -> None:
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute(migrations.upgrade_sql("pgchannels", "base:head"))
-    assert await everything_in_schema(empty_database_url) == await everything_in_schema(database_url)
+    assert await everything_in_schema(empty_database_url) == await everything_in_schema(owner_url)
     await connection.execute(migrations.downgrade_sql("pgchannels", "head:base"))
     await connection.close()
     assert await everything_in_schema(empty_database_url) == []
 
 
-async def test_all_that_fills_with_messages_is_unlogged(database_url: str) -> None:
-    names = [name for kind, name in await everything_in_schema(database_url) if kind == "relation"]
+async def test_all_that_fills_with_messages_is_unlogged(owner_url: str) -> None:
+    names = [name for kind, name in await everything_in_schema(owner_url) if kind == "relation"]
     logged = sorted(name for name in names if not name.endswith("u"))
     # The partitioned parents hold nothing.
-    assert logged == ["logp", "member_pkeyp", "memberp", "message_address_id_idxp", "message_batch_idxp", "messagep"]
+    assert logged == [
+        "logp",
+        "member_pkeyp",
+        "memberp",
+        "message_address_id_idxp",
+        "message_address_number_idxp",
+        "message_batch_idxp",
+        "messagep",
+    ]
 
 
 def test_command_line_upgrades_and_says_so_twice(empty_database_url: str) -> None:
@@ -105,10 +113,10 @@ async def test_layer_on_a_missing_schema_names_the_command(empty_database_url: s
         await MessageLayer(empty_database_url, schema="other").open()
 
 
-async def test_layer_on_an_older_schema_names_the_command(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_layer_on_an_older_schema_names_the_command(owner_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revision, "REVISIONS", ("0001", "0002"))
     with pytest.raises(SchemaOutdated, match=r"revision 0001.*needs 0002.*pgchannels upgrade"):
-        await MessageLayer(database_url).open()
+        await MessageLayer(owner_url).open()
 
 
 def test_revisions_that_the_code_knows_are_those_of_alembic() -> None:
@@ -116,11 +124,11 @@ def test_revisions_that_the_code_knows_are_those_of_alembic() -> None:
     assert [script.revision for script in scripts] == list(reversed(revision.REVISIONS))
 
 
-async def test_layer_works_on_a_newer_schema(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+async def test_layer_works_on_a_newer_schema(owner_url: str) -> None:
+    connection = await asyncpg.connect(owner_url)
     await connection.execute("UPDATE pgchannels.pgchannels_version SET version_num = '9999'")
     await connection.close()
-    async with MessageLayer(database_url) as layer:
+    async with MessageLayer(owner_url) as layer:
         await layer.publish("room", 1)
 
 

@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from pgchannels import MessageLayer
+from pgchannels import Gap, GapReason, MessageLayer
+from tests.waiting import within
 
 
 async def rotate(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
@@ -12,17 +13,47 @@ async def rotate(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
     return rotated
 
 
-async def test_messages_are_kept_for_two_rotations_and_removed_by_the_third(
+async def let_pass(connection: "asyncpg.Connection[asyncpg.Record]", seconds: int) -> None:
+    """Make the log believe that time has passed."""
+    await connection.execute(
+        f"""
+        UPDATE pgchannels.log_state SET rotated_at = rotated_at - interval '{seconds} s';
+        UPDATE pgchannels.filled_slot SET filled_at = filled_at - interval '{seconds} s'
+        """
+    )
+
+
+async def count_slots(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """How many tables the log has."""
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'pgchannels.message'::regclass"
+    )
+    return count
+
+
+async def test_messages_are_kept_for_the_retention_and_gone_after_one_and_a_half(
     layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    await connection.execute("UPDATE pgchannels.log SET retention = '0'")
-    await layer.publish("room", "old")
     kept = []
-    for _ in range(3):
+    for number in range(4):
+        await layer.publish("room", number)
+        await let_pass(connection, 30)
         assert await rotate(connection)
         kept.append([message.payload for message in await layer.history("room")])
-        await layer.publish("room", "new")
-    assert kept == [["old"], ["old", "new"], ["new", "new"]]
+    assert kept == [[0], [0, 1], [1, 2], [2, 3]]
+    assert await count_slots(connection) == 3
+
+
+async def test_log_says_up_to_which_position_messages_are_gone(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    positions = []
+    for _ in range(3):
+        positions.append(await layer.publish("room", "x"))
+        await let_pass(connection, 30)
+        await rotate(connection)
+    gone_until = await connection.fetchval("SELECT gone_until FROM pgchannels.log_state")
+    assert positions[0].to_id() <= gone_until < positions[1].to_id()
 
 
 async def test_log_does_not_rotate_before_half_of_the_retention(
@@ -30,9 +61,9 @@ async def test_log_does_not_rotate_before_half_of_the_retention(
 ) -> None:
     await layer.publish("room", 1)
     assert not await rotate(connection)
-    await connection.execute("UPDATE pgchannels.log_state SET rotated_at = rotated_at - interval '29 s'")
+    await let_pass(connection, 29)
     assert not await rotate(connection)
-    await connection.execute("UPDATE pgchannels.log_state SET rotated_at = rotated_at - interval '1 s'")
+    await let_pass(connection, 1)
     assert await rotate(connection)
     assert not await rotate(connection)
 
@@ -45,29 +76,50 @@ async def test_longest_expiry_decides_on_the_retention(
             assert await connection.fetchval("SELECT retention = '300 s' FROM pgchannels.log")
 
 
-async def test_reader_of_the_oldest_slot_puts_rotation_off_but_not_senders(
+async def test_other_slots_take_the_place_of_those_that_a_dump_has_locked(
+    database_url: str, layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    dump = await asyncpg.connect(database_url)
+    async with dump.transaction(isolation="repeatable_read"):
+        await dump.execute("LOCK TABLE pgchannels.message IN ACCESS SHARE MODE")
+        for number in range(6):
+            await layer.publish("room", number)
+            await let_pass(connection, 30)
+            assert await rotate(connection)
+        slots = await count_slots(connection)
+        assert [message.payload for message in await layer.history("room")] == [0, 1, 2, 4, 5]
+    await dump.close()
+    assert slots == 6
+    await let_pass(connection, 30)
+    assert await rotate(connection)
+    assert [message.payload for message in await layer.history("room")] == [5]
+    assert await count_slots(connection) == slots
+
+
+async def test_batch_under_way_puts_rotation_off(
     database_url: str, layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     await layer.publish("room", 1)
-    await connection.execute("UPDATE pgchannels.log SET retention = '0'")
-    reader = await asyncpg.connect(database_url)
-    async with reader.transaction():
-        await reader.fetch("SELECT FROM pgchannels.message")
+    await let_pass(connection, 30)
+    sender = await asyncpg.connect(database_url)
+    async with sender.transaction():
+        await sender.fetchval("SELECT pgchannels.current_slot()")
         with pytest.raises(asyncpg.LockNotAvailableError):
             await rotate(connection)
-        await layer.publish("room", 2)
-    await reader.close()
+    await sender.close()
     assert await rotate(connection)
 
 
-async def test_expired_messages_are_not_read(
-    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+async def test_expired_messages_are_not_read_and_those_of_a_queue_are_told_as_lost(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    async with MessageLayer(database_url) as layer:
+    gaps: list[Gap] = []
+    for _ in range(3):
         await layer.publish("room", "expired")
         await layer.send("jobs", "expired")
-        await connection.execute("UPDATE pgchannels.message SET expires_at = now()")
-        await layer.publish("room", "fresh")
-        await layer.send("jobs", "fresh")
-        assert [message.payload for message in await layer.history("room")] == ["fresh"]
-        assert await layer.receive("jobs") == "fresh"
+    await connection.execute("UPDATE pgchannels.message SET expires_at = now()")
+    await layer.publish("room", "fresh")
+    await layer.send("jobs", "fresh")
+    assert [message.payload for message in await layer.history("room")] == ["fresh"]
+    assert await within(layer.receive("jobs", on_gap=gaps.append)) == "fresh"
+    assert gaps == [Gap(GapReason.EXPIRED, 3)]

@@ -1,12 +1,16 @@
 -- Puts messages into the log and tells the nodes that host their addresses: the one road of every message.
--- Returns the id of the first message; each further one has the next id. At most 512 messages a call.
--- A call that repeats a batch whose outcome is unknown returns the ids of the first time, if there was one.
+-- Message n gets the id `first_id` + n - 1. At most 512 messages a call. Those to a channel or queue that is full are
+-- `refused`, by their n; copies for queues in a topic are `dropped`, by their count. `capacities` has a figure for
+-- each message to a queue, and for one to a channel unless the caller knows that it has room; it is NULL where it has none.
+-- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed.
 --
 -- Many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's snapshot
 -- is older than the lock that it waits for, and would not see a subscriber that it waited behind.
 CREATE FUNCTION {schema}.deliver(
-    this_batch bigint, addresses text[], channels text[], payloads bytea[], expiry_seconds double precision, repeated boolean
-) RETURNS bigint
+    this_batch bigint, valid_until double precision, addresses text[], channels text[], payloads bytea[],
+    capacities integer[], expiry_seconds double precision,
+    OUT first_id bigint, OUT refused integer[], OUT dropped integer
+)
 LANGUAGE plpgsql
 -- Planned once, for tables of any size: index scans in nested loops. A plan a call would double the time of a call.
 SET plan_cache_mode = force_generic_plan
@@ -16,49 +20,65 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-    first_id bigint;
-    current_slot smallint;
+    slot_now smallint;
     published timestamptz;
     copies_to text[];
-    copies_of bigint[];
+    copies_of integer[];
+    copies_capacity integer[];
+    numbers bigint[];
+    first_taken integer := 1;
 BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
-        SELECT array_agg(m.queue ORDER BY sent.n), array_agg(sent.n ORDER BY sent.n) INTO copies_to, copies_of
+        SELECT array_agg(m.queue ORDER BY n), array_agg(n ORDER BY n), array_agg(m.capacity ORDER BY n)
+        INTO copies_to, copies_of, copies_capacity
         FROM unnest(addresses) WITH ORDINALITY AS sent (address, n) JOIN {schema}.member AS m ON m.topic = sent.address;
     END IF;
     PERFORM {schema}.lock_addresses(addresses || copies_to);
 
-    IF repeated THEN
-        SELECT m.id INTO first_id FROM {schema}.message AS m WHERE m.batch = this_batch;
-        IF FOUND THEN
-            RETURN first_id;
-        END IF;
+    SELECT m.id & ~511::bigint INTO first_id FROM {schema}.message AS m WHERE m.batch = this_batch;
+    IF FOUND THEN
+        refused := ARRAY(
+            SELECT n FROM unnest(addresses) WITH ORDINALITY AS sent (address, n)
+            WHERE NOT EXISTS (SELECT FROM {schema}.message AS m WHERE m.address = sent.address AND m.id = first_id + n - 1)
+        );
+        RETURN;
+    END IF;
+    PERFORM {schema}.require_in_time(valid_until);
+
+    IF capacities IS NOT NULL OR copies_to IS NOT NULL THEN
+        numbers := {schema}.number_queued(
+            addresses || copies_to,
+            coalesce(capacities, array_fill(NULL::integer, ARRAY[cardinality(addresses)])) || copies_capacity
+        );
+        refused := ARRAY(
+            SELECT n FROM unnest(addresses, channels) WITH ORDINALITY AS sent (address, channel, n)
+            WHERE starts_with(address, 'queue:') AND numbers[n] IS NULL
+               OR capacities[n] IS NOT NULL AND channel IN (SELECT f.channel FROM {schema}.full_channel AS f)
+        );
+        first_taken := (SELECT min(n) FROM generate_subscripts(addresses, 1) AS n WHERE n <> ALL (refused));
     END IF;
 
-    SELECT slot INTO current_slot FROM {schema}.log_state;
-    IF NOT FOUND THEN
-        current_slot := {schema}.start_epoch();
-    END IF;
+    slot_now := {schema}.current_slot();
     published := clock_timestamp();
     first_id := nextval('{schema}.message_id');
 
-    INSERT INTO {schema}.message (slot, id, batch, address, channel, payload, published_at, expires_at)
-    SELECT current_slot, first_id + n - 1, CASE WHEN n = 1 THEN this_batch END, address, channel, payload,
-           published, published + make_interval(secs => expiry_seconds)
-    FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n);
+    INSERT INTO {schema}.message (slot, id, batch, address, channel, number, payload, published_at, expires_at)
+    SELECT slot_now, first_id + n - 1, CASE WHEN n = first_taken THEN this_batch END, address, channel, numbers[n],
+           payload, published, published + make_interval(secs => expiry_seconds)
+    FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n)
+    WHERE refused IS NULL OR n <> ALL (refused);
+    PERFORM {schema}.notify_nodes(first_id, published, addresses, channels, payloads, refused);
 
     IF copies_to IS NOT NULL THEN
         -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.
-        INSERT INTO {schema}.message (slot, id, address, channel, payload, published_at, expires_at)
-        SELECT current_slot, nextval('{schema}.message_id'), queue, addresses[n], payloads[n],
+        INSERT INTO {schema}.message (slot, id, address, channel, number, payload, published_at, expires_at)
+        SELECT slot_now, nextval('{schema}.message_id'), queue, addresses[of], numbers[cardinality(addresses) + n], payloads[of],
                published, published + make_interval(secs => expiry_seconds)
-        FROM unnest(copies_to, copies_of) AS copied (queue, n);
+        FROM unnest(copies_to, copies_of) WITH ORDINALITY AS copied (queue, of, n)
+        WHERE numbers[cardinality(addresses) + n] IS NOT NULL;
+        GET DIAGNOSTICS dropped = ROW_COUNT;
+        dropped := cardinality(copies_to) - dropped;
+        PERFORM {schema}.notify_nodes(0, published, copies_to, NULL, NULL, NULL);
     END IF;
-
-    PERFORM {schema}.notify_nodes(first_id, published, addresses, channels, payloads);
-    IF copies_to IS NOT NULL THEN
-        PERFORM {schema}.notify_nodes(0, published, copies_to, NULL, NULL);
-    END IF;
-    RETURN first_id;
 END
 $$

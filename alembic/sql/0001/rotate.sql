@@ -1,22 +1,46 @@
--- Makes the oldest slot the current one, emptied, when the current one has been filled for half of the retention.
--- Each message is kept for the retention at least, and for one and a half times that at most.
--- Returns whether it rotated. Raises lock_not_available when somebody reads the oldest slot: try again soon.
+-- Empties the slots that were filled longer ago than the retention, and makes an empty one the current one when that
+-- has been filled for half of the retention: each message is kept for the retention at least, and for one and a half
+-- times that at most. Where somebody's lock keeps a slot from being emptied (pg_dump takes one on every table) there
+-- is another slot in its place. Returns whether it rotated.
+-- Raises lock_not_available when it had to wait for somebody: try again soon.
 CREATE FUNCTION {schema}.rotate() RETURNS boolean
 LANGUAGE plpgsql
+SECURITY DEFINER  -- only the owner of tables may make or truncate them
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '50ms'
 AS $$
 DECLARE
+    filled record;
+    is_locked boolean := false;
     next_slot smallint;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtext('{schema}'), 65) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtext('{schema}'), 65)
+        OR NOT EXISTS (SELECT FROM {schema}.log_state, {schema}.log WHERE rotated_at + retention / 2 <= clock_timestamp())
+    THEN
         RETURN false;
     END IF;
-    SELECT (slot + 1) % 3 INTO next_slot FROM {schema}.log_state, {schema}.log
-    WHERE rotated_at + retention / 2 <= clock_timestamp();
-    IF NOT FOUND THEN
+
+    FOR filled IN
+        SELECT f.slot, f.last_id FROM {schema}.filled_slot AS f, {schema}.log
+        WHERE f.filled_at + retention <= clock_timestamp() ORDER BY f.filled_at
+    LOOP
+        BEGIN
+            EXECUTE format('TRUNCATE {schema}.message_%s', filled.slot);
+            DELETE FROM {schema}.filled_slot WHERE slot = filled.slot;
+            UPDATE {schema}.log_state SET gone_until = greatest(gone_until, filled.last_id);
+        EXCEPTION WHEN lock_not_available THEN
+            is_locked := true;
+        END;
+    END LOOP;
+
+    next_slot := {schema}.empty_slot(is_locked);
+    IF next_slot IS NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format('TRUNCATE {schema}.message_%s', next_slot);
+    -- Waits for the batches under way: they are in the slot that is current until now, and so are their ids.
+    PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 64);
+    INSERT INTO {schema}.filled_slot (slot, filled_at, last_id)
+    SELECT s.slot, clock_timestamp(), i.last_value + 511 FROM {schema}.log_state AS s, {schema}.message_id AS i;
     UPDATE {schema}.log_state SET slot = next_slot, rotated_at = clock_timestamp();
     RETURN true;
 END

@@ -6,9 +6,12 @@ from sqlalchemy.dialects.postgresql import insert
 from pgchannels.database.tables import Schema
 
 
-def add_member(schema: Schema, topic: str, queue: str) -> Executable:
-    """Give a queue a copy of every message to a topic, by their addresses."""
-    return insert(schema.member).values(topic=topic, queue=queue).on_conflict_do_nothing()
+def add_member(schema: Schema, topic: str, queue: str, *, capacity: int) -> Executable:
+    """Give a queue a copy of every message to a topic, by their addresses, while fewer than `capacity` wait in it."""
+    statement = insert(schema.member).values(topic=topic, queue=queue, capacity=capacity)
+    return statement.on_conflict_do_update(
+        index_elements=[schema.member.c.topic, schema.member.c.queue], set_={"capacity": statement.excluded.capacity}
+    )
 
 
 def remove_member(schema: Schema, topic: str, queue: str) -> Executable:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Executable, Text, Uuid, cast, delete, func, literal, select, update
+from sqlalchemy import BigInteger, Executable, Interval, Text, Uuid, cast, delete, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
@@ -19,10 +19,9 @@ def register_node(schema: Schema, node: UUID, name: str, *, lease: timedelta) ->
     )
 
 
-def extend_lease(schema: Schema, node: UUID, *, lease: timedelta) -> Executable:
-    """Renew a lease; returns a row unless the node was removed meanwhile."""
-    statement = update(schema.node).where(schema.node.c.id == node).values(leased_until=func.now() + lease)
-    return statement.returning(schema.node.c.id)
+def beat(schema: Schema, node: UUID, token: str, *, lease: timedelta) -> Executable:
+    """Renew a lease and send the node a notification that it must hear; see `beat.sql` for what this returns."""
+    return select(schema.call("beat", literal(node, Uuid), literal(lease, Interval), literal(token, Text)))
 
 
 def host(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
@@ -32,14 +31,9 @@ def host(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
 
 
 def host_for(schema: Schema, node_name: str, address: str) -> Executable:
-    """Subscribe another node to an address; no row where there is no such node."""
+    """Subscribe another node to an address; no row, or NULL, where there is no such node."""
     hosting = schema.call("host", schema.node.c.id, cast(literal([address], ARRAY(Text)), ARRAY(Text)))
     return select(hosting).where(schema.node.c.name == node_name)
-
-
-def count_hosted(schema: Schema, node: UUID) -> Executable:
-    """How many addresses the database knows that a node hosts."""
-    return select(func.count()).where(schema.subscription.c.node == node)
 
 
 def unhost(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
@@ -50,23 +44,30 @@ def unhost(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable
 
 def remove_node(schema: Schema, node: UUID) -> Executable:
     """Remove a node and all that it hosts."""
-    removed = delete(schema.node).where(schema.node.c.id == node).returning(schema.node.c.id).cte("removed")
-    hosted = schema.subscription
-    unhosted = delete(hosted).where(hosted.c.node == node).returning(hosted.c.node).cte("unhosted")
-    return select(func.count()).select_from(unhosted).add_cte(removed)
+    return select(schema.call("remove_nodes", cast(literal([node], ARRAY(Uuid)), ARRAY(Uuid))))
 
 
-def remove_expired_nodes(schema: Schema) -> Executable:
-    """Remove the nodes whose lease has ended and all that they hosted; returns how many rows of that there were."""
-    node, hosted = schema.node, schema.subscription
-    removed = delete(node).where(node.c.leased_until < func.now()).returning(node.c.id).cte("removed")
-    unhosted = delete(hosted).where(hosted.c.node.in_(select(removed.c.id))).returning(hosted.c.node).cte("unhosted")
-    return select(func.count()).select_from(unhosted)
+def mark_full(schema: Schema, node: UUID, channels: Collection[str]) -> Executable:
+    """Make senders to these channels of a node fail."""
+    named = (
+        func.unnest(cast(literal(list(channels), ARRAY(Text)), ARRAY(Text)))
+        .table_valued("channel")
+        .render_derived(name="named")
+    )
+    full = (
+        select(named.c.channel, schema.node.c.id)
+        .join_from(schema.node, named, true())
+        .where(schema.node.c.id == node)
+        # Locked, so that whoever removes the node comes later and removes these, too.
+        .with_for_update(read=True, key_share=True, of=schema.node)
+    )
+    statement = insert_or_update(schema.full_channel).from_select(["channel", "node"], full)
+    return statement.on_conflict_do_nothing()
 
 
-def probe(node: UUID, token: str) -> Executable:
-    """Send a node a notification that it must hear."""
-    return select(func.pg_notify(str(node), f"p {token}"))
+def mark_not_full(schema: Schema, channels: Collection[str]) -> Executable:
+    """Undo `mark_full`."""
+    return delete(schema.full_channel).where(schema.full_channel.c.channel.in_(channels))
 
 
 def addresses_of_nodes(schema: Schema, prefix: str) -> Executable:

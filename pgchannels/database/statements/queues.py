@@ -1,29 +1,24 @@
 """Statements about work queues: channels without '!', for whose messages all processes compete."""
 
-from sqlalchemy import BigInteger, Executable, cast, delete, extract, func, select
+from sqlalchemy import BigInteger, Executable, Float, Integer, LargeBinary, Text, column, literal, select
 
 from pgchannels.database.tables import Schema
 
 
-def claim(schema: Schema, address: str, *, limit: int) -> Executable:
-    """Take up to `limit` messages from the front of a queue; no other process gets them."""
-    message = schema.message
-    front = (
-        select(message.c.slot, message.c.id)
-        .where(message.c.address == address, message.c.expires_at > func.now())
-        .order_by(message.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("front")
+def claim(schema: Schema, claim_id: int, address: str, *, most: int, valid_until: float) -> Executable:
+    """Take up to `most` messages from the front of a queue; no other process gets them. See `claim.sql`."""
+    claimed = schema.call(
+        "claim",
+        literal(claim_id, BigInteger),
+        literal(valid_until, Float(53)),
+        literal(address, Text),
+        literal(most, Integer),
+    ).table_valued(
+        column("id", BigInteger),
+        column("published_microseconds", BigInteger),
+        column("address", Text),
+        column("channel", Text),
+        column("payload", LargeBinary),
+        column("lost", BigInteger),
     )
-    return (
-        delete(message)
-        .where(message.c.address == address, message.c.slot == front.c.slot, message.c.id == front.c.id)
-        .returning(
-            message.c.id,
-            cast(extract("epoch", message.c.published_at) * 1_000_000, BigInteger).label("published_microseconds"),
-            message.c.address,
-            message.c.channel,
-            message.c.payload,
-        )
-    )
+    return select(*claimed.c)

@@ -8,8 +8,11 @@ from sqlalchemy import (
     ColumnElement,
     Executable,
     FromClause,
+    Select,
     Text,
+    case,
     cast,
+    column,
     extract,
     func,
     literal,
@@ -30,19 +33,28 @@ def messages_after(
 ) -> Executable:
     """The next messages of each address after its position, a page, in the order of their ids.
 
+    Those that have expired come without a payload.
     A page has at most `limit` rows and, beyond its first row, `PAGE_BYTES` of payload: an empty page is the end.
     """
     message = schema.message
     wanted = _pairs(list(positions), list(positions.values()))
     found = (
         select(message)
-        .where(message.c.address == wanted.c.address, message.c.id > wanted.c.id, message.c.expires_at > func.now())
+        .where(message.c.address == wanted.c.address, message.c.id > wanted.c.id)
         .where(message.c.id <= up_to if up_to is not None else true())
         .order_by(message.c.id)
         .limit(limit)
         .lateral()
     )
     return _page(select(found).join_from(wanted, found, true()).order_by(found.c.id).limit(limit).subquery())
+
+
+def extent(schema: Schema) -> Select[tuple[int, int, int]]:
+    """Where this log began, up to which id messages may have left it, and the greatest id so far: one row."""
+    found = schema.call("extent").table_valued(
+        column("began_at", BigInteger), column("gone_until", BigInteger), column("last_id", BigInteger)
+    )
+    return select(found.c.began_at, found.c.gone_until, found.c.last_id)
 
 
 def messages_with_ids(schema: Schema, keys: Collection[tuple[str, int]]) -> Executable:
@@ -90,5 +102,5 @@ def _columns(message: FromClause) -> list[ColumnElement[Any]]:
         microseconds.label("published_microseconds"),
         message.c.address,
         message.c.channel,
-        message.c.payload,
+        case((message.c.expires_at > func.now(), message.c.payload)).label("payload"),
     ]

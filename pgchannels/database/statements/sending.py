@@ -2,9 +2,9 @@
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Executable,
     Float,
+    Integer,
     LargeBinary,
     Select,
     Text,
@@ -18,19 +18,19 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from pgchannels.database.tables import Schema
 
 
-def deliver(schema: Schema) -> Select[tuple[int]]:
+def deliver(schema: Schema) -> Select[tuple[int, list[int] | None, int | None]]:
     """Deliver a batch; see `deliver.sql`. Parameters in the order of their mention."""
-    return select(
-        schema.call(
-            "deliver",
-            bindparam("batch", type_=BigInteger),
-            bindparam("addresses", type_=ARRAY(Text)),
-            bindparam("channels", type_=ARRAY(Text)),
-            bindparam("payloads", type_=ARRAY(LargeBinary)),
-            bindparam("expiry_seconds", type_=Float(53)),
-            bindparam("repeated", type_=Boolean),
-        )
-    )
+    delivered = schema.call(
+        "deliver",
+        bindparam("batch", type_=BigInteger),
+        bindparam("valid_until", type_=Float(53)),
+        bindparam("addresses", type_=ARRAY(Text)),
+        bindparam("channels", type_=ARRAY(Text)),
+        bindparam("payloads", type_=ARRAY(LargeBinary)),
+        bindparam("capacities", type_=ARRAY(Integer)),
+        bindparam("expiry_seconds", type_=Float(53)),
+    ).table_valued("first_id", "refused", "dropped")
+    return select(delivered.c.first_id, delivered.c.refused, delivered.c.dropped)
 
 
 def remove_all_messages(schema: Schema, prefix: str) -> Executable:

@@ -1,0 +1,54 @@
+-- Takes up to `most` messages from the front of a queue; nobody else gets them.
+-- A call that repeats a claim whose outcome is unknown returns the messages of the first time, if there was one.
+-- `lost` messages, the same on each row, expired before them; when all did, that is the only thing in the one row.
+CREATE FUNCTION {schema}.claim(this_claim bigint, valid_until double precision, queue text, most integer)
+RETURNS TABLE (id bigint, published_microseconds bigint, address text, channel text, payload bytea, lost bigint)
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    claims text := 'claimed' || substr(queue, 6);
+    claimed bigint;
+    claiming bigint;
+    live bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 128 + (hashtext(queue) & 63));
+    SELECT m.number INTO claiming FROM {schema}.message AS m WHERE m.batch = this_claim;
+    IF FOUND THEN
+        SELECT m.number INTO claimed FROM {schema}.message AS m
+        WHERE m.address = claims AND m.number < claiming ORDER BY m.number DESC LIMIT 1;
+    ELSE
+        PERFORM {schema}.require_in_time(valid_until);
+        claimed := {schema}.claimed_until(queue);
+        SELECT max(waiting.number) INTO claiming FROM (
+            SELECT m.number FROM {schema}.message AS m
+            WHERE m.address = queue AND m.number > coalesce(claimed, 0) AND m.expires_at > clock_timestamp()
+            ORDER BY m.number LIMIT most
+        ) AS waiting;
+        IF claiming IS NULL THEN
+            SELECT m.number INTO claiming FROM {schema}.message AS m
+            WHERE m.address = queue AND m.number > coalesce(claimed, 0) ORDER BY m.number DESC LIMIT 1;
+        END IF;
+        IF claiming IS NULL THEN
+            RETURN;
+        END IF;
+        INSERT INTO {schema}.message (slot, id, batch, address, number, payload, published_at, expires_at)
+        VALUES ({schema}.current_slot(), 0, this_claim, claims, claiming, '', clock_timestamp(), clock_timestamp());
+    END IF;
+
+    SELECT coalesce(claimed, min(m.number) - 1), count(*) FILTER (WHERE m.expires_at > clock_timestamp()) INTO claimed, live
+    FROM {schema}.message AS m WHERE m.address = queue AND m.number > coalesce(claimed, 0) AND m.number <= claiming;
+    RETURN QUERY
+        SELECT m.id, (extract(epoch FROM m.published_at) * 1000000)::bigint, m.address, m.channel, m.payload, claiming - claimed - live
+        FROM {schema}.message AS m
+        WHERE m.address = queue AND m.number > claimed AND m.number <= claiming AND m.expires_at > clock_timestamp()
+        ORDER BY m.number;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT NULL::bigint, NULL::bigint, queue, NULL::text, NULL::bytea, claiming - claimed;
+    END IF;
+END
+$$

@@ -1,0 +1,47 @@
+"""What a role of an application needs, and no more."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from sqlalchemy import Connection
+
+from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.revision import VERSION_TABLE
+from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
+
+_TABLES: Final = {
+    VERSION_TABLE: "SELECT",
+    "log": "SELECT, UPDATE",
+    "log_state": "SELECT, INSERT",
+    "message": "SELECT, INSERT, DELETE",
+    "node": "SELECT, INSERT, UPDATE, DELETE",
+    "subscription": "SELECT, INSERT, DELETE",
+    "full_channel": "SELECT, INSERT, DELETE",
+    "member": "SELECT, INSERT, UPDATE, DELETE",
+}
+
+
+async def grant(target: DatabaseTarget, role: str, *, schema: str = DEFAULT_SCHEMA) -> None:
+    """Let a role open layers: send, receive, host and rotate. It can neither change nor remove the tables.
+
+    :raises sqlalchemy.exc.DBAPIError: there is no such role, or one may not grant; nothing was changed.
+    """
+    connections = Database(target).connect()
+    try:
+        await connections.run_sync(lambda connection: _grant(connection, role, require_valid_schema(schema)))
+    finally:
+        await connections.close()
+
+
+def _grant(connection: Connection, role: str, schema: str) -> None:
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for statement in _statements(quote(role), quote(schema)):
+        connection.exec_driver_sql(statement)
+
+
+def _statements(grantee: str, within: str) -> Iterator[str]:
+    yield f"GRANT USAGE ON SCHEMA {within} TO {grantee}"
+    for table, privileges in _TABLES.items():
+        yield f"GRANT {privileges} ON {within}.{table} TO {grantee}"
+    yield f"GRANT SELECT, USAGE, UPDATE ON SEQUENCE {within}.message_id TO {grantee}"
+    yield f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {within} TO {grantee}"

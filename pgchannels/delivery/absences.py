@@ -1,0 +1,34 @@
+"""Gaps that happen while a receiver is between two calls of `receive`."""
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from pgchannels.messages import Gap
+
+_MOST_NAMES: Final = 10_000
+_MOST_GAPS: Final = 16
+
+
+class Absences:
+    """Remembers the receivers that have no mailbox at the moment, the last ten thousand of them."""
+
+    def __init__(self) -> None:
+        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self._count = 0
+        self._left: OrderedDict[str, int] = OrderedDict()
+
+    def lose(self, gap: Gap) -> None:
+        """Take notice of a gap of all receivers."""
+        self._gaps.append(gap)
+        self._count += 1
+
+    def leave(self, name: str) -> None:
+        """Remember that a receiver knows of all gaps until now."""
+        self._left[name] = self._count
+        if len(self._left) > _MOST_NAMES:
+            self._left.popitem(last=False)
+
+    def come_back(self, name: str) -> list[Gap]:
+        """The gaps since a receiver left; none for one that is new."""
+        missed = self._count - self._left.pop(name, self._count)
+        return list(self._gaps)[-missed:] if missed else []

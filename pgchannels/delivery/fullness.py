@@ -1,0 +1,61 @@
+"""Tells the database which channels of this node are full, so that senders in other processes fail."""
+
+import asyncio
+from uuid import UUID
+
+from pgchannels.database.connections import Connections
+from pgchannels.database.statements.nodes import mark_full, mark_not_full
+from pgchannels.database.tables import Schema
+from pgchannels.delivery.retry import repeat
+
+
+class Fullness:
+    """One statement for all that changed meanwhile."""
+
+    def __init__(self, connections: Connections, schema: Schema, node: UUID) -> None:
+        self._connections = connections
+        self._schema = schema
+        self._node = node
+        self._full: set[str] = set()
+        self._surely_marked: set[str] = set()
+        self._perhaps_marked: set[str] = set()
+        self._work = asyncio.Event()
+
+    def note(self, channel: str, is_full: bool) -> None:
+        """Take notice that a channel became full, or is no longer."""
+        if is_full:
+            self._full.add(channel)
+        else:
+            self._full.discard(channel)
+        self._work.set()
+
+    def tell_again(self) -> None:
+        """Tell all: the database may have forgotten this node."""
+        self._surely_marked.clear()
+        self._work.set()
+
+    async def run(self) -> None:
+        """Tell the database what changes, for ever."""
+        await repeat(self._tell, what_failed="could not tell senders which channels are full")
+
+    async def _tell(self) -> None:
+        await self._work.wait()
+        self._work.clear()
+        try:
+            await self._mark(self._full - self._surely_marked)
+            await self._unmark(self._perhaps_marked - self._full)
+        except BaseException:
+            self._work.set()
+            raise
+
+    async def _mark(self, channels: set[str]) -> None:
+        self._perhaps_marked |= channels
+        if channels:
+            await self._connections.run(mark_full(self._schema, self._node, channels))
+        self._surely_marked |= channels
+
+    async def _unmark(self, channels: set[str]) -> None:
+        self._surely_marked -= channels
+        if channels:
+            await self._connections.run(mark_not_full(self._schema, channels))
+        self._perhaps_marked -= channels

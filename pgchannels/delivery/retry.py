@@ -1,0 +1,46 @@
+"""Trying again when the database cannot be reached, for ever."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+from pgchannels.database.connections import is_database_failure
+
+_FIRST_SECONDS: Final = 0.05
+_LONGEST_SECONDS: Final = 5.0
+_CALM_SECONDS: Final = 10.0  # without a failure: the next one is the first of a new burst
+
+logger = logging.getLogger("pgchannels")
+
+
+class Backoff:
+    """Ever longer pauses after failures, each with jitter so that many nodes do not come back at the same moment."""
+
+    def __init__(self) -> None:
+        self._next_seconds = _FIRST_SECONDS
+        self._last_pause = float("-inf")
+
+    async def pause_after(self, error: Exception, what: str, *, at_most_seconds: float = _LONGEST_SECONDS) -> None:
+        """Wait, twice as long as the time before; the first failure of a burst is logged."""
+        now = asyncio.get_running_loop().time()
+        if now - self._last_pause > _CALM_SECONDS:
+            self._next_seconds = _FIRST_SECONDS
+            logger.warning("%s, will try again: %r", what, error)
+        seconds = self._next_seconds * random.uniform(0.5, 1.0)  # noqa: S311
+        self._next_seconds = min(2 * self._next_seconds, _LONGEST_SECONDS)
+        await asyncio.sleep(min(seconds, max(at_most_seconds, 0)))
+        self._last_pause = asyncio.get_running_loop().time()
+
+
+async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> NoReturn:
+    """Run a step again and again; when the database fails, after a pause."""
+    backoff = Backoff()
+    while True:
+        try:
+            await step()
+        except Exception as error:
+            if not is_database_failure(error):
+                raise
+            await backoff.pause_after(error, what_failed)

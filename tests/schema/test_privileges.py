@@ -1,0 +1,137 @@
+"""Who may do what: the owner, a role of an application, a stranger."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from pgchannels import DatabaseRefused, MessageLayer
+from pgchannels.cli import main
+from tests.conftest import url_of_role
+from tests.waiting import within
+
+TABLES = ("log", "log_state", "message", "message_0", "node", "subscription", "full_channel", "member", "message_id")
+
+
+@pytest.fixture
+async def stranger_url(connection: "asyncpg.Connection[asyncpg.Record]", owner_url: str) -> AsyncIterator[str]:
+    """The database of the test for a role that may connect to it, and has no other privilege."""
+    role = f"pgchannels_stranger_{secrets.token_hex(4)}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+    yield url_of_role(owner_url, role)
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.fixture
+async def stranger(stranger_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A connection of the stranger."""
+    connection = await asyncpg.connect(stranger_url)
+    yield connection
+    await connection.close()
+
+
+async def test_stranger_can_read_no_table(stranger: "asyncpg.Connection[asyncpg.Record]") -> None:
+    for table in TABLES:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await stranger.execute(f"SELECT FROM pgchannels.{table}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await stranger.execute(f"COPY pgchannels.{table} TO STDOUT")
+
+
+async def test_stranger_can_call_no_function(
+    stranger: "asyncpg.Connection[asyncpg.Record]", connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    functions = "FROM pg_proc WHERE pronamespace = 'pgchannels'::regnamespace"
+    calls = await connection.fetch(f"SELECT proname, proargtypes::regtype[]::text[] AS types, pronargs {functions}")
+    assert calls
+    for name, types, count in calls:
+        arguments = ", ".join(f"NULL::{kind}" for kind in types[:count])
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await stranger.fetch(f"SELECT * FROM pgchannels.{name}({arguments})")
+
+
+async def test_stranger_learns_no_name_of_a_listener_anywhere(
+    layer: MessageLayer,
+    stranger: "asyncpg.Connection[asyncpg.Record]",
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    listener = await connection.fetchval("SELECT id::text FROM pgchannels.node")
+    async with layer.subscribe("room"):
+        seen = [
+            await stranger.fetch(f"SELECT v::text FROM {view} AS v") for view in await views_of_the_server(stranger)
+        ]
+        seen += [await connection.fetch("SELECT query FROM pg_stat_activity")]  # the owner sees the LISTEN: it is there
+    *by_stranger, by_owner = [[text for (text,) in rows if text and listener in text] for rows in seen]
+    assert not any(by_stranger)
+    assert by_owner
+
+
+async def views_of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    """All views and tables of the catalog that this role may read."""
+    rows = await connection.fetch(
+        """
+        SELECT oid::regclass::text FROM pg_class
+        WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege(oid, 'SELECT')
+        """
+    )
+    return [name for (name,) in rows if name not in {"pg_shmem_allocations", "pg_backend_memory_contexts"}]
+
+
+async def test_stranger_hears_nothing_and_what_it_notifies_is_heard_by_nobody(
+    layer: MessageLayer, stranger: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    heard: list[object] = []
+    for channel in ("room", "topic:asgi:room", "pgchannels", "%", "*"):
+        await stranger.add_listener(channel, lambda *told: heard.append(told))
+    async with layer.subscribe("room") as subscription:
+        await stranger.execute("SELECT pg_notify('topic:asgi:room', 'm 9 9 topic:asgi:room  gQ==')")
+        heard.clear()
+        await layer.publish("room", "ours")
+        assert (await within(anext(subscription))).payload == "ours"
+    await stranger.fetchval("SELECT 1")
+    assert heard == []
+
+
+async def test_layer_of_a_stranger_is_refused_with_the_command_that_helps(stranger_url: str) -> None:
+    with pytest.raises(DatabaseRefused, match=r"permission denied.*pgchannels upgrade --grant-to"):
+        await MessageLayer(stranger_url).open()
+    layer = MessageLayer(stranger_url)
+    with pytest.raises(DatabaseRefused, match=r"permission denied.*pgchannels upgrade --grant-to"):
+        await layer.publish("room", 1)
+    await layer.close()
+
+
+async def test_grant_lets_a_stranger_in(
+    stranger_url: str, owner_url: str, layer: MessageLayer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    role = stranger_url.split("//")[1].split(":")[0]
+    status = await asyncio.to_thread(main, ["upgrade", "--url", owner_url, "--grant-to", role])
+    assert (status, capsys.readouterr().out.splitlines()[-1]) == (0, f"The role {role!r} may use them.")
+    async with layer.subscribe("room") as subscription, MessageLayer(stranger_url) as guest:
+        await guest.publish("room", "let in")
+        assert (await within(anext(subscription))).payload == "let in"
+
+
+async def test_grant_to_a_role_that_is_not_there_says_so(owner_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = await asyncio.to_thread(main, ["upgrade", "--url", owner_url, "--grant-to", "nobody here"])
+    assert status == 1
+    assert 'role "nobody here" does not exist' in capsys.readouterr().err
+
+
+async def test_application_can_neither_change_nor_remove_the_tables(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    for statement in (
+        "TRUNCATE pgchannels.message",
+        "DROP TABLE pgchannels.message_0",
+        "ALTER TABLE pgchannels.message ADD COLUMN more text",
+        "CREATE TABLE pgchannels.more ()",
+        "UPDATE pgchannels.message SET payload = ''",
+        "DELETE FROM pgchannels.log",
+        "UPDATE pgchannels.pgchannels_version SET version_num = 'x'",
+        "DROP SCHEMA pgchannels CASCADE",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    await connection.close()
