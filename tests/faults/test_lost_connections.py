@@ -5,10 +5,10 @@ import asyncio
 import asyncpg
 import pytest
 
-from pgchannels import DatabaseUnavailable, MessageLayer, Position
+from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer, MessagesLost, Position
 from pgchannels.database import migrations
-from pgchannels.delivery import lease
 from pgchannels.embedded import EmbeddedServer
+from tests.faults.proxy import Proxy
 from tests.waiting import until, within
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -59,11 +59,8 @@ async def test_listener_that_was_made_deaf_is_noticed(
     layer: MessageLayer,
     connection: "asyncpg.Connection[asyncpg.Record]",
     database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lease, "_HEARTBEAT_SECONDS", 0.1)
-    monkeypatch.setattr(lease, "_PROBE_SECONDS", 0.5)
-    async with MessageLayer(database_url) as deaf, deaf.subscribe("room") as subscription:
+    async with MessageLayer(database_url, heartbeat=0.1) as deaf, deaf.subscribe("room") as subscription:
         node = deaf._nodes.here()
         assert node is not None
         listening = node._listener._connection
@@ -82,10 +79,8 @@ async def test_node_whose_lease_was_taken_registers_again(
     layer: MessageLayer,
     connection: "asyncpg.Connection[asyncpg.Record]",
     database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lease, "_HEARTBEAT_SECONDS", 0.1)
-    async with MessageLayer(database_url) as forgotten, forgotten.subscribe("room") as subscription:
+    async with MessageLayer(database_url, heartbeat=0.1) as forgotten, forgotten.subscribe("room") as subscription:
         await connection.execute("DELETE FROM pgchannels.node; DELETE FROM pgchannels.subscription")
         await layer.publish("room", "while forgotten")
         assert (await within(anext(subscription))).payload == "while forgotten"
@@ -103,7 +98,10 @@ async def test_restarted_server_keeps_the_epoch_and_a_crash_begins_a_new_one() -
             publishing = asyncio.create_task(layer.publish("room", 2))
             await asyncio.to_thread(server.start)
             positions.append(await within(publishing))
+            with pytest.raises(MessagesLost) as lost:
+                await within(anext(subscription))
             received.append(await within(anext(subscription)))
+    assert lost.value.gap == Gap(GapReason.CRASH, None)
     assert [message.payload for message in received] == [0, 1, 2]
     assert [message.position for message in received] == positions == sorted(positions)
     assert [position.epoch for position in positions] == [1, 1, 2]
@@ -117,3 +115,32 @@ async def test_send_while_the_database_is_away_says_so_in_time() -> None:
             await asyncio.to_thread(server.kill)
             with pytest.raises(DatabaseUnavailable, match="send_timeout=1"):
                 await within(layer.publish("room", 2))
+
+
+async def test_message_heard_behind_a_missed_one_waits_for_it_when_registering_fails(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]", database_url: str
+) -> None:
+    async with (
+        Proxy(database_url) as proxy,
+        MessageLayer(proxy.url, heartbeat=60) as interrupted,
+        interrupted.subscribe("room") as subscription,
+    ):
+        proxy.refuse()
+        proxy.cut()
+        await layer.publish("room", "missed")
+        async with connection.transaction():
+            # It listens again, and waits for its place in this table.
+            await connection.execute("LOCK TABLE pgchannels.node")
+            proxy.restore()
+            await until(lambda: _somebody_waits_for_a_lock(database_url))
+            await layer.publish("room", "heard")
+            await connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {OTHERS} AND wait_event_type = 'Lock'")
+        assert [(await within(anext(subscription))).payload for _ in range(2)] == ["missed", "heard"]
+
+
+async def _somebody_waits_for_a_lock(database_url: str) -> bool:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return bool(await connection.fetchval(f"SELECT count(*) {OTHERS} AND wait_event_type = 'Lock'"))
+    finally:
+        await connection.close()

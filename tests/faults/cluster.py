@@ -1,0 +1,96 @@
+"""A primary and a streaming standby, each a PostgreSQL of its own on a unix socket."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import asyncpg
+
+from pgchannels.embedded import EmbeddedServer
+from tests.waiting import until
+
+_COPY_LIMIT_SECONDS: Final = 60
+
+
+class Cluster:
+    """Two servers: what is committed on `primary` goes to `standby`, until `promote` makes that a primary, too.
+
+    Calls block. Both servers go with the `with` block, or with the process, however it ends.
+    """
+
+    def __init__(self) -> None:
+        self.primary = EmbeddedServer(durable=True)
+        self.standby = EmbeddedServer(durable=True)
+        self._servers = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as servers:
+            servers.enter_context(self.primary)
+            servers.enter_context(self.standby)
+            self._copy_primary()
+            self._servers = servers.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._servers.close()
+
+    def kill_primary(self) -> None:
+        """SIGKILL the primary."""
+        self.primary.kill()
+
+    def promote(self) -> None:
+        """Return once the standby is a primary."""
+        assert asyncio.run(_fetchval(self.standby.url(), "SELECT pg_promote()")), "the standby was not promoted in time"
+
+    async def has_replayed_all(self) -> bool:
+        """Whether the standby has all that was committed on the primary until now."""
+        # Commits of unlogged rows alone need not be flushed, and then are not sent.
+        written = await _fetchval(self.primary.url(), "SELECT pg_current_wal_flush_lsn()::text")
+        return bool(await _fetchval(self.standby.url(), f"SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn"))
+
+    async def checkpoint(self) -> None:
+        """Write to disk, on both, all that was committed on the primary until now."""
+        await _fetchval(self.primary.url(), "CHECKPOINT")
+        await until(self.has_replayed_all)
+        await _fetchval(self.standby.url(), "CHECKPOINT")
+
+    def _copy_primary(self) -> None:
+        self.standby.kill()
+        data = self.standby.data_directory
+        account = data.stat()
+        shutil.rmtree(data)
+        self._run_as(account, "pg_basebackup", *self._origin(), f"--pgdata={data}", "--write-recovery-conf")
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(f"unix_socket_directories = '{self.standby.socket_directory}'\n")
+        self.standby.start()
+
+    def _origin(self) -> tuple[str, ...]:
+        directory = self.primary.socket_directory
+        return (f"--host={directory}", f"--port={self.primary.port}", "--username=postgres", "--checkpoint=fast")
+
+    def _run_as(self, account: os.stat_result, program: str, *arguments: str) -> None:
+        is_root = os.geteuid() == 0
+        subprocess.run(
+            [self.standby.binaries / program, *arguments],
+            check=True,
+            capture_output=True,
+            timeout=_COPY_LIMIT_SECONDS,
+            cwd=self.standby.socket_directory,
+            user=account.st_uid if is_root else None,
+            group=account.st_gid if is_root else None,
+            extra_groups=[] if is_root else None,
+        )
+
+
+async def _fetchval(url: str, query: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()

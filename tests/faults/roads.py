@@ -1,0 +1,98 @@
+"""The three ways of a message: by a topic, to a channel of a node, by a work queue."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol, TypeAlias
+
+import asyncpg
+
+from pgchannels import MessageLayer, Subscription
+from pgchannels.names import node_address
+from pgchannels.node import Node
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Road(Protocol):
+    """Where its messages lie in the log, and how its receiver receives; any layer sends."""
+
+    address: str
+    channel: str | None
+
+    async def send(self, layer: MessageLayer, payload: object) -> object: ...
+
+    async def receive(self) -> Any: ...
+
+
+class _ByTopic:
+    address = "topic:asgi:room"
+    channel: str | None = None
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+
+    async def send(self, layer: MessageLayer, payload: object) -> object:
+        return await layer.publish("room", payload)
+
+    async def receive(self) -> Any:
+        return (await anext(self._subscription)).payload
+
+
+class _ByChannel:
+    def __init__(self, receiver: MessageLayer, name: str, *, address: str) -> None:
+        self.address = address
+        self.channel = name if "!" in name else None
+        self._receiver = receiver
+        self._name = name
+
+    async def send(self, layer: MessageLayer, payload: object) -> object:
+        return await layer.send(self._name, payload)
+
+    async def receive(self) -> Any:
+        return await self._receiver.receive(self._name)
+
+
+@asynccontextmanager
+async def topic_road(receiver: MessageLayer) -> AsyncIterator[Road]:
+    """By the topic `room`, to which the receiver subscribes meanwhile."""
+    async with receiver.subscribe("room") as subscription:
+        yield _ByTopic(subscription)
+
+
+@asynccontextmanager
+async def channel_road(receiver: MessageLayer) -> AsyncIterator[Road]:
+    """To a new channel of the receiver."""
+    channel = await receiver.new_channel()
+    yield _ByChannel(receiver, channel, address=node_address("asgi", node_of(receiver).name))
+
+
+@asynccontextmanager
+async def queue_road(receiver: MessageLayer) -> AsyncIterator[Road]:
+    """By the work queue `jobs`."""
+    yield _ByChannel(receiver, "jobs", address="queue:asgi:jobs")
+
+
+ROADS: Final = {"topic": topic_road, "channel": channel_road, "queue": queue_road}
+
+
+def node_of(layer: MessageLayer) -> Node:
+    """The node of an open layer."""
+    node = layer._nodes.here()
+    assert node is not None
+    return node
+
+
+async def deliver(connection: Connection, address: str, channel: str | None, envelopes: Sequence[bytes]) -> None:
+    """Put bytes as they are into the log, as messages to an address."""
+    await connection.execute(
+        """
+        SELECT delivered.first_id
+        FROM cardinality($3::bytea[]) AS n, pgchannels.deliver(
+            (random() * 2^62)::bigint, 'infinity', array_fill($1::text, ARRAY[n]), array_fill($2::text, ARRAY[n]), $3,
+            array_fill(1000000, ARRAY[n]), 60
+        ) AS delivered
+        """,
+        address,
+        channel,
+        envelopes,
+    )
