@@ -1,0 +1,118 @@
+"""All processes of a run: each place has one at a time, behind a proxy of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from pgchannels import Position
+from tests.chaos.journal import Received
+from tests.chaos.ledger import Ending
+from tests.chaos.member import Member, Role
+from tests.chaos.process import Part
+from tests.chaos.subscriber import WIDEST
+from tests.faults.proxy import Proxy
+
+TOPICS: Final = [f"room-{number}" for number in range(6)]
+JOBS: Final = "jobs"
+PLACES: Final = {
+    f"{role}-{letter}": role for role in (Role.PUBLISHER, Role.SUBSCRIBER, Role.WORKER) for letter in ("a", "b")
+}
+_OPTIONS: Final = {"expiry": 20, "heartbeat": 0.5}
+# One publisher gives up soon, so that there are sends with an unknown outcome.
+_SEND_TIMEOUTS: Final = {"publisher-a": 1.5}
+_SEND_TIMEOUT: Final = 12
+
+
+class Crew:
+    """The living and the dead; successors of the dead bear the name of their place and the next number."""
+
+    def __init__(self, seed: str, directory: Path, proxies: Mapping[str, Proxy], *, began: float) -> None:
+        self.proxies = proxies
+        self.members: list[Member] = []
+        self._seed = seed
+        self._directory = directory
+        self._began = began
+        self._living: dict[str, Member] = {}
+        self._listening: set[asyncio.Task[None]] = set()
+
+    def at(self, place: str) -> Member:
+        """The process that is there now."""
+        return self._living[place]
+
+    def living(self, *roles: Role) -> list[Member]:
+        """The processes in these roles that are there now."""
+        return [member for member in self._living.values() if member.role in roles]
+
+    async def start(self, place: str) -> None:
+        """Start a process in a place; in that of a subscriber it goes on where the last one there was ended."""
+        predecessor = self._living.get(place)
+        name = f"{place}{1 + sum(member.part.name.startswith(place) for member in self.members)}"
+        part = Part(
+            name=name,
+            url=self.proxies[place].url,
+            journal=str(self._directory / f"{name}.journal"),
+            began=self._began,
+            seed=f"{self._seed} {name}",
+            options=_OPTIONS | {"send_timeout": _SEND_TIMEOUTS.get(place, _SEND_TIMEOUT)},
+            topics=TOPICS,
+            queue=JOBS,
+            since=None if predecessor is None else _last_position(predecessor),
+        )
+        member = self._living[place] = await Member.start(PLACES[place], part, self._directory)
+        self.members.append(member)
+        listening = asyncio.create_task(member.listen(on_ready=self._introduce), name=f"listen to {name}")
+        self._listening.add(listening)
+        self._introduce()
+
+    async def all_ready(self) -> None:
+        """Return when everybody is ready or has failed."""
+        await asyncio.gather(*[member.reached(member.is_ready) for member in self._living.values()])
+
+    async def all_caught_up(self) -> None:
+        """Return when everybody who receives has got the last messages or has failed."""
+        receiving = self.living(Role.SUBSCRIBER, Role.WORKER)
+        await asyncio.gather(*[member.reached(member.has_caught_up) for member in receiving])
+
+    async def replace(self, place: str, ending: Ending) -> None:
+        """End the process in a place and start another one."""
+        await self.at(place).end(ending)
+        await self.start(place)
+
+    async def finish(self, *roles: Role) -> None:
+        """Tell all in these roles to finish, and wait until they have."""
+        for member in self.living(*roles):
+            member.finish()
+        await asyncio.gather(*[member.wait() for member in self.living(*roles)])
+
+    async def close(self) -> None:
+        """Kill whoever is left."""
+        await asyncio.gather(*[member.end(Ending.KILLED) for member in self.members if member.is_running])
+        await asyncio.gather(*self._listening)
+
+    def _introduce(self) -> None:
+        channels = [member.channel for member in self.living(Role.SUBSCRIBER) if member.channel]
+        for publisher in self.living(Role.PUBLISHER):
+            publisher.order(channels)
+
+
+@asynccontextmanager
+async def crew_at_work(seed: str, directory: Path, server_url: str, *, began: float) -> AsyncIterator[Crew]:
+    """A crew with somebody in every place; all are gone with the block."""
+    async with AsyncExitStack() as stack:
+        proxies = {place: await stack.enter_async_context(Proxy(server_url)) for place in PLACES}
+        crew = Crew(seed, directory, proxies, began=began)
+        stack.push_async_callback(crew.close)
+        for place in PLACES:
+            await crew.start(place)
+        yield crew
+
+
+def _last_position(member: Member) -> str | None:
+    """The position from which a subscriber's widest subscription has not received everything yet."""
+    latest: dict[str, Position] = {}
+    for record in member.records():
+        if isinstance(record, Received) and record.position is not None and record.receiver.startswith(WIDEST):
+            latest[record.target] = max(record.position, latest.get(record.target, record.position))
+    return str(min(latest.values())) if len(latest) == len(TOPICS) else None

@@ -1,0 +1,79 @@
+"""The balance of one work queue over all of its consumers; the rules are those of `ledger`."""
+
+from collections.abc import Iterator, Sequence
+from math import inf
+
+from tests.chaos.epochs import Epochs
+from tests.chaos.gaps import Gap, Missing, cover
+from tests.chaos.journal import Began, GapTold, Key, Received, Record
+from tests.chaos.ledger import CRASH, UNTOLD, Account, Ending, Ledger
+from tests.chaos.sends import Sends
+
+
+def balance_queue(ledger: Ledger, sends: Sends, epochs: Epochs, queue: str, accounts: Sequence[Account]) -> None:
+    """Enter what all consumers of a queue got together, did not get, and were told."""
+    consumers = [account for account in accounts if any(_consumed(account.records, queue))]
+    received = _received_once(ledger, consumers, queue)
+    missing = [Missing(key, position) for position, key in sends.to(queue) if key not in received]
+    gaps = [gap for consumer in consumers for gap in _gaps(consumer, queue, sends, epochs)]
+    coverage = cover(missing, [*gaps, _untold(consumers, queue, sends, epochs)])
+    may_be_held = sum(consumer.may_hold for consumer in consumers if consumer.ending is Ending.KILLED)
+    ledger.delivered += len(received)
+    ledger.lost += coverage.lost
+    ledger.told_in_excess += coverage.told_in_excess
+    ledger.with_a_killed_process += min(may_be_held, len(coverage.uncovered))
+    ledger.unaccounted += [
+        f"{entry.key} at {entry.position} never came to any consumer" for entry in coverage.uncovered[may_be_held:]
+    ]
+
+
+def _received_once(ledger: Ledger, consumers: Sequence[Account], queue: str) -> dict[Key, str]:
+    receivers: dict[Key, str] = {}
+    for consumer in consumers:
+        for record in _consumed(consumer.records, queue):
+            if not isinstance(record, Received):
+                continue
+            if record.key in receivers:
+                ledger.duplicated.append(f"{record.key} came to {receivers[record.key]} and to {consumer.process}")
+            receivers[record.key] = consumer.process
+    return receivers
+
+
+def _gaps(consumer: Account, queue: str, sends: Sends, epochs: Epochs) -> Iterator[Gap]:
+    before = set(range(min(_epochs_seen(consumer, queue, sends), default=0)))
+    for record in _consumed(consumer.records, queue):
+        if isinstance(record, GapTold):
+            ended = epochs.ended_by(record.at) - before if record.reason == CRASH else None
+            yield Gap(0, record.reason, record.count, ended)
+
+
+def _untold(consumers: Sequence[Account], queue: str, sends: Sends, epochs: Epochs) -> Gap:
+    """What nobody could be told: the ends of epochs that no consumer lived to see."""
+    untold = epochs.ended_by(inf)
+    for consumer in consumers:
+        seen = _epochs_seen(consumer, queue, sends)
+        untold -= set(range(min(seen, default=0), max(seen, default=0)))
+    return Gap(0, UNTOLD, None, untold)
+
+
+def _epochs_seen(consumer: Account, queue: str, sends: Sends) -> list[int]:
+    records = _consumed(consumer.records, queue)
+    return [epoch for record in records if (epoch := _epoch_of(record, sends)) is not None]
+
+
+def _epoch_of(record: Began | Received | GapTold, sends: Sends) -> int | None:
+    match record:
+        case Began(_, _, position):
+            return position.epoch
+        case Received():
+            known = sends.position_of(record)
+            return None if known is None else known.epoch
+        case GapTold():
+            return None
+
+
+def _consumed(records: Sequence[Record], queue: str) -> Iterator[Began | Received | GapTold]:
+    """What a consumer wrote down about a queue; the receiver there bears the queue's name."""
+    for record in records:
+        if isinstance(record, Began | Received | GapTold) and record.receiver == queue:
+            yield record

@@ -1,0 +1,89 @@
+"""One run: a server, a crew, faults, then peace until everybody has caught up, and the ledger."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pgchannels import MessageLayer
+from pgchannels.database import migrations
+from pgchannels.embedded import EmbeddedServer
+from tests.chaos.balance import balance
+from tests.chaos.crew import JOBS, TOPICS, Crew, crew_at_work
+from tests.chaos.faults import Kind, Scene, open_transaction
+from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Journal, read_journal
+from tests.chaos.ledger import LAST, Account, Ledger
+from tests.chaos.member import Role
+from tests.chaos.sender import Sender
+from tests.chaos.worker import RECEIVERS
+
+_READY_SECONDS: Final = 30
+_CATCH_UP_SECONDS: Final = 40
+_AGAIN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run showed: the ledger, and what went wrong besides."""
+
+    ledger: Ledger
+    troubles: list[str]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every promise was kept."""
+        return self.ledger.is_balanced and not self.troubles
+
+
+async def run(server: EmbeddedServer, directory: Path, *, seed: str, seconds: float, only: Collection[Kind]) -> Outcome:
+    """Let faults happen for some seconds; journals and errors of all processes are in the directory afterwards."""
+    await migrations.upgrade(server.url())
+    began, path = time.monotonic(), directory / "run.journal"
+    with closing(Journal(path, began=began)) as journal:
+        async with open_transaction(server.url()), crew_at_work(seed, directory, server.url(), began=began) as crew:
+            async with asyncio.timeout(_READY_SECONDS):
+                await crew.all_ready()
+            await Scene(server, crew, journal, began=began).rage(seed, seconds, only)
+            print("no more faults: until all publishers are done and everybody has caught up", flush=True)
+            late = await _settle(crew, server.url(), journal)
+    accounts = [*[member.account() for member in crew.members], Account(LAST, read_journal(path))]
+    troubles = [trouble for member in crew.members for trouble in member.troubles()]
+    return Outcome(balance(accounts), late + troubles)
+
+
+async def _settle(crew: Crew, url: str, journal: Journal) -> list[str]:
+    """End the run in order; returns who could not follow."""
+    await crew.finish(Role.PUBLISHER)
+    async with MessageLayer(url) as layer:
+        late = await _catch_up(crew, Sender(LAST, layer, journal))
+    await crew.finish(Role.SUBSCRIBER, Role.WORKER)
+    return late
+
+
+async def _catch_up(crew: Crew, sender: Sender) -> list[str]:
+    try:
+        async with asyncio.timeout(_CATCH_UP_SECONDS):
+            await crew.all_ready()
+            for _ in range(RECEIVERS * len(crew.living(Role.WORKER))):
+                await sender.send_surely(QUEUE + JOBS)
+            await _send_until_caught_up(crew, sender)
+    except TimeoutError:
+        receiving = crew.living(Role.SUBSCRIBER, Role.WORKER)
+        return [f"{member.part.name} has not caught up" for member in receiving if not member.has_caught_up.is_set()]
+    return []
+
+
+async def _send_until_caught_up(crew: Crew, sender: Sender) -> None:
+    """Send last messages, again and again: a mailbox that is full for a moment may have dropped one of them."""
+    channels = [CHANNEL + member.channel for member in crew.living(Role.SUBSCRIBER)]
+    caught_up = asyncio.create_task(crew.all_caught_up())
+    try:
+        while not caught_up.done():
+            for target in (*[TOPIC + topic for topic in TOPICS], *channels):
+                await sender.send(target)
+            await asyncio.wait([caught_up], timeout=_AGAIN_SECONDS)
+    finally:
+        caught_up.cancel()

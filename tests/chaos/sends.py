@@ -1,0 +1,76 @@
+"""What became of each send, by the journals of all processes."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from pgchannels import Position
+from tests.chaos.journal import QUEUE, Failed, Key, Received, Record, Sending, Sent
+from tests.chaos.ledger import LAST, Account, Ledger
+
+
+class Sends:
+    """Every message that anybody tried to send; `positions` of those that are known to be in the log."""
+
+    def __init__(self, accounts: Sequence[Account]) -> None:
+        self.positions: dict[Key, Position] = {}
+        self._outcomes: dict[Key, str] = {}
+        self._by_target: dict[str, list[tuple[Position, Key]]] = defaultdict(list)
+        for account in accounts:
+            for record in account.records:
+                self._note(account.process, record)
+        self._contradictions = list(self._compare(accounts))
+        for key, position in self.positions.items():
+            self._by_target[key.target].append((position, key))
+
+    @property
+    def queues(self) -> list[str]:
+        """The work queues that have messages."""
+        return [target for target in self._by_target if target.startswith(QUEUE)]
+
+    @property
+    def latest_epoch(self) -> int:
+        """The epoch in which the run ended."""
+        return max((position.epoch for position in self.positions.values()), default=0)
+
+    def to(self, target: str) -> list[tuple[Position, Key]]:
+        """The messages to a target whose positions are known, in the order of these."""
+        return sorted(self._by_target[target])
+
+    def position_of(self, receipt: Received) -> Position | None:
+        """Where a received message stands, as far as anybody was told."""
+        return receipt.position or self.positions.get(receipt.key)
+
+    def end_of(self, target: str) -> Position | None:
+        """The position of the first message to a target from `LAST`: it has got all others before."""
+        return min((position for position, key in self._by_target[target] if key.sender == LAST), default=None)
+
+    def enter(self, ledger: Ledger) -> None:
+        """Put the figures of the senders into a ledger."""
+        counts = Counter(self._outcomes.values())
+        ledger.sent, ledger.unknown, ledger.not_sent = counts["sent"], counts["unknown"], counts["not sent"]
+        ledger.unaccounted += self._contradictions
+
+    def _note(self, sender: str, record: Record) -> None:
+        match record:
+            case Sending(target, number):
+                self._outcomes[Key(target, sender, number)] = "unknown"
+            case Sent(target, number, position):
+                self._outcomes[Key(target, sender, number)] = "sent"
+                self.positions[Key(target, sender, number)] = position
+            case Failed(target, number, may_have_been_sent):
+                self._outcomes[Key(target, sender, number)] = "unknown" if may_have_been_sent else "not sent"
+
+    def _compare(self, accounts: Sequence[Account]) -> Iterable[str]:
+        for account in accounts:
+            for receipt in account.records:
+                if isinstance(receipt, Received):
+                    yield from self._compare_receipt(f"{account.process}/{receipt.receiver}", receipt)
+
+    def _compare_receipt(self, receiver: str, receipt: Received) -> Iterable[str]:
+        outcome = self._outcomes.get(receipt.key, "never sent")
+        if outcome in {"never sent", "not sent"}:
+            yield f"{receipt.key} was received by {receiver}, but {outcome}"
+        if receipt.position is not None:
+            known = self.positions.setdefault(receipt.key, receipt.position)
+            if known != receipt.position:
+                yield f"{receipt.key} was received by {receiver} at {receipt.position}, but stands at {known}"

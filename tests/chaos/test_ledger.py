@@ -1,0 +1,318 @@
+"""The ledger finds what it is there to find: every case by journals that were written by hand."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pgchannels import Position
+from tests.chaos.balance import balance
+from tests.chaos.journal import (
+    Began,
+    Crashed,
+    Ended,
+    Failed,
+    GapTold,
+    Journal,
+    Key,
+    Received,
+    Record,
+    Sending,
+    Sent,
+    read_journal,
+)
+from tests.chaos.ledger import LAST, UNTOLD, Account, Ending, Ledger
+
+ROOM, OTHER, JOBS, CHANNEL = "topic:room", "topic:other", "queue:jobs", "channel:specific.x!y"
+
+
+def at(offset: int, *, epoch: int = 1) -> Position:
+    return Position(epoch, offset)
+
+
+def during(epoch: int) -> float:
+    """A moment in an epoch; each ends with a crash, a little later."""
+    return epoch * 10
+
+
+def sent(*offsets: int, target: str = ROOM, epoch: int = 1) -> list[Record]:
+    """Messages with numbers like the offsets of their positions."""
+    return [record for offset in offsets for record in _sent(target, offset, at(offset, epoch=epoch))]
+
+
+def _sent(target: str, number: int, position: Position) -> list[Record]:
+    return [Sending(target, number), Sent(target, number, position, at=during(position.epoch))]
+
+
+def began(*, target: str = ROOM, offset: int = 0, epoch: int = 1) -> Record:
+    return Began("wide", target, at(offset, epoch=epoch), at=during(epoch))
+
+
+def got(*offsets: int, target: str = ROOM, epoch: int = 1, sender: str = "publisher") -> list[Record]:
+    """What a subscription got of `sent`."""
+    position_of = partial(at, epoch=epoch)
+    return [Received("wide", target, sender, offset, position_of(offset), at=during(epoch)) for offset in offsets]
+
+
+def told(reason: str = "expired", *, count: int | None = None, epoch: int = 1) -> Record:
+    return GapTold("wide", reason, count, at=during(epoch))
+
+
+def consumed(*numbers: int) -> list[Record]:
+    """What a consumer got of `sent(…, target=JOBS)`."""
+    return [Received(JOBS, JOBS, "publisher", number) for number in numbers]
+
+
+def account(process: str, *records: Record | Sequence[Record], ending: Ending = Ending.FINISHED) -> Account:
+    flat = [record for part in records for record in (part if isinstance(part, Sequence) else [part])]
+    return Account(process, flat, ending, may_hold=2)
+
+
+def balanced(sending: Sequence[Record], *receivers: Account) -> Ledger:
+    """The ledger of one publisher, of the run itself with its last message to the room, and of these receivers."""
+    latest = max((record.position.epoch for record in sending if isinstance(record, Sent)), default=1)
+    crashes = [Crashed(at=during(epoch) + 5) for epoch in range(1, latest)]
+    return balance([account("publisher", sending), account(LAST, crashes, sent(99, epoch=9)), *receivers])
+
+
+def subscriber(
+    *records: Record | Sequence[Record], ending: Ending = Ending.FINISHED, name: str = "subscriber"
+) -> Account:
+    """A subscriber to the room; one that finished has got the last message of all."""
+    last = got(99, epoch=9, sender=LAST) if ending is Ending.FINISHED else []
+    return account(name, began(), *records, last, ending=ending)
+
+
+def offences(ledger: Ledger) -> tuple[int, int, int]:
+    return len(ledger.unaccounted), len(ledger.duplicated), len(ledger.out_of_order)
+
+
+def test_complete_run_is_balanced() -> None:
+    ledger = balanced(sent(1, 2, 3), subscriber(got(1, 2, 3)), subscriber(got(1, 2, 3), name="other"))
+    assert ledger.is_balanced
+    assert (ledger.sent, ledger.delivered, ledger.lost.total()) == (4, 8, 0)
+
+
+def test_missing_message_is_unaccounted_and_shown_with_its_neighbours() -> None:
+    ledger = balanced(sent(1, 2, 3), subscriber(got(1, 3)))
+    assert offences(ledger) == (1, 0, 0)
+    assert ledger.unaccounted == [
+        "publisher #2 to topic:room at 1-2 never came to subscriber/wide:"
+        " between publisher #1 to topic:room and publisher #3 to topic:room"
+    ]
+
+
+def test_missing_message_at_the_end_is_unaccounted_unless_the_process_was_ended() -> None:
+    assert offences(balanced(sent(1, 2, 3), subscriber(got(1, 2)))) == (1, 0, 0)
+    for ending in (Ending.KILLED, Ending.TERMINATED):
+        assert balanced(sent(1, 2, 3), subscriber(got(1, 2), ending=ending)).is_balanced
+
+
+def test_missing_message_before_the_end_is_unaccounted_also_with_a_killed_process() -> None:
+    assert offences(balanced(sent(1, 2, 3), subscriber(got(1, 3), ending=Ending.KILLED))) == (1, 0, 0)
+
+
+def test_process_that_finished_without_the_last_message_of_all_misses_it() -> None:
+    assert offences(balanced(sent(1), account("subscriber", began(), got(1)))) == (1, 0, 0)
+
+
+def test_missing_message_at_the_end_is_not_due_to_a_receiver_that_ended() -> None:
+    assert balanced(sent(1, 2, 3), account("subscriber", began(), got(1, 2), Ended("wide"))).is_balanced
+    assert offences(balanced(sent(1, 2, 3), account("subscriber", began(), got(1, 3), Ended("wide")))) == (1, 0, 0)
+
+
+def test_what_was_before_the_beginning_is_not_due() -> None:
+    last = got(99, epoch=9, sender=LAST)
+    assert balanced(sent(1, 2, 3), account("subscriber", began(offset=2), got(3), last)).is_balanced
+
+
+def test_what_never_began_is_due_nothing_but_order() -> None:
+    ledger = balanced(sent(1, 2, 3), account("subscriber", got(3, 1), ending=Ending.KILLED))
+    assert offences(ledger) == (0, 0, 1)
+
+
+def test_gap_without_a_count_covers_what_is_missing_where_it_was_told() -> None:
+    ledger = balanced(sent(1, 2, 3, 4), subscriber(got(1), told(), got(4)))
+    assert ledger.is_balanced
+    assert ledger.lost == {"expired": 2}
+
+
+@pytest.mark.parametrize("records", [[told(), *got(1, 3)], [*got(1, 3), told()]])
+def test_gap_that_was_told_elsewhere_covers_nothing(records: list[Record]) -> None:
+    assert offences(balanced(sent(1, 2, 3), subscriber(records))) == (1, 0, 0)
+
+
+def test_gap_of_another_receiver_covers_nothing() -> None:
+    ledger = balanced(sent(1, 2, 3), subscriber(got(1, 3)), subscriber(got(1), told(), got(3), name="other"))
+    assert offences(ledger) == (1, 0, 0)
+
+
+def test_gap_covers_what_is_missing_of_each_target_between_its_neighbours() -> None:
+    others = got(1, target=OTHER), got(6, target=OTHER)
+    sending = sent(2, 5) + sent(1, 4, 6, target=OTHER)
+    ledger = balanced(sending, subscriber(began(target=OTHER), others[0], got(2), told(), others[1], got(5)))
+    assert ledger.is_balanced
+    assert ledger.lost == {"expired": 1}
+
+
+def test_count_covers_that_many_and_no_more() -> None:
+    ledger = balanced(sent(1, 2, 3, 4), subscriber(got(1), told(count=1), got(4)))
+    assert offences(ledger) == (1, 0, 0)
+    assert ledger.lost == {"expired": 1}
+
+
+def test_count_beyond_what_is_missing_is_told_in_excess() -> None:
+    ledger = balanced(sent(1, 2, 3), subscriber(got(1), told(count=5), got(3)))
+    assert ledger.is_balanced
+    assert ledger.told_in_excess == 4
+
+
+def test_counts_are_matched_so_that_the_fewest_stay_uncovered() -> None:
+    # The first gap could cover 2 (room) or 1 (other), the second only what is missing of the other.
+    sending = sent(2, 3) + sent(1, 4, target=OTHER)
+    receiving = [began(target=OTHER), told(count=1), *got(3), told("capacity", count=1), *got(4, target=OTHER)]
+    ledger = balanced(sending, subscriber(receiving))
+    assert ledger.is_balanced
+    assert ledger.lost == {"expired": 1, "capacity": 1}
+
+
+def test_gap_without_a_count_leaves_counts_for_what_it_cannot_cover() -> None:
+    sending = sent(1, 2) + sent(3, 4, epoch=2)
+    ledger = balanced(sending, subscriber(told(count=1), told("crash", epoch=2), got(4, epoch=2)))
+    assert ledger.is_balanced
+    assert ledger.lost == {"crash": 2, "expired": 1}
+
+
+def test_gap_of_a_crash_covers_what_was_before_the_crash_only() -> None:
+    sending = sent(1, 2) + sent(3, 4, epoch=2)
+    ledger = balanced(sending, subscriber(got(1), told("crash", epoch=2), got(4, epoch=2)))
+    assert offences(ledger) == (1, 0, 0)
+    assert "at 2-3" in ledger.unaccounted[0]
+    assert ledger.lost == {"crash": 1}
+
+
+def test_gap_of_a_crash_does_not_cover_what_was_lost_in_the_next_one() -> None:
+    sending = sent(1, 2) + sent(3, epoch=2) + sent(4, epoch=3)
+    receiving = [*got(1), told("crash", epoch=2), *got(4, epoch=3)]
+    assert "at 2-3" in balanced(sending, subscriber(receiving)).unaccounted[0]
+    receiving.insert(-1, told("crash", epoch=3))
+    assert balanced(sending, subscriber(receiving)).lost == {"crash": 2}
+
+
+def test_gap_of_a_crash_may_stand_before_messages_that_were_received_before_the_crash() -> None:
+    receiving = [*got(1), told("crash", epoch=2), *got(3)]
+    assert balanced(sent(1, 2, 3) + sent(4, epoch=2), subscriber(receiving, got(4, epoch=2))).lost == {"crash": 1}
+
+
+def test_message_that_came_twice_is_duplicated() -> None:
+    assert offences(balanced(sent(1, 2), subscriber(got(1, 2, 1)))) == (0, 1, 0)
+
+
+def test_message_behind_a_later_position_is_out_of_order() -> None:
+    assert offences(balanced(sent(1, 2, 3), subscriber(got(2, 1, 3)))) == (0, 0, 1)
+
+
+def test_message_behind_a_later_number_is_out_of_order_also_without_positions() -> None:
+    sending: list[Record] = [Sending(CHANNEL, 1), Sending(CHANNEL, 2)]
+    receiving = [Received("channel", CHANNEL, "publisher", number) for number in (2, 1)]
+    assert offences(balanced(sending, account("subscriber", receiving))) == (0, 0, 1)
+
+
+def test_numbers_of_one_sender_grow_with_positions_or_are_out_of_order() -> None:
+    sending: list[Record] = [Sending(ROOM, 1), Sent(ROOM, 1, at(2)), Sending(ROOM, 2), Sent(ROOM, 2, at(1))]
+    receiving = [Received("wide", ROOM, "publisher", 2, at(1)), Received("wide", ROOM, "publisher", 1, at(2))]
+    assert offences(balanced(sending, subscriber(receiving))) == (0, 0, 1)
+
+
+def test_channel_is_ordered_by_the_positions_that_senders_were_told() -> None:
+    receiving = [Received("channel", CHANNEL, sender, 7) for sender in ("two", "one")]
+    senders = [account(name, Sending(CHANNEL, 7), Sent(CHANNEL, 7, at(i))) for i, name in enumerate(("one", "two"))]
+    assert offences(balance([*senders, account("subscriber", receiving)])) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("outcome", [[], [Failed(ROOM, 2, True, "lost")]])
+def test_unknown_message_is_due_to_all_once_anybody_got_it(outcome: list[Record]) -> None:
+    sending = [*sent(1), Sending(ROOM, 2), *outcome, *sent(3)]
+    ledger = balanced(sending, subscriber(got(1, 3)))
+    assert ledger.is_balanced
+    assert (ledger.sent, ledger.unknown) == (3, 1)
+    ledger = balanced(sending, subscriber(got(1, 3)), subscriber(got(1, 2, 3), name="other"))
+    assert offences(ledger) == (1, 0, 0)
+
+
+def test_message_that_was_not_sent_must_not_come() -> None:
+    sending: list[Record] = [Sending(ROOM, 1), Failed(ROOM, 1, False, "full")]
+    assert balanced(sending, subscriber()).not_sent == 1
+    assert offences(balanced(sending, subscriber(got(1)))) == (1, 0, 0)
+    assert offences(balanced([], subscriber(got(1)))) == (1, 0, 0)
+
+
+def test_message_at_another_position_than_its_sender_was_told_is_unaccounted() -> None:
+    sending: list[Record] = [Sending(ROOM, 1), Sent(ROOM, 1, at(5))]
+    assert "but stands at 1-5" in balanced(sending, subscriber(got(1))).unaccounted[0]
+
+
+def test_queue_owes_each_message_to_one_consumer() -> None:
+    sending = sent(1, 2, 3, target=JOBS)
+    assert balanced(sending, account("one", consumed(1, 3)), account("two", consumed(2))).is_balanced
+    assert offences(balanced(sending, account("one", consumed(1)), account("two", consumed(2)))) == (1, 0, 0)
+    assert offences(balanced(sending, account("one", consumed(1, 2, 3)), account("two", consumed(2)))) == (0, 1, 0)
+    assert offences(balanced(sending, account("one", consumed(1, 2, 3, 2)))) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(("ending", "held", "unaccounted"), [(Ending.KILLED, 2, 1), (Ending.TERMINATED, 0, 3)])
+def test_killed_consumer_may_take_with_it_what_it_could_hold(ending: Ending, held: int, unaccounted: int) -> None:
+    consumers = account("one", consumed(1), ending=ending), account("two", consumed(2))
+    ledger = balanced(sent(1, 2, 3, 4, 5, target=JOBS), *consumers)
+    assert ledger.with_a_killed_process == held
+    assert offences(ledger) == (unaccounted, 0, 0)
+
+
+def test_gap_of_a_crash_that_one_consumer_was_told_covers_what_the_queue_lost_in_it() -> None:
+    sending = sent(1, 2, 3, target=JOBS) + sent(4, 5, target=JOBS, epoch=2)
+    one = account("one", consumed(1), GapTold(JOBS, "crash", None, at=during(2)), consumed(4))
+    ledger = balanced(sending, one, account("two", consumed(5)))
+    assert ledger.is_balanced
+    assert ledger.lost == {"crash": 2}
+
+
+def test_crash_that_no_consumer_lived_to_see_is_told_to_nobody() -> None:
+    sending = sent(1, 2, 3, target=JOBS) + sent(4, 5, target=JOBS, epoch=2)
+    ledger = balanced(sending, account("one", consumed(1), ending=Ending.TERMINATED), account("two", consumed(4, 5)))
+    assert ledger.is_balanced
+    assert ledger.lost == {UNTOLD: 2}
+    assert offences(balanced(sending, account("one", consumed(1, 4, 5)))) == (2, 0, 0)
+
+
+def test_counted_gap_of_any_consumer_covers_that_many_of_the_queue() -> None:
+    consumers = account("one", consumed(1)), account("two", GapTold(JOBS, "expired", 2), consumed(4))
+    ledger = balanced(sent(1, 2, 3, 4, target=JOBS), *consumers)
+    assert ledger.is_balanced
+    assert ledger.lost == {"expired": 2}
+
+
+def test_last_lines_name_the_figures_that_must_be_zero() -> None:
+    lines = balanced(sent(1, 2, 3), subscriber(got(2, 1, 1))).lines()
+    assert [line.split()[-1] for line in lines if line.startswith(("unacc", "dupl", "out of"))] == ["1", "1", "1"]
+
+
+def test_journal_is_read_as_written_without_a_half_written_end(tmp_path: Path) -> None:
+    records = [
+        *sent(1),
+        Failed(ROOM, 2, True, "lost"),
+        began(),
+        *got(1),
+        *consumed(2),
+        told(count=3),
+        told(),
+        Ended("wide"),
+    ]
+    journal = Journal(tmp_path / "journal", began=0)
+    for record in records:
+        journal.write(record)
+    journal.close()
+    with (tmp_path / "journal").open("a") as file:
+        file.write('{"record": "Sent", "tar')
+    assert read_journal(tmp_path / "journal") == records
+    assert Key(ROOM, "publisher", 1) == got(1)[0].key  # type: ignore[union-attr]
