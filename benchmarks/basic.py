@@ -33,11 +33,13 @@ async def bare_batches(url: str) -> float:
     """Messages per second of the SQL alone."""
     node, connection, listener = uuid4(), await asyncpg.connect(url), await asyncpg.connect(url)
     await listener.add_listener(str(node), lambda *_: None)
+    await connection.execute("INSERT INTO pgchannels.node VALUES ($1, 'bare', now() + interval '1 hour')", node)
     await connection.execute("SELECT pgchannels.host($1, $2)", node, ["topic:asgi:bare"])
-    statement = await connection.prepare("SELECT pgchannels.deliver($1, $2, $3, $4, 60, false)")
+    statement = await connection.prepare("SELECT * FROM pgchannels.deliver($1, $2, $3, $4, $5, NULL, 60)")
+    valid_until = time.time() + 3600
     started = time.perf_counter()
     for number in range(BATCHES):
-        await statement.fetchval(number, ["topic:asgi:bare"] * BATCH, [None] * BATCH, [PAYLOAD] * BATCH)
+        await statement.fetchval(number, valid_until, ["topic:asgi:bare"] * BATCH, [None] * BATCH, [PAYLOAD] * BATCH)
     rate = BATCHES * BATCH / (time.perf_counter() - started)
     await connection.close()
     await listener.close()
