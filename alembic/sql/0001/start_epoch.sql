@@ -10,7 +10,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 66);
     IF NOT EXISTS (SELECT FROM {schema}.log_state) THEN
         UPDATE {schema}.log SET epoch = epoch + 1 RETURNING epoch INTO STRICT new_epoch;
-        first_id := (new_epoch << 53) + (extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00Z')::bigint << 22);
+        first_id := (new_epoch << 53) + (extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00Z') * (1 << 22))::bigint;
         PERFORM setval('{schema}.message_id', first_id);
         INSERT INTO {schema}.log_state (slot, rotated_at, began_at, gone_until) VALUES (0, clock_timestamp(), first_id, first_id);
     END IF;
