@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import Database, DatabaseTarget
-from pgchannels.database.revision import VERSION_TABLE
+from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
 from pgchannels.database.tables import Schema
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
@@ -81,6 +81,7 @@ def _run_offline(schema: str) -> None:
 
 
 def _run_on(connection: Connection, schema: str) -> None:
+    connection.execute(text(upgrading_lock(schema)))
     if not connection.dialect.has_schema(connection, schema):
         connection.execute(CreateSchema(schema, if_not_exists=True))
     context.configure(connection, **_environment(schema))

@@ -39,6 +39,11 @@ def installed_revision(connection: Connection, schema: str) -> str | None:
     return revision
 
 
+def upgrading_lock(schema: str) -> str:
+    """A query that makes all others who bring this schema to a revision wait for the end of the transaction."""
+    return f"SELECT pg_advisory_xact_lock(hashtext('{require_valid_schema(schema)}'), 67)"
+
+
 def version_table_query(schema: str) -> str:
     """A query whose one value tells whether the schema has a version table."""
     return f"SELECT to_regclass('{require_valid_schema(schema)}.{VERSION_TABLE}') IS NOT NULL"

@@ -8,7 +8,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from pgchannels.database.migrations import downgrade_sql, upgrade_sql
-from pgchannels.database.revision import version_query, version_table_query
+from pgchannels.database.revision import upgrading_lock, version_query, version_table_query
 from pgchannels.names import DEFAULT_SCHEMA
 
 
@@ -58,6 +58,7 @@ def _schemas(schema_editor: BaseDatabaseSchemaEditor) -> list[str]:
 
 def _revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:
     with schema_editor.connection.cursor() as cursor:
+        cursor.execute(upgrading_lock(schema))  # whoever came by another door may be half-way
         cursor.execute(version_table_query(schema))
         if not cursor.fetchone()[0]:
             return "base"

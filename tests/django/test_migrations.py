@@ -1,20 +1,41 @@
 """The tables come and go with `manage.py migrate`."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
 
+import asyncpg
 import pytest
 
 from pgchannels import MessageLayer, SchemaMissing
-from tests.waiting import within
+from pgchannels.database.migrations import upgrade_sql
+from pgchannels.database.revision import upgrading_lock
+from tests.waiting import until, within
 
 from .databases import connection_count, django_database, has_tables, tcp_road
 from .processes import Databases, manage, upgrade
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest.fixture
 def databases(empty_database_url: str) -> Databases:
     """The databases of a project: one, empty."""
     return {"default": django_database(empty_database_url)}
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+async def both_wait(connection: Connection) -> bool:
+    """Whether two others wait for a lock in this connection's database."""
+    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    return bool(await connection.fetchval(f"SELECT count(*) = 2 FROM pg_locks WHERE database = {here} AND NOT granted"))
 
 
 async def works(url: str) -> bool:
@@ -52,8 +73,15 @@ async def test_upgrade_after_migrate_is_fine(empty_database_url: str, databases:
     assert await works(empty_database_url)
 
 
-async def test_migrate_and_upgrade_at_the_same_time_are_fine(empty_database_url: str, databases: Databases) -> None:
-    await asyncio.gather(manage(databases, "migrate"), upgrade(empty_database_url))
+async def test_migrate_and_upgrade_wait_for_an_upgrade_that_is_half_way(
+    empty_database_url: str, databases: Databases
+) -> None:
+    async with asyncio.TaskGroup() as others, connected(empty_database_url) as connection, connection.transaction():
+        await connection.execute(upgrading_lock("pgchannels"))
+        await connection.execute(upgrade_sql("pgchannels", "base:head"))
+        others.create_task(manage(databases, "migrate"))
+        others.create_task(upgrade(empty_database_url))
+        await until(lambda: both_wait(connection))
     assert await works(empty_database_url)
 
 
