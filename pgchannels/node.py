@@ -56,7 +56,7 @@ class Node:
         self.losses = Losses()
         self._unreadable = Unreadable()
         self._options = options
-        self._codec = Codec(options.symmetric_encryption_keys)
+        self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
         self._schema = schema = Schema(options.schema)
         self._connections = connections = database.connect()
         self._address = node_address(options.prefix, self.name)

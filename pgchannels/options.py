@@ -9,6 +9,7 @@ from typing import Final
 
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefix, require_valid_schema
+from pgchannels.serializers import registry
 
 _GREATEST_CAPACITY: Final = 2**31 - 1  # a greater integer the database does not take
 
@@ -26,6 +27,7 @@ class Options:
     capacity: int = 1000
     channel_capacity: Mapping[str | re.Pattern[str], int] = field(default_factory=dict)
     symmetric_encryption_keys: Sequence[str | bytes] = ()
+    serializer_format: str = "msgpack"
     schema: str = DEFAULT_SCHEMA
     send_timeout: float = 30
     heartbeat: float = 5
@@ -45,6 +47,7 @@ class Options:
         _require_count("capacity", self.capacity)
         _require_capacities(self.channel_capacity)
         _require_keys(self.symmetric_encryption_keys)
+        _require_format(self.serializer_format)
 
     def capacity_of(self, channel: str) -> int:
         """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""
@@ -88,3 +91,11 @@ def _require_keys(keys: object) -> None:
         raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
     if not isinstance(keys, Sequence) or not all(isinstance(key, str | bytes) and key for key in keys):
         raise ConfigurationError("symmetric_encryption_keys must be a list of str or bytes, none of them empty")
+
+
+def _require_format(name: object) -> None:
+    if name not in registry.names():
+        raise ConfigurationError(
+            f"serializer_format={name!r:.80} is not known: it is one of {', '.join(registry.names())}, or a name that"
+            " was registered before the layer is made: `pgchannels.serializers.registry.register_serializer(…)`"
+        )

@@ -41,7 +41,7 @@ class Sender:
         self._prefix = options.prefix
         # A node knows only some time later that it has read everything: until then nothing may leave the log.
         self._retention_seconds = max(options.expiry, 3 * options.heartbeat + LONGEST_DELIVERY_SECONDS)
-        self._codec = Codec(options.symmetric_encryption_keys)
+        self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
         self._writer = Writer(
             connections,
             schema,

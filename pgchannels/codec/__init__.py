@@ -1,30 +1,40 @@
 """Between a user's value and the bytes in the database."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from pgchannels.codec import envelope, serialization
+from pgchannels.codec import envelope, json_format, msgpack_format
 from pgchannels.codec.encryption import Keyring
+from pgchannels.codec.envelope import Kind
+from pgchannels.errors import MessageTooLarge, UnreadableMessage
+from pgchannels.serializers import registry
 
-__all__ = ["Codec"]
+__all__ = ["LARGEST_MESSAGE_BYTES", "Codec"]
+
+LARGEST_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Codec:
-    """Packs payloads into envelopes and opens them; sealed when there are keys."""
+    """Packs payloads into envelopes and opens them; sealed when there are keys. Reads every format, writes one."""
 
-    def __init__(self, keys: Sequence[str | bytes] = ()) -> None:
+    def __init__(self, keys: Sequence[str | bytes] = (), *, serializer_format: str = "msgpack") -> None:
         self._keyring = Keyring(keys) if keys else None
+        self._format = serializer_format
 
     def encode(self, payload: Any, *, bound_to: str) -> bytes:
         """The envelope that carries a payload. Sealed ones open only for the same `bound_to`.
 
         :raises InvalidMessage: the payload holds a value that no message can carry.
-        :raises MessageTooLarge: it takes more than `serialization.LARGEST_MESSAGE_BYTES`.
+        :raises MessageTooLarge: it takes more than `LARGEST_MESSAGE_BYTES`.
         """
-        plain = envelope.wrap(envelope.Kind.MSGPACK, serialization.pack(payload))
+        plain = self._pack(payload)
+        if len(plain) > LARGEST_MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"the message takes {len(plain):,} bytes, {LARGEST_MESSAGE_BYTES:,} are the most: send it in parts"
+            )
         if self._keyring is None:
             return plain
-        return envelope.wrap(envelope.Kind.SEALED, self._keyring.seal(plain, bound_to=bound_to))
+        return envelope.wrap(Kind.SEALED, self._keyring.seal(plain, bound_to=bound_to))
 
     def open(self, sealed: bytes, *, bound_to: str) -> bytes:
         """The plain envelope inside a sealed one; a plain one itself where there are no keys.
@@ -40,7 +50,33 @@ class Codec:
     def decode(self, plain: bytes) -> Any:
         """A new copy of the payload in a plain envelope.
 
-        :raises UnreadableMessage: the bytes are damaged or of a newer version.
+        :raises UnreadableMessage: the bytes are damaged, of a newer version, or in a format that is not registered.
         """
         kind, content = envelope.unwrap(plain)
-        return serialization.unpack_json(content) if kind is envelope.Kind.JSON else serialization.unpack(content)
+        if kind is Kind.MSGPACK:
+            return msgpack_format.unpack(content)
+        if kind is Kind.JSON:
+            return json_format.unpack(content)
+        if kind is Kind.NAMED:
+            return _unpack_registered(content)
+        raise UnreadableMessage("the message is damaged: it is sealed twice")
+
+    def _pack(self, payload: Any) -> bytes:
+        if self._format == "msgpack":
+            return envelope.wrap(Kind.MSGPACK, msgpack_format.pack(payload))
+        if self._format == "json":
+            return envelope.wrap(Kind.JSON, json_format.pack(payload))
+        serializer = registry.get(self._format)
+        assert serializer is not None  # the options have checked it, and nothing is ever removed
+        return envelope.wrap_named(self._format, serializer.as_bytes(payload))
+
+
+def _unpack_registered(content: memoryview) -> Any:
+    name, packed = envelope.unwrap_named(content)
+    serializer = registry.get(name)
+    if serializer is None:
+        raise UnreadableMessage(f"the message has the format {name!r}, which is not registered in this process")
+    try:
+        return serializer.from_bytes(packed)
+    except Exception as error:  # whatever the user's class raises: the message is passed over, the layer goes on
+        raise UnreadableMessage(f"the serializer {name!r} cannot read the message: {error!r}") from error

@@ -11,6 +11,7 @@ class Kind(IntEnum):
     MSGPACK = 1
     JSON = 2
     SEALED = 3
+    NAMED = 4  # a format of the user's: the length of its name, its name, then what its serializer made
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -31,6 +32,23 @@ def unwrap(envelope: bytes) -> tuple[Kind, memoryview]:
     if kind is None:
         raise UnreadableMessage("the message has an unknown format; a newer pgchannels may have sent it")
     return kind, memoryview(envelope)[1:]
+
+
+def wrap_named(name: str, content: bytes) -> bytes:
+    """Put content in a format of the user's into an envelope."""
+    return wrap(Kind.NAMED, bytes([len(name)]) + name.encode("ascii") + content)
+
+
+def unwrap_named(content: memoryview) -> tuple[str, bytes]:
+    """The name of the format, and the content in it.
+
+    :raises UnreadableMessage: there is no name.
+    """
+    length = content[0] if content else 0
+    name = bytes(content[1 : 1 + length])
+    if not name or len(name) < length or not name.isascii():
+        raise UnreadableMessage("the message is damaged: it does not name its format")
+    return name.decode("ascii"), bytes(content[1 + length :])
 
 
 def require_sealed(kind: Kind, content: memoryview) -> memoryview:

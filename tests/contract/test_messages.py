@@ -1,9 +1,10 @@
 """What a message can carry, and what is refused."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
@@ -11,7 +12,7 @@ from pgchannels import InvalidMessage
 from pgchannels.django import PostgresChannelLayer
 from tests.waiting import within
 
-from .layers import AnyLayer, Message, drain, said
+from .layers import AnyLayer, Message, closing, drain, said
 
 VALUES: dict[str, Any] = {
     "none": None,
@@ -33,6 +34,19 @@ VALUES: dict[str, Any] = {
     "lists": [[], [[]], [None, True, 1, 1.5, "text", b"bytes", [1, [2, [3]]], {"key": []}]],
     "dictionaries": [{}, {"": ""}, {"key": {"key": {"key": [1, {"ключ": None}]}}}, {"b": 1, "a": 2}],
     "many keys": {f"key {number}": number for number in range(1000)},
+}
+
+BEYOND_THE_SPECIFICATION: dict[str, Any] = {
+    "uuid": UUID("12345678-1234-5678-1234-567812345678"),
+    "times": [
+        datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
+        datetime(2026, 1, 2),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+    ],
+    "date": date(2026, 1, 2),
+    "decimals": [Decimal("1.50"), Decimal("-1E-30"), Decimal("Infinity")],
+    "sets": [set(), {1, "two", b"three", None, (4, (5,)), frozenset({6}), UUID(int=7)}],
+    "like boxes": [{"$uuid": "no uuid"}, {"$$set": []}, {"$": 1}, {"$date": 1, "other": 2}],
 }
 
 
@@ -112,7 +126,7 @@ def circular() -> list[Any]:
 
 @pytest.mark.parametrize(
     "value",
-    [2**64, -(2**63) - 1, {1, 2}, Exception, datetime.now(UTC), Decimal("1.5"), 1j, "\ud800", circular()],
+    [2**64, -(2**63) - 1, Exception, timedelta(1), 1j, "\ud800", circular(), {(1, 1j)}],
     ids=lambda value: type(value).__name__,
 )
 async def test_value_that_no_message_can_carry_is_refused(postgres_layer: PostgresChannelLayer, value: object) -> None:
@@ -121,6 +135,25 @@ async def test_value_that_no_message_can_carry_is_refused(postgres_layer: Postgr
         with pytest.raises(InvalidMessage):
             await send("room", said({"nested": [value]}))
     assert await drain(postgres_layer, "room") == []
+
+
+@pytest.mark.parametrize("serializer_format", ["msgpack", "json"])
+async def test_values_beyond_the_specification_come_back_as_they_were(
+    database_url: str, serializer_format: str
+) -> None:
+    # Ours alone: the specification does without them.
+    async with closing(PostgresChannelLayer(url=database_url, serializer_format=serializer_format)) as layer:
+        await layer.send("work_queue", said(BEYOND_THE_SPECIFICATION))
+        assert await within(layer.receive("work_queue")) == said(BEYOND_THE_SPECIFICATION)
+
+
+async def test_layers_with_different_formats_read_each_other(
+    postgres_layer: PostgresChannelLayer, database_url: str
+) -> None:
+    async with closing(PostgresChannelLayer(url=database_url, serializer_format="json")) as other:
+        for sender, receiver in ((postgres_layer, other), (other, postgres_layer)):
+            await sender.send("work_queue", said(b"bytes"))
+            assert await within(receiver.receive("work_queue")) == said(b"bytes")
 
 
 async def test_tuple_arrives_as_a_list(postgres_layer: PostgresChannelLayer) -> None:

@@ -12,6 +12,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from pgchannels import MessageLayer
+from pgchannels.codec import Codec
 from tests.waiting import within
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -59,6 +60,12 @@ def test_django_settings() -> None:
     settings: dict[str, Any] = {}
     exec(snippet("CHANNEL_LAYERS"), settings)
     assert settings["CHANNEL_LAYERS"]["default"]["CONFIG"] == {"database": "default"}
+
+
+def test_format_of_ones_own() -> None:
+    exec(snippet("registry.register_serializer"), {})
+    codec = Codec(serializer_format="pickled")
+    assert codec.decode(codec.encode({1: 1j}, bound_to="")) == {1: 1j}
 
 
 @pytest.mark.parametrize("option", re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from pgchannels import InvalidName, Message, MessageLayer, MessageTooLarge, Position
-from pgchannels.codec.serialization import LARGEST_MESSAGE_BYTES
+from pgchannels.codec import LARGEST_MESSAGE_BYTES
 from pgchannels.database import migrations
 from tests.waiting import until, within
 
@@ -157,7 +157,7 @@ async def test_smallest_payloads_come_as_they_were_by_every_road(
 
 
 async def test_largest_message_keeps_its_place(layer: MessageLayer, other_layer: MessageLayer) -> None:
-    largest = bytes(LARGEST_MESSAGE_BYTES - 5)  # msgpack says in five bytes that bytes follow, and how many
+    largest = bytes(LARGEST_MESSAGE_BYTES - 6)  # msgpack says in five bytes that bytes follow and how many, one is ours
     async with other_layer.subscribe("room") as subscription:
         await layer.publish_many([("room", payload) for payload in ("before", largest, "after")])
         payloads = [(await within(anext(subscription))).payload for _ in range(3)]
@@ -168,7 +168,7 @@ async def test_largest_message_keeps_its_place(layer: MessageLayer, other_layer:
 async def test_message_of_one_byte_too_many_is_refused_before_anything_is_sent(
     layer: MessageLayer, connection: Connection
 ) -> None:
-    too_large = bytes(LARGEST_MESSAGE_BYTES - 4)
+    too_large = bytes(LARGEST_MESSAGE_BYTES - 5)
     channel = await layer.new_channel()
     for refused in (
         layer.publish("room", too_large),

@@ -1,15 +1,20 @@
 """Payloads and their bytes."""
 
 import contextlib
+import pickle
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgchannels import InvalidMessage, MessageTooLarge, UnreadableMessage
-from pgchannels.codec import Codec, serialization
+from pgchannels import ConfigurationError, InvalidMessage, MessageTooLarge, UnreadableMessage
+from pgchannels.codec import LARGEST_MESSAGE_BYTES, Codec
+from pgchannels.options import Options
+from pgchannels.serializers import registry
 
+offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 scalars = (
     st.none()
     | st.booleans()
@@ -17,9 +22,27 @@ scalars = (
     | st.floats(allow_nan=False)
     | st.text()
     | st.binary(max_size=50)
+    | st.uuids()
+    | st.datetimes(timezones=st.none() | offsets)
+    | st.dates()
+    | st.decimals(allow_nan=False)
 )
-payloads = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
-codecs = st.sampled_from([Codec(), Codec(["secret"]), Codec([b"new", "old"])])
+members = st.recursive(scalars, lambda inner: st.frozensets(inner) | st.tuples(inner), max_leaves=5)
+keys = st.text() | st.sampled_from(["$", "$uuid", "$set", "$$set", "$bytes"])
+payloads = st.recursive(
+    scalars | st.sets(members, max_size=5),
+    lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
+    max_leaves=20,
+)
+codecs = st.sampled_from(
+    [
+        Codec(),
+        Codec(["secret"]),
+        Codec([b"new", "old"]),
+        Codec(serializer_format="json"),
+        Codec(["secret"], serializer_format="json"),
+    ]
+)
 
 
 @given(codecs, payloads, st.text())
@@ -66,6 +89,46 @@ def test_tuples_come_back_as_lists() -> None:
     assert codec.decode(codec.encode({"point": (1, 2)}, bound_to="")) == {"point": [1, 2]}
 
 
+class Pickled:
+    """A format of one's own, with which anything can be sent."""
+
+    def as_bytes(self, message: Any) -> bytes:
+        return pickle.dumps(message)
+
+    def from_bytes(self, message: bytes) -> Any:
+        return pickle.loads(message)
+
+
+def test_format_of_ones_own_carries_what_others_cannot() -> None:
+    registry.register_serializer("pickled", Pickled)
+    codec = Codec(["secret"], serializer_format="pickled")
+    envelope = codec.encode({1: 1j}, bound_to="topic")
+    assert Codec(["secret"]).decode(codec.open(envelope, bound_to="topic")) == {1: 1j}
+
+
+def test_format_that_is_not_registered_here_is_unreadable_and_named() -> None:
+    registry.register_serializer("pickled", Pickled)
+    envelope = Codec(serializer_format="pickled").encode("hi", bound_to="")
+    with pytest.raises(UnreadableMessage, match="'sealed2', which is not registered"):
+        Codec().decode(envelope.replace(b"pickled", b"sealed2"))
+    with pytest.raises(UnreadableMessage, match="'pickled' cannot read the message"):
+        Codec().decode(envelope[:-5])
+
+
+@pytest.mark.parametrize(
+    ("name", "serializer", "text"),
+    [("msgpack", Pickled, "not one of"), ("", Pickled, "50 ASCII"), ("half", dict, "no method as_bytes")],
+)
+def test_serializer_that_cannot_be_registered_says_why(name: str, serializer: Any, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        registry.register_serializer(name, serializer)
+
+
+def test_unknown_format_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ConfigurationError, match="serializer_format='yaml' is not known: it is one of msgpack, json"):
+        Options(serializer_format="yaml")
+
+
 class Money:
     """No message can carry it."""
 
@@ -85,16 +148,17 @@ def _cycle() -> list[Any]:
         ({"a": [2**64]}, r"message\['a'\]\[0\] is an integer of more than 64 bits"),
         ({"a": "\ud800"}, r"message\['a'\] holds half of a surrogate pair"),
         ({"\ud800": 1}, "message holds half of a surrogate pair"),
-        ({"a": {1, 2}}, r"message\['a'\] is a set"),
+        ({"a": {("b", Money())}}, r"message\['a'\]\[0\]\[1\] is a Money"),
         (_cycle(), "nested more than 200 deep"),
     ],
 )
-def test_refused_payload_is_told_where_the_trouble_is(payload: Any, text: str) -> None:
+@pytest.mark.parametrize("serializer_format", ["msgpack", "json"])
+def test_refused_payload_is_told_where_the_trouble_is(payload: Any, text: str, serializer_format: str) -> None:
     with pytest.raises(InvalidMessage, match=text):
-        Codec().encode(payload, bound_to="")
+        Codec(serializer_format=serializer_format).encode(payload, bound_to="")
 
 
 def test_too_large_payload_is_refused_with_both_sizes() -> None:
-    payload = b"x" * serialization.LARGEST_MESSAGE_BYTES
-    with pytest.raises(MessageTooLarge, match="67,108,869 bytes, 67,108,864 are the most"):
+    payload = b"x" * LARGEST_MESSAGE_BYTES
+    with pytest.raises(MessageTooLarge, match="67,108,870 bytes, 67,108,864 are the most"):
         Codec().encode(payload, bound_to="")

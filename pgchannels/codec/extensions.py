@@ -1,0 +1,35 @@
+"""What a message carries beyond msgpack's and JSON's own types, as text; sets, and bytes in JSON, are done apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A type of values, and how these become text and come back."""
+
+    code: int  # of msgpack's extension types
+    name: str
+    kind: type
+    to_text: Callable[[Any], str]
+    from_text: Callable[[str], Any]
+
+
+# Neither code nor name may ever mean something else: messages of older versions are read by newer ones.
+EXTENSIONS: Final = (
+    Extension(1, "uuid", UUID, str, UUID),
+    Extension(2, "datetime", datetime, datetime.isoformat, datetime.fromisoformat),  # before `date`, which it is, too
+    Extension(3, "date", date, date.isoformat, date.fromisoformat),
+    Extension(4, "decimal", Decimal, str, Decimal),
+)
+SET_CODE: Final = 5
+SETS: Final = (set, frozenset)
+
+
+def extension_for(value: object) -> Extension | None:
+    """The extension that carries a value."""
+    return next((extension for extension in EXTENSIONS if isinstance(value, extension.kind)), None)
