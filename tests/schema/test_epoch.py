@@ -22,6 +22,13 @@ async def last_id(connection: "asyncpg.Connection[asyncpg.Record]", batches: int
     return taken
 
 
+async def test_every_epoch_begins_with_a_block(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    # A batch that is repeated is found by any of its rows: the block that it is in tells the id of the first.
+    for _ in range(5):
+        assert await first_id(connection) % 512 == 0
+        await begin_again(connection)
+
+
 async def test_log_that_begins_again_goes_on_behind_the_last_epoch(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
