@@ -90,10 +90,11 @@ class Writer:
         return await self._put(address, channel, envelope, capacity)
 
     async def write_many(self, messages: Sequence[tuple[str, bytes]]) -> list[int]:
-        """Send envelopes to addresses, in their order; when it raises as `write` does, some may have been sent."""
+        """Send envelopes to addresses, in their order; raises as `write` when one of them was not sent."""
         if not self._room.is_set():
             await self._wait_for_room()
-        return await asyncio.gather(*[self._put(address, None, envelope, None) for address, envelope in messages])
+        sent = [self._put(address, None, envelope, None) for address, envelope in messages]
+        return _ids(await asyncio.gather(*sent, return_exceptions=True))
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
@@ -262,6 +263,17 @@ class Writer:
             f"the database did not take the message within send_timeout={self._timeout_seconds} seconds: {fate}",
             may_have_been_sent=may_have_been_sent,
         )
+
+
+def _ids(outcomes: Sequence[int | BaseException]) -> list[int]:
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if not failures:
+        return [outcome for outcome in outcomes if isinstance(outcome, int)]
+    first = failures[0]
+    if isinstance(first, PgChannelsError) and len(failures) < len(outcomes):
+        text = f"{first}; {len(outcomes) - len(failures)} of {len(outcomes)} messages were sent"
+        raise type(first)(text, may_have_been_sent=True) from first
+    raise next((failure for failure in failures if getattr(failure, "may_have_been_sent", False)), first)
 
 
 def _fail(batch: list[_Outgoing], error: Exception) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
-from pgchannels import LayerClosed, Message, MessageLayer, MessagesLost, Position, Subscription
+from pgchannels import DatabaseRefused, LayerClosed, Message, MessageLayer, MessagesLost, Position, Subscription
+from pgchannels.database.tables import LARGEST_BATCH
 from pgchannels.errors import ConfigurationError
 from tests.waiting import within
 
@@ -128,6 +130,20 @@ async def test_history_is_oldest_first(layer: MessageLayer) -> None:
     positions = await layer.publish_many([("room", number) for number in range(10)])
     assert [message.payload for message in await layer.history("room", limit=3)] == [7, 8, 9]
     assert [message.payload for message in await layer.history("room", since=positions[4], limit=3)] == [5, 6, 7]
+
+
+async def test_publish_of_many_that_fails_on_the_way_says_that_some_were_sent(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await connection.execute("ALTER TABLE pgchannels.message ADD CHECK (address <> 'topic:asgi:refused')")
+    more_than_a_batch = [("room", number) for number in range(LARGEST_BATCH)]
+    with pytest.raises(DatabaseRefused, match="512 of 514 messages were sent") as raised:
+        await layer.publish_many([*more_than_a_batch, ("refused", 1), ("room", 2)])
+    assert raised.value.may_have_been_sent
+    assert len(await layer.history("room", limit=1000)) == LARGEST_BATCH
+    with pytest.raises(DatabaseRefused) as raised:
+        await layer.publish_many([("room", 1), ("refused", 2)])
+    assert not raised.value.may_have_been_sent
 
 
 async def test_slow_subscriber_is_told_what_it_lost(layer: MessageLayer) -> None:
