@@ -14,6 +14,7 @@ from pgchannels.errors import (
     SchemaMissing,
     SchemaOutdated,
     UnreadableMessage,
+    WouldBlock,
 )
 from pgchannels.layer import MessageLayer
 from pgchannels.messages import Gap, GapReason, Message, Position
@@ -39,4 +40,5 @@ __all__ = [
     "SchemaOutdated",
     "Subscription",
     "UnreadableMessage",
+    "WouldBlock",
 ]

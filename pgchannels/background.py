@@ -5,6 +5,7 @@ import atexit
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from pgchannels.database.connections import Database, explained
@@ -20,11 +21,11 @@ T = TypeVar("T")
 
 
 class BackgroundSender:
-    """A sender that any thread and any event loop may borrow; one connection."""
+    """A sender that any thread and any event loop may borrow; one connection, given back after `idle_seconds`."""
 
-    def __init__(self, database: Database, options: Options) -> None:
+    def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
         self._connections = database.connect()
-        self._sender = Sender(self._connections, Schema(options.schema), options)
+        self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
         self._loop = asyncio.new_event_loop()
         self._opened = asyncio.Event()
         self._error: Exception | None = None
@@ -45,16 +46,22 @@ class BackgroundSender:
         """Run `send` with the sender; the future has its result."""
         return asyncio.run_coroutine_threadsafe(self._run_with_sender(send), self._loop)
 
+    def end(self) -> None:
+        """Let the thread send what waits and end; does not wait for it."""
+        if self._thread.is_alive():  # not so in a child of a fork
+            with suppress(RuntimeError):  # the loop was closed just now
+                self._loop.call_soon_threadsafe(self._stop.set)
+
     def stop(self) -> None:
         """Send what waits and end the thread."""
         atexit.unregister(self.stop)
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(_STOP_TIMEOUT_SECONDS)
+        self.end()
+        self._thread.join(_STOP_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
+        atexit.unregister(self.stop)
 
     async def _serve(self) -> None:
         try:

@@ -38,6 +38,10 @@ class LayerClosed(PgChannelsError):
     """The layer is not open in this event loop, or was closed while the call waited."""
 
 
+class WouldBlock(PgChannelsError, RuntimeError):
+    """A synchronous call in the thread of a running event loop, which would wait for it: await the other one there."""
+
+
 class SchemaMissing(PgChannelsError):
     """The database holds no tables of pgchannels under the configured schema."""
 

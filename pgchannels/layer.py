@@ -19,6 +19,7 @@ from pgchannels.node import Node
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
 from pgchannels.subscription import Subscription, message_from
+from pgchannels.sync import SyncMessageLayer
 
 
 class MessageLayer:
@@ -60,6 +61,7 @@ class MessageLayer:
             heartbeat=heartbeat,
         )
         self._nodes = Nodes(Database(database), self._options)
+        self.sync = SyncMessageLayer(self._nodes)
 
     async def open(self) -> None:
         """Connect and begin to receive in this event loop; nothing happens when it is open here already.

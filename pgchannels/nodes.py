@@ -3,13 +3,14 @@
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
 from pgchannels.background import BackgroundSender
 from pgchannels.database.connections import Database
-from pgchannels.errors import DatabaseUnavailable
+from pgchannels.errors import DatabaseUnavailable, WouldBlock
 from pgchannels.node import Node
 from pgchannels.options import Options
 from pgchannels.sender import Sender
@@ -18,11 +19,15 @@ T = TypeVar("T")
 
 
 class Nodes:
-    """Safe to use from any thread. After a fork the child begins with none."""
+    """Safe to use from any thread. After a fork the child begins with none.
 
-    def __init__(self, database: Database, options: Options) -> None:
+    :param idle_seconds: after so long without a message the background sender gives its connection back until the next.
+    """
+
+    def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
         self._database = database
         self._options = options
+        self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[Node]] = {}
@@ -66,10 +71,21 @@ class Nodes:
             async with asyncio.timeout(2 * self._options.send_timeout):
                 return await asyncio.wrap_future(self._borrow(send))
         except TimeoutError:
-            raise DatabaseUnavailable(
-                "the event loop that sends for this process did not answer: the message may have been sent",
-                may_have_been_sent=True,
-            ) from None
+            raise _no_answer() from None
+
+    def send_blocking(self, send: Callable[[Sender], Awaitable[T]]) -> T:
+        """Run `send` with a sender that the process has, and wait for it in a thread without an event loop.
+
+        :raises WouldBlock: an event loop runs in this thread.
+        :raises DatabaseUnavailable: the sender did not answer in time.
+        """
+        self._check_process()
+        if asyncio._get_running_loop() is not None:
+            raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
+        try:
+            return self._borrow(send).result(2 * self._options.send_timeout)
+        except TimeoutError:
+            raise _no_answer() from None
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         node = Node(self._database, self._options, on_closed=lambda: self._forget(loop))
@@ -87,8 +103,10 @@ class Nodes:
                 self._background.stop()
                 self._background = None
             if self._background is None:
-                self._background = BackgroundSender(self._database, self._options)
+                self._background = BackgroundSender(self._database, self._options, idle_seconds=self._idle_seconds)
                 self._background.start()
+                # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
+                weakref.finalize(self, self._background.end).atexit = False
             return self._background.submit(send)
 
     def _stop_background(self) -> None:
@@ -113,6 +131,13 @@ class Nodes:
         self._lock = threading.Lock()
         self._nodes, self._opening, self._background = {}, {}, None
         self._process = os.getpid()
+
+
+def _no_answer() -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        "the event loop that sends for this process did not answer: the message may have been sent",
+        may_have_been_sent=True,
+    )
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -34,6 +34,7 @@ class Sender:
         *,
         losses: Losses | None = None,
         on_sent: Callable[[str, int], None] = lambda *_: None,
+        idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections
         self._schema = schema
@@ -50,6 +51,7 @@ class Sender:
             valid_until=self.valid_until,
             losses=losses or Losses(),
             on_sent=on_sent,
+            idle_seconds=idle_seconds,
         )
         self.task: asyncio.Task[None] | None = None
 

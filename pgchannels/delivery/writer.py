@@ -58,6 +58,7 @@ class Writer:
         valid_until: Callable[[], float],
         losses: Losses,
         on_sent: Callable[[str, int], None],
+        idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections
         self._statement_text = driver_text(deliver(schema))
@@ -68,6 +69,7 @@ class Writer:
         self._valid_until = valid_until
         self._note_dropped = losses.at("a queue in a topic")
         self._on_sent = on_sent
+        self._idle_seconds = idle_seconds
         self._waiting: deque[_Outgoing] = deque()
         self._waiting_bytes = 0
         self._work = asyncio.Event()
@@ -107,8 +109,7 @@ class Writer:
                 if self._waiting:
                     await self._send(self._take_batch())
                 else:
-                    self._work.clear()
-                    await self._work.wait()
+                    await self._wait_for_work()
         finally:
             self.disconnect()
 
@@ -136,6 +137,20 @@ class Writer:
             self._room.clear()
         self._work.set()
         return sent
+
+    async def _wait_for_work(self) -> None:
+        self._work.clear()
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                await self._work.wait()
+        except TimeoutError:
+            await self._give_connection_back()
+            await self._work.wait()
+
+    async def _give_connection_back(self) -> None:
+        connection, self._connection, self._statement = self._connection, None, None
+        if connection is not None:
+            await connection.close(timeout=_ATTEMPT_SECONDS)
 
     async def _wait_for_room(self) -> None:
         try:

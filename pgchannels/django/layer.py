@@ -7,11 +7,14 @@ from typing import Any, Final
 
 from channels import exceptions
 from channels.layers import BaseChannelLayer
+from django.core import mail
 
 from pgchannels.database.connections import Database
 from pgchannels.delivery.mailbox import Connection
+from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
-from pgchannels.errors import ChannelFull, InvalidMessage, UnreadableMessage
+from pgchannels.django.sync import SyncChannelLayer
+from pgchannels.errors import UnreadableMessage
 from pgchannels.messages import Gap
 from pgchannels.names import (
     DEFAULT_PREFIX,
@@ -19,6 +22,8 @@ from pgchannels.names import (
 )
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
+
+_IDLE_SECONDS_IN_TESTS: Final = 0.5
 
 
 class PostgresChannelLayer(BaseChannelLayer):
@@ -33,6 +38,8 @@ class PostgresChannelLayer(BaseChannelLayer):
     """
 
     extensions: Final = ["groups", "flush"]
+    ChannelFull: Final = exceptions.ChannelFull
+    MessageTooLarge: Final = exceptions.MessageTooLarge
 
     def __init__(
         self,
@@ -56,6 +63,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     ) -> None:
         figures: dict[str, Any] = {"expiry": expiry, "capacity": capacity, "channel_capacity": channel_capacity}
         super().__init__(**figures)
+        self.group_expiry = group_expiry
         self._find_url = url_source(url, database, database_keys)
         self._options = Options(
             prefix=prefix,
@@ -79,16 +87,13 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        self.require_valid_channel_name(channel)
-        _require_dict(message)
+        request = requests.send(self, channel, message)
         node = self._nodes.here()
-        try:
+        with requests.errors_of_channels():
             if node is not None and node.owns(channel):
                 await node.send(channel, message)
             else:
-                await self._nodes.send(lambda sender: sender.send(channel, message))
-        except ChannelFull as error:
-            raise exceptions.ChannelFull(str(error)) from error
+                await self._nodes.send(request)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel; what was published to a group and is no dict is counted and passed over."""
@@ -111,29 +116,26 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        self.require_valid_group_name(group)
-        self.require_valid_channel_name(channel)
+        request = requests.group_add(self, group, channel)
         node = self._nodes.here()
         if node is not None and node.owns(channel):
             await node.join(group, channel)
         else:
-            await self._nodes.send(lambda sender: sender.join(group, channel))
+            await self._nodes.send(request)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it."""
-        self.require_valid_group_name(group)
-        self.require_valid_channel_name(channel)
+        request = requests.group_discard(self, group, channel)
         node = self._nodes.here()
         if node is not None and node.owns(channel):
             await node.leave(group, channel)
         else:
-            await self._nodes.send(lambda sender: sender.leave(group, channel))
+            await self._nodes.send(request)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
-        self.require_valid_group_name(group)
-        _require_dict(message)
-        await self._nodes.send(lambda sender: sender.publish(group, message))
+        with requests.errors_of_channels():
+            await self._nodes.send(requests.group_send(self, group, message))
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix."""
@@ -157,10 +159,12 @@ class PostgresChannelLayer(BaseChannelLayer):
         return None
 
     @cached_property
+    def sync(self) -> SyncChannelLayer:
+        """The verbs that send, for threads without an event loop."""
+        return SyncChannelLayer(self, self._nodes)
+
+    @cached_property
     def _nodes(self) -> Nodes:
-        return Nodes(Database(self._find_url()), self._options)
-
-
-def _require_dict(message: object) -> None:
-    if not isinstance(message, dict):
-        raise InvalidMessage(f"a message of Channels is a dict, not a {type(message).__name__}")
+        # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
+        idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
+        return Nodes(Database(self._find_url()), self._options, idle_seconds=idle_seconds)

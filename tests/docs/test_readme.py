@@ -62,6 +62,18 @@ def test_django_settings() -> None:
     assert settings["CHANNEL_LAYERS"]["default"]["CONFIG"] == {"database": "default"}
 
 
+async def test_django_message_without_an_event_loop(database_url: str, layer: MessageLayer) -> None:
+    program = f"""
+from django.conf import settings
+settings.configure(CHANNEL_LAYERS={{"default": {{
+    "BACKEND": "pgchannels.django.PostgresChannelLayer", "CONFIG": {{"url": {database_url!r}}}}}}})
+{snippet("sync.group_send")}"""
+    async with layer.subscribe("room") as subscription:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program)
+        assert await within(process.wait()) == 0
+        assert (await within(anext(subscription))).payload == {"type": "chat.message", "text": "hello"}
+
+
 def test_format_of_ones_own() -> None:
     exec(snippet("registry.register_serializer"), {})
     codec = Codec(serializer_format="pickled")

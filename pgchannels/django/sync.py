@@ -1,0 +1,46 @@
+"""The verbs of the channel layer that send, without an event loop."""
+
+from typing import Any
+
+from channels.layers import BaseChannelLayer
+
+from pgchannels.django import requests
+from pgchannels.nodes import Nodes
+
+
+class SyncChannelLayer:
+    """`channel_layer.sync`: for views, signals, commands and tasks; no `async_to_sync`, no event loop a call.
+
+    Each call waits until it is done in the database, by a connection that the whole process shares, and raises as its
+    asynchronous twin does.
+
+    :raises WouldBlock: an event loop runs in this thread.
+    """
+
+    def __init__(self, layer: BaseChannelLayer, nodes: Nodes) -> None:
+        self._layer = layer
+        self._nodes = nodes
+
+    def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send a message to a channel of any process, or to a queue."""
+        self._run(requests.send(self._layer, channel, message))
+
+    def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send a message to every channel in a group; those that are full drop it."""
+        self._run(requests.group_send(self._layer, group, message))
+
+    def group_add(self, group: str, channel: str) -> None:
+        """Add a channel of any process, or a queue, to a group."""
+        self._run(requests.group_add(self._layer, group, channel))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """Remove a channel from a group; nothing happens when it is not in it."""
+        self._run(requests.group_discard(self._layer, group, channel))
+
+    def flush(self) -> None:
+        """Delete every message and membership of the prefix."""
+        self._run(requests.flush)
+
+    def _run(self, request: requests.Request) -> None:
+        with requests.errors_of_channels():
+            self._nodes.send_blocking(request)

@@ -1,0 +1,36 @@
+"""The verbs of a layer that send, without an event loop."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pgchannels.messages import Position
+from pgchannels.names import require_valid_channel, require_valid_topic
+from pgchannels.nodes import Nodes
+
+
+class SyncMessageLayer:
+    """`layer.sync`: sends from any thread in which no event loop runs, by a connection that the whole process shares.
+
+    Each call waits until its message is in the database, and raises as its asynchronous twin does.
+
+    :raises WouldBlock: an event loop runs in this thread.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+
+    def publish(self, topic: str, payload: Any) -> Position:
+        """Publish a payload to a topic."""
+        require_valid_topic(topic)
+        return Position.from_id(self._nodes.send_blocking(lambda sender: sender.publish(topic, payload)))
+
+    def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
+        """Publish payloads to topics in this order, with few round trips."""
+        checked = [(require_valid_topic(topic), payload) for topic, payload in messages]
+        ids = self._nodes.send_blocking(lambda sender: sender.publish_many(checked))
+        return [Position.from_id(message_id) for message_id in ids]
+
+    def send(self, channel: str, payload: Any) -> Position:
+        """Send a payload to a channel."""
+        require_valid_channel(channel)
+        return Position.from_id(self._nodes.send_blocking(lambda sender: sender.send(channel, payload)))
