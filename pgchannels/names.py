@@ -97,6 +97,11 @@ def topic_of_address(address: str) -> str:
     return address.split(":", 2)[2]
 
 
+def non_local_part(channel: str) -> str:
+    """A channel's name up to its '!', and with it."""
+    return f"{channel.partition('!')[0]}!"
+
+
 def new_node_name() -> str:
     """A name that no other node has; it says nothing of the secret that the node listens on."""
     return secrets.token_hex(8)

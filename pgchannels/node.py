@@ -13,6 +13,7 @@ from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.catch_up import CatchUp
 from pgchannels.delivery.channels import Channels
+from pgchannels.delivery.flushing import Flushing
 from pgchannels.delivery.fullness import Fullness
 from pgchannels.delivery.hosting import Hosting
 from pgchannels.delivery.lease import Lease
@@ -21,6 +22,7 @@ from pgchannels.delivery.losses import Losses
 from pgchannels.delivery.mailbox import Connection, Item, Mailbox
 from pgchannels.delivery.queues import Queues
 from pgchannels.delivery.retention import Retention
+from pgchannels.delivery.retry import insist
 from pgchannels.delivery.router import Router
 from pgchannels.delivery.unreadable import Unreadable
 from pgchannels.errors import LayerClosed, PgChannelsError, UnreadableMessage
@@ -62,6 +64,7 @@ class Node:
         self._address = node_address(options.prefix, self.name)
         self._router = router = Router()
         self._fullness = Fullness(connections, schema, self.id)
+        self._flushing = Flushing(connections, schema, self.id)
         self.sender = Sender(connections, schema, options, losses=self.losses, on_sent=router.note_sent)
         self._channels = Channels(router, self.losses, options.capacity_of, on_full=self._fullness.note)
         self._catch_up = CatchUp(connections, schema, router)
@@ -96,7 +99,6 @@ class Node:
             on_deaf=self._reconnect,
             on_beat=self._check_everything,
         )
-        self._flushed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
         self._on_closed = on_closed
@@ -171,6 +173,18 @@ class Node:
             raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
         return await self._next_readable(lambda: self._channels.receive(channel))
 
+    async def receive_any(self, prefix: str) -> tuple[str, "tuple[Arrival, Any] | Gap | Connection"]:
+        """As `receive`, from all channels whose names begin with a prefix that ends with '!'; also tells which."""
+        self._require_running()
+        if not self.owns(prefix):
+            raise LayerClosed(f"{prefix} belongs to another node, or to one that is closed: only its own can receive")
+        while True:
+            channel, item = await self._channels.receive_any(prefix)
+            if not isinstance(item, Arrival):
+                return channel, item
+            for readable in self.readable([item]):
+                return channel, readable
+
     async def subscribe(self, topic: str, key: Hashable, mailbox: Mailbox) -> int:
         """Begin to receive a topic. Returns the position after which every message comes to the mailbox."""
         self._require_running()
@@ -205,22 +219,17 @@ class Node:
         await self._router.heard_own(address)
         self._channels.leave(address, channel)
 
-    async def flush(self) -> None:
-        """Delete every message and membership of the prefix; returns when this node is empty, too."""
-        self._require_running()
-        self._flushed.clear()
-        await self.sender.flush()
-        async with asyncio.timeout(self._options.send_timeout):
-            await self._flushed.wait()
-
     async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """The last messages of a topic, or the first ones after a position; oldest first."""
-        address = topic_address(self._options.prefix, topic)
-        if after is None:
-            rows = await self._connections.run(latest_messages(self._schema, address, limit=limit))
-            return [Arrival.from_row(row) for row in rows]
-        arrivals = await self.read_log([topic], after=after, up_to=None, limit=limit)
-        return [arrival for arrival in arrivals if arrival.envelope is not None]
+        """The last messages of a topic, or the first ones after a position; oldest first.
+
+        :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
+        """
+        self._require_running()
+        return await insist(
+            lambda: self._read_history(topic, after=after, limit=limit),
+            seconds=self._options.send_timeout,
+            what_failed="could not read the history",
+        )
 
     async def read_log(self, topics: Sequence[str], *, after: int, up_to: int | None, limit: int) -> list[Arrival]:
         """A page of the messages of topics after a position, none at the end; expired ones have no envelope."""
@@ -294,6 +303,17 @@ class Node:
         await self._listener.open()
         await self._catch_up.look_for_gaps()
 
+    async def _read_history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
+        if after is None:
+            address = topic_address(self._options.prefix, topic)
+            rows = await self._connections.run(latest_messages(self._schema, address, limit=limit))
+            return [Arrival.from_row(row) for row in rows]
+        arrivals: list[Arrival] = []
+        while len(arrivals) < limit and (page := await self.read_log([topic], after=after, up_to=None, limit=limit)):
+            arrivals += [arrival for arrival in page if arrival.envelope is not None]
+            after = page[-1].id
+        return arrivals[:limit]
+
     def _parts(self) -> "tuple[_Part, ...]":
         return (
             self._listener,
@@ -301,6 +321,7 @@ class Node:
             self._hosting,
             self._queues,
             self._fullness,
+            self._flushing,
             self._lease,
             self._retention,
         )
@@ -343,6 +364,8 @@ class Node:
         await self._hosting.release_unused()
         self._catch_up.read_missed()
         self._queues.wake_all()
+        if self._options.group_expiry:
+            self._channels.leave_all_joined_before(asyncio.get_running_loop().time() - self._options.group_expiry)
         self._channels.expire(published_before=self._microseconds_before(self._options.expiry))
         await self._give_back(self._queues.take_abandoned())
 
@@ -369,7 +392,7 @@ class Node:
             case {"flush": True}:
                 self._channels.clear()
                 self._queues.clear(until=position)
-                self._flushed.set()
+                self._flushing.note(position)
             case _:
                 self._unreadable.note("ignored a command that this version does not know")
 

@@ -5,21 +5,25 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+from sqlalchemy import Executable, Row
+
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import addresses_of_nodes, host_for, keep_messages_for
+from pgchannels.database.statements.nodes import addresses_of_nodes, count_unflushed, host_for, keep_messages_for
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.catch_up import LONGEST_DELIVERY_SECONDS
 from pgchannels.delivery.losses import Losses
+from pgchannels.delivery.retry import insist
 from pgchannels.delivery.writer import Writer
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
 
 _UNBOUNDED: Final = 2**31 - 1
+_FLUSH_PAUSE_SECONDS: Final = 0.01
 _LONGEST_UNDER_WAY_SECONDS: Final = 20.0  # for which the database takes a call that was perhaps made again meanwhile
 
 
@@ -106,10 +110,11 @@ class Sender:
         address = topic_address(self._prefix, topic)
         if is_queue(channel):
             queue, capacity = queue_address(self._prefix, channel), self._options.capacity_of(channel)
-            await self._connections.run(add_member(self._schema, address, queue, capacity=capacity))
+            expiry = timedelta(seconds=self._options.group_expiry) or None
+            await self._ask(add_member(self._schema, address, queue, capacity=capacity, expiry=expiry))
         else:
             node_name = node_name_of(channel)
-            for (position,) in await self._connections.run(host_for(self._schema, node_name, address)):
+            for (position,) in await self._ask(host_for(self._schema, node_name, address)):
                 # Its node is told of messages to the topic from here on, and takes those behind the command.
                 if position is not None:
                     await self._command(node_name, {"join": [address, channel]})
@@ -118,16 +123,21 @@ class Sender:
         """Undo `join`."""
         address = topic_address(self._prefix, topic)
         if is_queue(channel):
-            await self._connections.run(remove_member(self._schema, address, queue_address(self._prefix, channel)))
+            await self._ask(remove_member(self._schema, address, queue_address(self._prefix, channel)))
         else:
             await self._command(node_name_of(channel), {"leave": [address, channel]})
 
     async def flush(self) -> None:
-        """Delete every message and membership of the prefix, and tell every node to do the same."""
-        await self._connections.run(remove_all_members(self._schema, self._prefix))
-        await self._connections.run(remove_all_messages(self._schema, self._prefix))
-        for row in await self._connections.run(addresses_of_nodes(self._schema, self._prefix)):
-            await self._send(row.address, {"flush": True})
+        """Delete every message and membership of the prefix; returns when every living node has done the same.
+
+        One that was killed counts as living until its lease ends.
+        """
+        await self._ask(remove_all_members(self._schema, self._prefix))
+        await self._ask(remove_all_messages(self._schema, self._prefix))
+        nodes = await self._ask(addresses_of_nodes(self._schema, self._prefix))
+        commands = [await self._send(node.address, {"flush": True}) for node in nodes]
+        while commands and await self._is_unflushed(since=min(commands)):  # noqa: ASYNC110 (it lies in other processes)
+            await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""
@@ -138,6 +148,17 @@ class Sender:
         await asyncio.wait([self.task], timeout=self._options.send_timeout)
         self.task.cancel()
         await asyncio.wait([self.task])
+
+    async def _is_unflushed(self, *, since: int) -> bool:
+        [(count,)] = await self._ask(count_unflushed(self._schema, self._prefix, since))
+        return bool(count)
+
+    async def _ask(self, statement: Executable) -> Sequence[Row[Any]]:
+        return await insist(
+            lambda: self._connections.run(statement),
+            seconds=self._options.send_timeout,
+            what_failed="could not ask the database",
+        )
 
     async def _command(self, node_name: str, command: dict[str, Any]) -> None:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.

@@ -118,6 +118,7 @@ def _create_nodes(schema: str) -> None:
         sa.Column("id", sa.Uuid),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("flushed_until", sa.BigInteger, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("id", name="node_pkey"),
         sa.UniqueConstraint("name", name="node_name_key"),
         schema=schema,
@@ -145,6 +146,7 @@ def _create_nodes(schema: str) -> None:
         sa.Column("topic", sa.Text),
         sa.Column("queue", sa.Text),
         sa.Column("capacity", sa.Integer, nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("topic", "queue", name="member_pkey"),
         schema=schema,
     )

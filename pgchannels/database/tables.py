@@ -114,13 +114,17 @@ def _message(metadata: MetaData) -> Table:
 
 
 def _node(metadata: MetaData) -> Table:
-    """The running nodes; one whose lease has ended is gone. The id is also what the node listens on."""
+    """The running nodes; one whose lease has ended is gone. The id is also what the node listens on.
+
+    A node has forgotten all that came before the message with the id `flushed_until`.
+    """
     return Table(
         "node",
         metadata,
         Column("id", Uuid, primary_key=True),
         Column("name", Text, nullable=False, unique=True),
         Column("leased_until", DateTime(timezone=True), nullable=False),
+        Column("flushed_until", BigInteger, nullable=False, server_default="0"),
         prefixes=["UNLOGGED"],
     )
 
@@ -139,7 +143,7 @@ def _subscription(metadata: MetaData) -> Table:
 
 
 def _full_channel(metadata: MetaData) -> Table:
-    """The channels whose node has no room for more messages."""
+    """The channels whose node has no room for more messages; one that ends with '!' stands for all that begin so."""
     return Table(
         "full_channel",
         metadata,
@@ -150,11 +154,15 @@ def _full_channel(metadata: MetaData) -> Table:
 
 
 def _member(metadata: MetaData) -> Table:
-    """The queues that get a copy of every message to a topic, while fewer than `capacity` wait in them."""
+    """The queues that get a copy of every message to a topic, while fewer than `capacity` wait in them.
+
+    `expires_at` is when they no longer do, or NULL.
+    """
     return Table(
         "member",
         metadata,
         Column("topic", Text, primary_key=True),
         Column("queue", Text, primary_key=True),
         Column("capacity", Integer, nullable=False),
+        Column("expires_at", DateTime(timezone=True)),
     )

@@ -1,23 +1,32 @@
 """The channels of this node: their mailboxes, and the topics that they joined."""
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
+from weakref import WeakValueDictionary
 
 from pgchannels.delivery.absences import Absences
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.losses import Losses
-from pgchannels.delivery.mailbox import Connection, Item, Mailbox, WhenFull
+from pgchannels.delivery.mailbox import Connection, Item, Mailbox, Room, WhenFull
 from pgchannels.delivery.router import Router
 from pgchannels.errors import ChannelFull
 from pgchannels.messages import Gap
+from pgchannels.names import non_local_part
 
 # Messages to a channel that were sent before all senders could know that it is full.
 _ON_THEIR_WAY: Final = 1000
 
 
 class Channels:
-    """A channel exists here while it is in a topic, holds messages, or somebody receives from it."""
+    """A channel exists here while it is in a topic, holds messages, or somebody receives from it.
+
+    Channels whose names are the same up to their '!' share the capacity for what is sent to them; what comes through
+    topics is bounded for each by itself.
+    """
 
     def __init__(
         self,
@@ -32,8 +41,10 @@ class Channels:
         self._capacity_of = capacity_of
         self._on_full = on_full
         self._mailboxes: dict[str, Mailbox] = {}
-        self._topics: dict[str, set[str]] = {}
+        self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()  # the mailboxes hold them
+        self._topics: dict[str, dict[str, float]] = {}  # and when the channel joined each
         self._sending: dict[str, int] = {}
+        self._receiving_any: dict[str, deque[asyncio.Future[None]]] = {}
         self._absences = Absences()
 
     def expect(self, channel: str) -> None:
@@ -52,22 +63,29 @@ class Channels:
         finally:
             self._forget_if_unused(channel)
 
+    async def receive_any(self, prefix: str) -> tuple[str, Item]:
+        """Take the oldest item of all channels whose names begin so, waiting for one. Cancelling loses nothing."""
+        while (channel := self._first_with_items(prefix)) is None:
+            await self._wait_for_any(prefix)
+        return channel, await self.receive(channel)
+
     @contextmanager
     def place_in(self, channel: str) -> Iterator[None]:
         """Keep a place in a mailbox for a message that is sent meanwhile.
 
         :raises ChannelFull: there is none left.
         """
-        sending, capacity = self._sending.get(channel, 0), self._capacity_of(channel)
-        if sending + len(self._mailboxes.get(channel, ())) >= capacity:
-            raise ChannelFull(f"{channel} is full: capacity={capacity} messages wait for it")
-        self._sending[channel] = sending + 1
+        part, room = non_local_part(channel), self._room(channel)
+        sending = self._sending.get(part, 0)
+        if sending + max(room.taken, len(self._mailboxes.get(channel, ()))) >= room.capacity:
+            raise ChannelFull(f"{channel} is full: capacity={room.capacity} messages wait for it")
+        self._sending[part] = sending + 1
         try:
             yield
         finally:
-            self._sending[channel] -= 1
-            if not self._sending[channel]:
-                del self._sending[channel]
+            self._sending[part] -= 1
+            if not self._sending[part]:
+                del self._sending[part]
 
     def lose(self, gap: Gap) -> None:
         """Tell all channels that messages to them were lost, or may have been."""
@@ -88,17 +106,23 @@ class Channels:
 
     def join(self, address: str, channel: str) -> None:
         """Give a channel every message to the address of a topic."""
-        self._topics.setdefault(channel, set()).add(address)
+        self._topics.setdefault(channel, {})[address] = asyncio.get_running_loop().time()
         self._router.add(address, channel, self._mailbox(channel))
 
     def leave(self, address: str, channel: str) -> None:
         """Undo `join`; what the channel has got stays."""
         self._router.remove(address, channel)
-        topics = self._topics.get(channel, set())
-        topics.discard(address)
+        topics = self._topics.get(channel, {})
+        topics.pop(address, None)
         if not topics:
             self._topics.pop(channel, None)
             self._forget_if_unused(channel)
+
+    def leave_all_joined_before(self, time: float) -> None:
+        """Undo every `join` that was not repeated since; by the clock of the event loop."""
+        for channel, topics in list(self._topics.items()):
+            for address in [address for address, joined in topics.items() if joined < time]:
+                self.leave(address, channel)
 
     def clear(self) -> None:
         """Empty all mailboxes and leave all topics."""
@@ -112,6 +136,10 @@ class Channels:
         """End every `receive` with an error, after what is left."""
         for mailbox in self._mailboxes.values():
             mailbox.close(error)
+        for waiting in self._receiving_any.values():
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_exception(error)
 
     def _mailbox(self, channel: str) -> Mailbox:
         mailbox = self._mailboxes.get(channel)
@@ -120,7 +148,9 @@ class Channels:
                 capacity=self._capacity_of(channel),
                 when_full=WhenFull.DROP_NEWEST,
                 on_lost=self._losses.at(channel),
-                on_full=lambda is_full: self._on_full(channel, is_full),
+                on_full=partial(self._on_full, channel),
+                on_left=partial(self._wake_any, channel),
+                room=self._room(channel),
             )
             for gap in self._absences.come_back(channel):
                 mailbox.lose(gap)
@@ -131,3 +161,36 @@ class Channels:
         if mailbox is not None and mailbox.is_idle and channel not in self._topics:
             del self._mailboxes[channel]
             self._absences.leave(channel)
+
+    def _room(self, channel: str) -> Room:
+        part = non_local_part(channel)
+        room = self._rooms.get(part)
+        if room is None:
+            room = self._rooms[part] = Room(self._capacity_of(channel), on_full=partial(self._on_full, part))
+        return room
+
+    def _first_with_items(self, prefix: str) -> str | None:
+        oldest = {
+            channel: item
+            for channel, mailbox in self._mailboxes.items()
+            if channel.startswith(prefix) and (item := mailbox.oldest()) is not None
+        }
+        return min(oldest, key=lambda channel: getattr(oldest[channel], "id", 0), default=None)
+
+    async def _wait_for_any(self, prefix: str) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        waiting = self._receiving_any.setdefault(prefix, deque())
+        waiting.append(waiter)
+        try:
+            await waiter
+        finally:
+            waiting.remove(waiter)
+            if not waiting:
+                self._receiving_any.pop(prefix, None)
+
+    def _wake_any(self, channel: str) -> None:
+        # All of them: whoever is woken and cancelled at once leaves the message to the others.
+        if self._receiving_any:
+            for waiter in self._receiving_any.get(non_local_part(channel), ()):
+                if not waiter.done():
+                    waiter.set_result(None)

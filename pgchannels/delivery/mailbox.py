@@ -34,6 +34,32 @@ OnLost = Callable[[Gap], None]
 OnFull = Callable[[bool], None]
 
 
+class Room:
+    """How many messages that were sent to channels wait in several mailboxes, and how many may.
+
+    :param on_full: called when there is no place left, and when there is one again.
+    """
+
+    __slots__ = ("__weakref__", "_on_full", "capacity", "taken")
+
+    def __init__(self, capacity: int, *, on_full: OnFull) -> None:
+        self.capacity = capacity
+        self.taken = 0
+        self._on_full = on_full
+
+    def enter(self) -> None:
+        """Take a place; there is always one for a message that was sent before senders could know."""
+        self.taken += 1
+        if self.taken == self.capacity:
+            self._on_full(True)
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self.taken -= 1
+        if self.taken == self.capacity - 1:
+            self._on_full(False)
+
+
 class Mailbox:
     """Holds messages until they are received; several may receive, the longest waiting one first.
 
@@ -41,6 +67,8 @@ class Mailbox:
 
     :param on_lost: called with each loss at once, however late the receiver comes to it.
     :param on_full: called when the mailbox becomes full, and when it no longer is.
+    :param on_left: called with each item that nobody waits for.
+    :param room: where messages that were sent to a channel take a place, too, until they are received.
     """
 
     __slots__ = (
@@ -50,7 +78,9 @@ class Mailbox:
         "_items",
         "_messages",
         "_on_full",
+        "_on_left",
         "_on_lost",
+        "_room",
         "_unread_calls",
         "_waiting",
         "_when_full",
@@ -64,12 +94,16 @@ class Mailbox:
         when_full: WhenFull,
         on_lost: OnLost = lambda _: None,
         on_full: OnFull = lambda _: None,
+        on_left: Callable[[], None] = lambda: None,
+        room: Room | None = None,
     ) -> None:
         self.lost = 0
         self._capacity = capacity
         self._when_full = when_full
         self._on_lost = on_lost
         self._on_full = on_full
+        self._on_left = on_left
+        self._room = room
         self._items: deque[Item] = deque()
         self._messages = 0
         self._is_full = False
@@ -94,6 +128,8 @@ class Mailbox:
         elif self._messages < self._capacity + allowance or self._make_room():
             self._items.append(arrival)
             self._messages += 1
+            if self._room is not None and arrival.channel is not None:
+                self._room.enter()
             self._note_fullness()
             self._wake_next()
 
@@ -110,6 +146,10 @@ class Mailbox:
         elif self._error is None and len(self._items) - self._messages < self._capacity + _MOST_NEWS:
             self._items.append(news)
             self._wake_next()
+
+    def oldest(self) -> Item | None:
+        """The item that `get` would take at once."""
+        return self._items[0] if self._items else None
 
     async def get(self) -> Item:
         """Take the oldest item, waiting for one. Cancelling this loses nothing.
@@ -140,8 +180,8 @@ class Mailbox:
             else:
                 kept.append(item)
         self._items = kept
-        self._messages -= len(removed)
-        self._note_fullness()
+        for arrival in removed:
+            self._note_removed(arrival)
         return removed
 
     def expire(self, *, published_before: int) -> None:
@@ -152,14 +192,13 @@ class Mailbox:
         self._unread_calls += 1
         if self._unread_calls > _PATIENT_CALLS and not self._messages:
             self._items.clear()
-        while self._messages and self._oldest().published_microseconds < published_before:
+        while self._messages and self._oldest_message().published_microseconds < published_before:
             self._drop_oldest(GapReason.EXPIRED)
 
     def _take(self) -> Item:
         item = self._items.popleft()
         if isinstance(item, Arrival):
-            self._messages -= 1
-            self._note_fullness()
+            self._note_removed(item)
         return item
 
     def _make_room(self) -> bool:
@@ -176,17 +215,17 @@ class Mailbox:
     def _drop_oldest(self, reason: GapReason) -> None:
         place, gap = self._first_message(), Gap(reason, 1)
         self._count_lost(gap)
-        self._messages -= 1
-        self._items[place] = gap
+        oldest, self._items[place] = self._items[place], gap
+        assert isinstance(oldest, Arrival)
         if place and (joined := _joined(self._items[place - 1], gap)) is not None:
             self._items[place - 1] = joined
             del self._items[place]
-        self._note_fullness()
+        self._note_removed(oldest)
 
     def _first_message(self) -> int:
         return next(place for place, item in enumerate(self._items) if isinstance(item, Arrival))
 
-    def _oldest(self) -> Arrival:
+    def _oldest_message(self) -> Arrival:
         return next(item for item in self._items if isinstance(item, Arrival))
 
     def _count_lost(self, gap: Gap) -> None:
@@ -204,6 +243,12 @@ class Mailbox:
             f" (capacity={self._capacity}). The subscription has ended:"
             " receive faster, raise the capacity, or choose when_full='drop_oldest' or 'drop_newest'",
         )
+
+    def _note_removed(self, arrival: Arrival) -> None:
+        self._messages -= 1
+        if self._room is not None and arrival.channel is not None:
+            self._room.leave()
+        self._note_fullness()
 
     def _note_fullness(self) -> None:
         is_full = self._messages >= self._capacity
@@ -231,6 +276,7 @@ class Mailbox:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+        self._on_left()
 
 
 def _joined(item: Item | None, news: Gap | Connection) -> Gap | Connection | None:

@@ -4,13 +4,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.connections import is_database_failure
+from pgchannels.database.connections import explained, is_connection_failure, is_database_failure
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
 _CALM_SECONDS: Final = 10.0  # without a failure: the next one is the first of a new burst
+
+T = TypeVar("T")
 
 logger = logging.getLogger("pgchannels")
 
@@ -44,3 +46,22 @@ async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> No
             if not is_database_failure(error):
                 raise
             await backoff.pause_after(error, what_failed)
+
+
+async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_failed: str) -> T:
+    """Run a step that may as well run twice until it succeeds.
+
+    :raises DatabaseUnavailable: the database could not be reached for so many seconds.
+    :raises DatabaseRefused: it answers with an error that trying again would not mend.
+    """
+    backoff, loop = Backoff(), asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await step()
+        except Exception as error:
+            remaining = deadline - loop.time()
+            if remaining <= 0 or not is_connection_failure(error):
+                raise explained(error) from error
+            await backoff.pause_after(error, what_failed, at_most_seconds=remaining)

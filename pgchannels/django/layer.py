@@ -10,6 +10,7 @@ from channels.layers import BaseChannelLayer
 from django.core import mail
 
 from pgchannels.database.connections import Database
+from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.mailbox import Connection
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
@@ -20,6 +21,7 @@ from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
 )
+from pgchannels.node import Node
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
 
@@ -96,18 +98,20 @@ class PostgresChannelLayer(BaseChannelLayer):
                 await self._nodes.send(request)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; what was published to a group and is no dict is counted and passed over."""
+        """The next message of a channel; what was published to a group and is no dict is counted and passed over.
+
+        A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
+        from which.
+        """
         self.require_valid_channel_name(channel)
         node = await self._nodes.open()
         while True:
-            item = await node.receive(channel)
-            if not isinstance(item, tuple):
-                if (news := self._message_of(item)) is not None:
-                    return news
-            elif isinstance(item[1], dict):
-                return item[1]
-            else:
-                node.pass_over(item[0], UnreadableMessage("Channels takes a dict"))
+            if channel.endswith("!"):
+                found_in, item = await node.receive_any(channel)
+                if (message := self._message_of(node, item)) is not None:
+                    return message | {"__asgi_channel__": found_in}
+            elif (message := self._message_of(node, await node.receive(channel))) is not None:
+                return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
@@ -139,17 +143,18 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix."""
-        if node := self._nodes.here():
-            await node.flush()
-        else:
-            await self._nodes.send(lambda sender: sender.flush())
+        await self._nodes.send(requests.flush)
 
     async def close(self) -> None:
         """Send what waits, end every `receive` of this event loop, disconnect."""
         await self._nodes.close()
 
-    def _message_of(self, news: Gap | Connection) -> dict[str, Any] | None:
-        match news:
+    def _message_of(self, node: Node, item: tuple[Arrival, Any] | Gap | Connection) -> dict[str, Any] | None:
+        match item:
+            case (_, dict(message)):
+                return message
+            case (Arrival() as arrival, _):
+                node.pass_over(arrival, UnreadableMessage("Channels takes a dict"))
             case Gap(reason, count) if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(reason), "count": count}
             case Connection.LOST:

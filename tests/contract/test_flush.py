@@ -2,6 +2,8 @@
 
 import asyncio
 
+import asyncpg
+
 from pgchannels.django import PostgresChannelLayer
 from tests.waiting import within
 
@@ -95,3 +97,34 @@ async def test_flush_leaves_other_prefixes_alone(database_url: str) -> None:
         await two.group_send("room", said("group"))
         assert texts(await drain(two, own)) == ["direct", "group"]
         assert texts(await drain(two, "work_queue")) == ["queued"]
+
+
+async def test_flush_is_over_for_every_node_when_it_returns(
+    postgres_layer: PostgresChannelLayer, other_node: PostgresChannelLayer, database_url: str
+) -> None:
+    async with closing(PostgresChannelLayer(url=database_url)) as without_node:
+        for flushing in (postgres_layer, other_node, without_node):
+            channel = await other_node.new_channel()
+            await other_node.group_add("room", channel)
+            await postgres_layer.group_send("room", said("before"))
+            await postgres_layer.send(channel, said("before"))
+            await flushing.flush()
+            node = other_node._nodes.here()
+            assert node is not None
+            assert not node._channels._topics
+            assert not any(map(len, node._channels._mailboxes.values()))
+
+
+async def test_flush_does_not_wait_for_a_node_that_is_gone(
+    postgres_layer: PostgresChannelLayer,
+    other_node: PostgresChannelLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    await other_node.new_channel()
+    node = other_node._nodes.here()
+    assert node is not None
+    await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.id)
+    await node._stop_tasks()
+    flushing = asyncio.create_task(postgres_layer.flush())
+    await connection.execute("UPDATE pgchannels.node SET leased_until = now() WHERE id = $1", node.id)
+    await within(flushing)

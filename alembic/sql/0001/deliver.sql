@@ -31,7 +31,8 @@ BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
         SELECT array_agg(m.queue ORDER BY n), array_agg(n ORDER BY n), array_agg(m.capacity ORDER BY n)
         INTO copies_to, copies_of, copies_capacity
-        FROM unnest(addresses) WITH ORDINALITY AS sent (address, n) JOIN {schema}.member AS m ON m.topic = sent.address;
+        FROM unnest(addresses) WITH ORDINALITY AS sent (address, n) JOIN {schema}.member AS m ON m.topic = sent.address
+        WHERE m.expires_at IS NULL OR m.expires_at > clock_timestamp();
     END IF;
     PERFORM {schema}.lock_addresses(addresses || copies_to);
 
@@ -53,7 +54,10 @@ BEGIN
         refused := ARRAY(
             SELECT n FROM unnest(addresses, channels) WITH ORDINALITY AS sent (address, channel, n)
             WHERE starts_with(address, 'queue:') AND numbers[n] IS NULL
-               OR capacities[n] IS NOT NULL AND channel IN (SELECT f.channel FROM {schema}.full_channel AS f)
+               OR capacities[n] IS NOT NULL AND EXISTS (
+                    SELECT FROM {schema}.full_channel AS f
+                    WHERE f.channel IN (sent.channel, split_part(sent.channel, '!', 1) || '!')
+               )
         );
         first_taken := (SELECT min(n) FROM generate_subscripts(addresses, 1) AS n WHERE n <> ALL (refused));
     END IF;

@@ -1,7 +1,7 @@
 -- Empties the slots that were filled longer ago than the retention, and makes an empty one the current one when that
 -- has been filled for half of the retention: each message is kept for the retention at least, and for one and a half
 -- times that at most. Where somebody's lock keeps a slot from being emptied (pg_dump takes one on every table) there
--- is another slot in its place. Returns whether it rotated.
+-- is another slot in its place. Also removes the memberships that have expired. Returns whether it rotated.
 -- Raises lock_not_available when it had to wait for somebody: try again soon.
 CREATE FUNCTION {schema}.rotate() RETURNS boolean
 LANGUAGE plpgsql
@@ -32,6 +32,8 @@ BEGIN
             is_locked := true;
         END;
     END LOOP;
+
+    DELETE FROM {schema}.member WHERE expires_at <= clock_timestamp();
 
     next_slot := {schema}.empty_slot(is_locked);
     IF next_slot IS NULL THEN

@@ -76,6 +76,22 @@ def addresses_of_nodes(schema: Schema, prefix: str) -> Executable:
     return select(address).where(address.startswith(f"node:{prefix}:", autoescape=True))
 
 
+def note_flushed(schema: Schema, node: UUID, until: int) -> Executable:
+    """Note that a node has forgotten what came before a message, by its id."""
+    return update(schema.node).where(schema.node.c.id == node).values(flushed_until=until)
+
+
+def count_unflushed(schema: Schema, prefix: str, until: int) -> Executable:
+    """How many living nodes with the prefix have not forgotten what came before a message."""
+    node, subscription = schema.node, schema.subscription
+    is_of_prefix = subscription.c.address == func.concat(f"node:{prefix}:", node.c.name)
+    return (
+        select(func.count())
+        .select_from(node.join(subscription, (subscription.c.node == node.c.id) & is_of_prefix))
+        .where(node.c.flushed_until < until, node.c.leased_until > func.now())
+    )
+
+
 def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
     """Make the log keep messages for this long at least."""
     return update(schema.log).where(schema.log.c.retention < retention).values(retention=retention)
