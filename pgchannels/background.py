@@ -84,5 +84,6 @@ class BackgroundSender:
             return await send(self._sender)
         except asyncio.CancelledError:
             if self._stop.is_set():
-                raise LayerClosed("the layer was closed while the message was on its way") from None
+                text = "the layer was closed while the message was on its way"
+                raise LayerClosed(text, may_have_been_sent=True) from None
             raise

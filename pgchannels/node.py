@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
@@ -102,6 +103,7 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
         self._on_closed = on_closed
+        self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
 
@@ -127,22 +129,26 @@ class Node:
             raise
         for part in self._parts():
             self._start(part.run(), name=type(part).__name__)
-        self._keeper = asyncio.create_task(self._close_with_loop(), name="pgchannels keeper")
+        self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it closes, or is closed."""
+        return self._closing.is_set()
 
     async def close(self) -> None:
-        """Send what waits, give back what was claimed, end every wait, disconnect."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        if keeper is not asyncio.current_task():
-            keeper.cancel()
-            await asyncio.wait([keeper])
-        error = self._failure = self._failure or LayerClosed("the layer was closed")
-        await self._give_back_claimed(error)
-        await self._stop_tasks()
-        self._end_waits(error)
-        await self._release()
-        self._on_closed()
+        """Send what waits, give back what was claimed, end every wait, disconnect.
+
+        All callers wait for the same closing, and cancelling them does not stop it.
+        """
+        self.begin_closing()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+
+    def begin_closing(self) -> None:
+        """Close without being waited for."""
+        self._failure = self._failure or LayerClosed("the layer was closed")
+        self._closing.set()
 
     async def send(self, channel: str, payload: Any) -> int:
         """Send to a channel of this node; returns the message's id.
@@ -289,13 +295,22 @@ class Node:
         if gap.reason is GapReason.CRASH:
             self._queues.lose(gap)  # what expires in a queue is counted when it is claimed
 
-    async def _close_with_loop(self) -> None:
+    async def _keep(self) -> None:
         # `asyncio.run` and its like cancel every task before they close the loop: the last moment to disconnect.
         try:
-            await asyncio.Event().wait()
+            await self._closing.wait()
         finally:
-            if self._keeper is not None:
-                await self.close()
+            self.begin_closing()
+            await self._close()
+
+    async def _close(self) -> None:
+        assert self._failure is not None
+        async with AsyncExitStack() as in_any_case:
+            in_any_case.callback(self._on_closed)
+            in_any_case.push_async_callback(self._release)
+            in_any_case.callback(self._end_waits, self._failure)
+            in_any_case.push_async_callback(self._stop_tasks)
+            await self._give_back_claimed(self._failure)
 
     async def _connect(self) -> None:
         await self.sender.open()
@@ -441,12 +456,16 @@ class Node:
             logger.error("up to %d claimed messages could not be given back to their queues: %s", len(arrivals), error)
 
     async def _release(self) -> None:
-        await self._stop_tasks()
-        await self.sender.close()
-        self._listener.close()
+        async with AsyncExitStack() as in_any_case:  # in the reverse order, also when a step is cancelled
+            in_any_case.push_async_callback(self._connections.close)
+            in_any_case.push_async_callback(self._give_lease_back)
+            in_any_case.callback(self._listener.close)
+            in_any_case.push_async_callback(self.sender.close)
+            in_any_case.push_async_callback(self._stop_tasks)
+
+    async def _give_lease_back(self) -> None:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await self._lease.close()
         except Exception as error:
             logger.debug("could not give the lease back, it will end by itself: %r", error)
-        await self._connections.close()

@@ -1,16 +1,18 @@
 """The nodes of one process: one in each event loop that receives, and a background sender for everybody else."""
 
 import asyncio
+import ctypes
 import os
 import threading
+import time
 import weakref
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
 
 from pgchannels.background import BackgroundSender
 from pgchannels.database.connections import Database
-from pgchannels.errors import DatabaseUnavailable, WouldBlock
+from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock
 from pgchannels.node import Node
 from pgchannels.options import Options
 from pgchannels.sender import Sender
@@ -30,22 +32,28 @@ class Nodes:
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
         self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
-        self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[Node]] = {}
+        self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
         self._background: BackgroundSender | None = None
         self._process = os.getpid()
-        self._of_the_parent: list[object] = []
+        if hasattr(os, "register_at_fork"):  # not on every system
+            begin_anew = weakref.WeakMethod(self._check_process)
+            os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
 
     async def open(self) -> Node:
-        """The node of the running loop, opened if there is none. Callers at the same time get the same one."""
+        """The node of the running loop, opened if there is none. Callers at the same time get the same one.
+
+        When all of them are cancelled, none stays open.
+
+        :raises LayerClosed: the layer was closed meanwhile.
+        """
         self._check_process()
         loop = asyncio.get_running_loop()
-        if node := self._nodes.get(loop):
-            return node
         opening = self._opening.get(loop)
         if opening is None:
-            opening = self._opening[loop] = asyncio.create_task(self._open(loop), name="pgchannels open")
-            opening.add_done_callback(lambda opened: self._forget_opening(loop, opened))
-        return await asyncio.shield(opening)
+            if (node := self._nodes.get(loop)) and not node.is_closing:
+                return node
+            opening = self._opening[loop] = _Opening(self._open(loop), on_end=lambda: self._opening.pop(loop))
+        return await opening.wait()
 
     def here(self) -> Node | None:
         """The open node of the running loop."""
@@ -55,6 +63,8 @@ class Nodes:
     async def close(self) -> None:
         """Close the node of the running loop and, when no other is left, the background sender."""
         self._check_process()
+        if opening := self._opening.get(asyncio.get_running_loop()):
+            await opening.close()
         if node := self.here():
             await node.close()
         if not self._nodes:
@@ -64,12 +74,13 @@ class Nodes:
         """Run `send` with this loop's own sender, else with one that the process has.
 
         :raises DatabaseUnavailable: a borrowed sender did not answer in time.
+        :raises LayerClosed: the loop of a borrowed sender ended while the message was on its way.
         """
         if node := self.here():
             return await send(node.sender)
         try:
             async with asyncio.timeout(2 * self._options.send_timeout):
-                return await asyncio.wrap_future(self._borrow(send))
+                return await self._send_with_another(send)
         except TimeoutError:
             raise _no_answer() from None
 
@@ -78,26 +89,54 @@ class Nodes:
 
         :raises WouldBlock: an event loop runs in this thread.
         :raises DatabaseUnavailable: the sender did not answer in time.
+        :raises LayerClosed: the loop of the sender ended while the message was on its way.
         """
         self._check_process()
         if asyncio._get_running_loop() is not None:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
-        try:
-            return self._borrow(send).result(2 * self._options.send_timeout)
-        except TimeoutError:
-            raise _no_answer() from None
+        deadline = time.monotonic() + 2 * self._options.send_timeout
+        while True:
+            try:
+                return self._borrow(send).result(deadline - time.monotonic())
+            except _LenderClosed:
+                continue
+            except CancelledError:
+                raise _lender_ended() from None
+            except TimeoutError:
+                raise _no_answer() from None
+
+    async def _send_with_another(self, send: Callable[[Sender], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await asyncio.wrap_future(self._borrow(send))
+            except _LenderClosed:
+                continue
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                raise _lender_ended() from None
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
+        if closing := self._nodes.get(loop):
+            await closing.close()
         node = Node(self._database, self._options, on_closed=lambda: self._forget(loop))
         await node.open()
         self._nodes[loop] = node
-        await asyncio.to_thread(self._stop_background)  # the node sends for all from now on
+        try:
+            await asyncio.to_thread(self._stop_background)  # the node sends for all from now on
+        except BaseException:
+            await node.close()
+            raise
         return node
 
     def _borrow(self, send: Callable[[Sender], Awaitable[T]]) -> "Future[T]":
         for loop, node in list(self._nodes.items()):
-            if loop.is_running():
-                return asyncio.run_coroutine_threadsafe(_awaited(send(node.sender)), loop)
+            if loop.is_running() and not node.is_closing:
+                lending = _lend(node, send)
+                try:
+                    return asyncio.run_coroutine_threadsafe(lending, loop)
+                except RuntimeError:  # the loop was closed just now
+                    lending.close()
         with self._lock:
             if self._background is not None and self._background.has_failed:
                 self._background.stop()
@@ -115,22 +154,89 @@ class Nodes:
         if background is not None:
             background.stop()
 
-    def _forget_opening(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Task[Node]) -> None:
-        self._opening.pop(loop, None)
-        if not opened.cancelled():
-            opened.exception()  # marks it as seen: whoever waited may have been cancelled
-
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)
 
     def _check_process(self) -> None:
         if self._process == os.getpid():
             return
-        # The parent's sockets are not this process's to close: keep them, untouched, for its lifetime.
-        self._of_the_parent += [self._nodes, self._opening, self._background]
+        _keep_for_ever([self._nodes, self._opening, self._background])
         self._lock = threading.Lock()
         self._nodes, self._opening, self._background = {}, {}, None
         self._process = os.getpid()
+
+
+class _Opening:
+    """A node that is being opened for all who wait; it ends with the first who gets it, or the last who leaves."""
+
+    def __init__(self, opening: Coroutine[Any, Any, Node], *, on_end: Callable[[], object]) -> None:
+        self._task = asyncio.create_task(opening, name="pgchannels open")
+        self._on_end = on_end
+        self._waiting = 0
+        self._has_ended = False
+        self._is_closed = False
+
+    async def wait(self) -> Node:
+        """The open node."""
+        self._waiting += 1
+        try:
+            node = await asyncio.shield(self._task)
+        except BaseException as error:
+            self._waiting -= 1
+            if not self._waiting:
+                self._give_up()
+            if self._is_closed and not _is_cancelled():
+                raise LayerClosed("the layer was closed while it was opened") from error
+            raise
+        self._waiting -= 1
+        self._end()
+        return node
+
+    async def close(self) -> None:
+        """Open no node; one that is open already is closed."""
+        self._is_closed = True
+        self._give_up()
+        await asyncio.wait([self._task])
+
+    def _give_up(self) -> None:
+        if self._has_ended:
+            return
+        self._end()
+        if not self._task.done():
+            self._task.cancel()
+        elif not self._task.cancelled() and self._task.exception() is None:
+            self._task.result().begin_closing()  # nobody knows that it is open
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._on_end()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
+def _keep_for_ever(belongings_of_the_parent: object) -> None:
+    # A reference that nobody gives back. At a child's exit Python would collect the parent's tasks, sockets and loops:
+    # they complain of that, and may take the parent's sockets out of the epoll that both processes share.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(belongings_of_the_parent))
+
+
+class _LenderClosed(Exception):
+    """The node closed before it could send: nothing was sent."""
+
+
+async def _lend(node: Node, send: Callable[[Sender], Awaitable[T]]) -> T:
+    if node.is_closing:
+        raise _LenderClosed
+    return await send(node.sender)
+
+
+def _lender_ended() -> LayerClosed:
+    text = "the event loop that sends for this one ended while the message was on its way"
+    return LayerClosed(text, may_have_been_sent=True)
 
 
 def _no_answer() -> DatabaseUnavailable:
@@ -138,7 +244,3 @@ def _no_answer() -> DatabaseUnavailable:
         "the event loop that sends for this process did not answer: the message may have been sent",
         may_have_been_sent=True,
     )
-
-
-async def _awaited(awaitable: Awaitable[T]) -> T:
-    return await awaitable

@@ -145,9 +145,11 @@ class Sender:
         if self.task is None:
             self._writer.disconnect()
             return
-        await asyncio.wait([self.task], timeout=self._options.send_timeout)
-        self.task.cancel()
-        await asyncio.wait([self.task])
+        try:
+            await asyncio.wait([self.task], timeout=self._options.send_timeout)
+        finally:
+            self.task.cancel()
+            await asyncio.wait([self.task])
 
     async def _is_unflushed(self, *, since: int) -> bool:
         [(count,)] = await self._ask(count_unflushed(self._schema, self._prefix, since))

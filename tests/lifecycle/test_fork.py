@@ -1,0 +1,42 @@
+"""Processes that fork after they have used a layer."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import asyncpg
+
+from tests.layer.test_senders import has_connections
+from tests.waiting import until, within
+
+ROOT = Path(__file__).parents[2]
+WORKERS = 4
+
+
+async def test_workers_of_a_preloaded_application_use_its_layers(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    assert await quiet_output("tests.lifecycle.preloading", database_url, str(WORKERS)) == "done\n"
+    await until(lambda: has_connections(connection, 0))
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.node") == 0
+
+
+async def quiet_output(module: str, *arguments: str) -> str:
+    """What a Python process of the tests prints until it ends well, with all warnings on, and without any."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", module, *arguments]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, process_group=0
+    )
+    try:
+        output, errors = await within(process.communicate())
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
+            await process.wait()
+    # How long a callback takes on a busy machine is nobody's fault.
+    complaints = [line for line in errors.decode().splitlines() if not line.startswith("Executing <")]
+    assert not complaints, "\n".join(complaints)
+    assert process.returncode == 0
+    return output.decode()
