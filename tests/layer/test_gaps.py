@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer, MessagesLost, Position
+from tests.faults.roads import node_of
 from tests.schema.test_rotation import let_pass, rotate
 from tests.waiting import until, within
 
@@ -89,16 +90,19 @@ async def hosts(connection: "asyncpg.Connection[asyncpg.Record]", address: str) 
 async def test_what_expired_while_the_node_was_deaf_is_counted_at_its_place(
     database_url: str,
     layer: MessageLayer,
-    listening: MessageLayer,
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     gaps: list[Gap] = []
-    async with listening.subscribe("room", on_gap=gaps.append) as subscription:
+    async with (
+        MessageLayer(database_url, heartbeat=3600) as deaf,  # which would otherwise notice it too soon
+        deaf.subscribe("room", on_gap=gaps.append) as subscription,
+    ):
         await connection.execute("DELETE FROM pgchannels.subscription WHERE address = 'topic:asgi:room'")
         async with MessageLayer(database_url, expiry=0.001) as hasty:
             for number in range(3):
                 await hasty.publish("room", number)
         await layer.publish("room", "fresh")
+        await node_of(deaf)._check_everything(hosted=0)
         assert (await within(anext(subscription))).payload == "fresh"
     assert gaps == [Gap(GapReason.EXPIRED, 3)]
 
