@@ -18,7 +18,7 @@ class Replay:
     def __init__(self, node: Node, topics: Sequence[str], *, after: int, until: int) -> None:
         self._node = node
         self._topics = topics
-        self._after = after
+        self.after = after  # up to where it has read; from 0 on when the position was of another log, with greater ones
         self._complete_until = after
         self._until = until
 
@@ -34,18 +34,18 @@ class Replay:
                 await backoff.pause_after(error, "could not read what a subscription missed")
 
     async def _read_page(self) -> list[Item]:
-        page = await self._node.read_log(self._topics, after=self._after, up_to=self._until, limit=_PAGE_MESSAGES)
+        page = await self._node.read_log(self._topics, after=self.after, up_to=self._until, limit=_PAGE_MESSAGES)
         gaps = await self._gaps()  # after reading: what left the log meanwhile is noticed
         if page:
-            self._after = page[-1].id
-            self._complete_until = max(self._complete_until, self._after)
+            self.after = page[-1].id
+            self._complete_until = max(self._complete_until, self.after)
         return [*gaps, *(Gap(GapReason.EXPIRED, 1) if arrival.envelope is None else arrival for arrival in page)]
 
     async def _gaps(self) -> list[Item]:
         began_at, gone_until, last_id = await self._node.extent_of_log()
         is_elsewhere = self._complete_until > last_id  # the position of another log: all that there is comes after it
         if is_elsewhere:
-            self._after = 0
+            self.after = 0
         elif self._complete_until >= gone_until:
             return []
         is_of_this_log = began_at <= self._complete_until and not is_elsewhere

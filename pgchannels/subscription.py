@@ -101,14 +101,14 @@ class Subscription:
             item = await self._next_replayed() if self._replay is not None else None
             if item is None:
                 item = await self._mailbox.get()
-            if isinstance(item, Gap) and item.reason is GapReason.CRASH:
-                self._received, self._since_id = {}, 0  # the positions of a log that began anew may be lesser
             if not isinstance(item, Arrival) or self._is_new(item):
                 return item
 
     async def _next_replayed(self) -> Item | None:
         while self._replay is not None and not self._replayed:
             self._replayed.extend(await self._replay.next_page())
+            # Never for a crash that the node notices later: what it reads then may have been replayed, or seen before.
+            self._since_id = min(self._since_id, self._replay.after)
             if not self._replayed:
                 self._replay = None
         return self._replayed.popleft() if self._replayed else None

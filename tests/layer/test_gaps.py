@@ -150,6 +150,21 @@ async def test_replay_from_a_position_of_another_log_is_a_gap_and_nothing_more_i
             assert message.position == position
 
 
+async def test_crash_that_the_node_notices_late_brings_nothing_again_from_before_the_position_of_a_replay(
+    layer: MessageLayer, other_layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    told: list[object] = []
+    async with layer.subscribe("room", on_gap=lambda _: None):
+        await other_layer.publish("room", "gone")
+        await lose_the_log(connection)
+        since = await other_layer.publish("room", "seen")
+        await other_layer.publish("room", "new")
+        async with layer.subscribe("room", since=since, on_gap=told.append) as subscription:
+            node_of(layer)._catch_up.read_missed()
+            told.append((await within(anext(subscription))).payload)
+    assert told == [Gap(GapReason.CRASH, None), "new"]
+
+
 async def test_large_message_whose_row_is_gone_is_counted(
     layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
