@@ -1,0 +1,81 @@
+"""Senders of the machine: what they send may be under way for longer than the step that sent it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pgchannels import ChannelFull, DatabaseUnavailable, LayerClosed, MessageLayer
+from tests.faults.machine.model import Fate, Model, Send
+
+LARGE: Final = 9_000  # more than a notification takes
+CAPACITY: Final = 8  # of every channel and queue
+QUEUE: Final = "jobs"
+HASTY: Final = "hasty"  # gives up sends soon
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Messages that are sent at once, to a topic, channel or queue."""
+
+    sender: str
+    target: str
+    count: int = 1
+    is_large: bool = False
+    is_last: bool = False
+
+
+class Senders:
+    """The layers as those who send, and what they may be told."""
+
+    def __init__(self, model: Model, layers: Mapping[str, MessageLayer]) -> None:
+        self._model = model
+        self._layers = layers
+        self._sending: set[asyncio.Future[list[None]]] = set()
+        self._closings: dict[str, list[int]] = defaultdict(list)
+        self._was_full: set[str] = set()
+
+    def begin(self, burst: Burst) -> "asyncio.Future[list[None]]":
+        """Send; the future is done when every message is sent, or is not."""
+        sends = [self._model.begin_send(burst.sender, burst.target, is_last=burst.is_last) for _ in range(burst.count)]
+        if self._model.most_waiting_since(sends[-1]) >= CAPACITY:
+            self._was_full.add(burst.target)
+        sending = asyncio.gather(*[self._send(send, is_large=burst.is_large) for send in sends])
+        self._sending.add(sending)
+        return sending
+
+    def note_closing(self, sender: str) -> None:
+        """Note that a layer begins to be closed, or has been: what is under way may fail until then."""
+        self._closings[sender].append(self._model.now())
+
+    async def finish(self) -> None:
+        """Return when all is sent."""
+        sending, self._sending = self._sending, set()
+        await asyncio.gather(*sending)
+
+    async def _send(self, send: Send, *, is_large: bool) -> None:
+        layer, target = self._layers[send.sender], send.target
+        payload = [send.label, "x" * (LARGE if is_large else 0)]
+        is_to_topic = target != QUEUE and "!" not in target
+        try:
+            position = await (layer.publish(target, payload) if is_to_topic else layer.send(target, payload))
+        except ChannelFull:
+            self._verify_full(send)
+            send.fate = Fate.NOT_SENT
+        except (DatabaseUnavailable, LayerClosed) as error:
+            self._verify_excuse(send, error)
+            send.fate = Fate.PERHAPS_SENT if error.may_have_been_sent else Fate.NOT_SENT
+        else:
+            send.store_at(position)
+            send.fate = Fate.SENT
+
+    def _verify_full(self, send: Send) -> None:
+        # A node tells others a little later that there is room again; of a queue the database knows.
+        is_told_late = send.target in self._was_full and send.target != QUEUE
+        assert is_told_late or self._model.most_waiting_since(send) > CAPACITY, f"{send.target} was not full: {send}"
+
+    def _verify_excuse(self, send: Send, error: Exception) -> None:
+        """Only crashes, closing and haste make a send fail; a connection that is lost does not."""
+        excuses = [*self._model.crashes, *self._closings[send.sender]]
+        assert send.sender == HASTY or any(moment > send.started for moment in excuses), f"{send}: {error}"

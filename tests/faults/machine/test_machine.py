@@ -1,0 +1,209 @@
+"""Whatever is done to layers, and to what is between them and their database, every promise is kept.
+
+`PGCHANNELS_MACHINE_EXAMPLES=2000 pytest tests/faults/machine -n 0` runs longer, with other examples each time.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from typing import Any, Final, Literal, TypeVar
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pgchannels.database import migrations
+from pgchannels.embedded import EmbeddedServer
+from tests.faults.machine.receivers import Receiver
+from tests.faults.machine.senders import HASTY, QUEUE, Burst
+from tests.faults.machine.world import BEHIND, BESIDE, World
+from tests.faults.proxy import Direction
+from tests.waiting import until
+
+T = TypeVar("T")
+
+LIMIT_SECONDS: Final = 60
+TEMPLATE: Final = "template_of_the_machine"
+EXAMPLES_VARIABLE: Final = "PGCHANNELS_MACHINE_EXAMPLES"
+SETTINGS: Final = {"recovery_init_sync_method": "syncfs"}  # a crash takes less time than with a flush of each file
+EXAMPLES: Final = 10
+STEPS: Final = 25
+
+senders = st.sampled_from([BESIDE, BEHIND, HASTY])
+owners = st.sampled_from([BEHIND, BESIDE])
+topics = st.sampled_from(["room", "news"])
+targets = st.sampled_from(["room", "news", QUEUE, BEHIND, BESIDE])  # a layer's name stands for its channel
+counts = st.sampled_from([1, 1, 2, 3, 12])
+bursts = st.lists(st.builds(Burst, senders, targets, counts, st.booleans()), min_size=1, max_size=4)
+turns = st.integers(0, 8)
+policies = st.sampled_from(["keep", "keep", "keep", "drop_newest", "drop_oldest", "fail"])
+directions = st.sampled_from([("to_client",), ("to_server",), ("to_server", "to_client")])
+
+Fault = Callable[[World], Coroutine[Any, Any, None]]
+FAULTS: Final[list[Fault]] = [World.cut, World.cut, World.restart, World.crash]
+
+
+class Machine(RuleBasedStateMachine):
+    """One example: a fresh database, layers, receivers, and what is done to them."""
+
+    server: EmbeddedServer
+
+    receivers: Bundle[Receiver] = Bundle("receivers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.name = f"machine_{secrets.token_hex(4)}"
+        self.is_broken = False
+        self.run(_execute(self.server.url(), f"CREATE DATABASE {self.name} TEMPLATE {TEMPLATE}"))
+        self.world = self.run(_new_world(self.server, self.server.url(self.name)))
+
+    @initialize(target=receivers)
+    def open(self) -> MultipleResults[Receiver]:
+        return multiple(*self.run(self.world.open()))
+
+    @rule(bursts=bursts)
+    def send(self, bursts: list[Burst]) -> None:
+        self.run(self.world.send(self.addressed(bursts), turns=None))
+
+    @rule(bursts=bursts, turns=turns)
+    def begin_to_send(self, bursts: list[Burst], turns: int) -> None:
+        self.run(self.world.send(self.addressed(bursts), turns=turns))
+
+    @rule(target=receivers, owner=owners, topic=topics, policy=policies)
+    def subscribe(self, owner: str, topic: str, policy: str) -> Receiver:
+        return self.run(self.world.subscribe(owner, topic, since=None, when_full=policy))
+
+    @rule(target=receivers, owner=owners, topic=topics, policy=policies, number=st.integers(0, 10))
+    def subscribe_since(self, owner: str, topic: str, policy: str, number: int) -> Receiver:
+        known = self.world.model.stored(topic)
+        since = known[-1 - number % len(known)].position if known else None
+        return self.run(self.world.subscribe(owner, topic, since=since, when_full=policy))
+
+    @rule(receiver=receivers, count=counts)
+    def receive(self, receiver: Receiver, count: int) -> None:
+        self.run(self.world.receive(receiver, count=count))
+
+    @rule(count=counts)
+    def receive_everywhere(self, count: int) -> None:
+        self.run(self.world.receive_everywhere(count=count))
+
+    @rule(receiver=receivers, turns=turns)
+    def receive_and_cancel(self, receiver: Receiver, turns: int) -> None:
+        self.run(self.world.cancel(receiver, turns=turns))
+
+    @rule(receiver=receivers)
+    def end(self, receiver: Receiver) -> None:
+        self.run(self.world.end(receiver))
+
+    @rule(target=receivers, owner=senders)
+    def reopen(self, owner: str) -> MultipleResults[Receiver]:
+        return multiple(*self.run(self.world.reopen(owner)))
+
+    @rule(directions=directions, new_connections=st.booleans())
+    def freeze(self, directions: tuple[Direction, ...], new_connections: bool) -> None:
+        self.run(self.world.freeze(*directions, new_connections=new_connections))
+
+    @rule(held=st.sampled_from(["forward", "drop"]))
+    def restore(self, held: Literal["forward", "drop"]) -> None:
+        self.run(self.world.restore(held=held))
+
+    @rule(fault=st.sampled_from(FAULTS))
+    def suffer(self, fault: Fault) -> None:
+        self.run(fault(self.world))
+
+    @rule(to=targets)
+    def expire(self, to: str) -> None:
+        self.run(self.world.expire(self.target(to)))
+
+    def teardown(self) -> None:
+        try:
+            if not self.is_broken:
+                self.run(self.world.finish())
+                self.world.verify()
+        finally:
+            self.runner.run(self.close())
+            self.runner.close()
+
+    async def close(self) -> None:
+        """Nothing of the example is left."""
+        await self.world.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await until(self.has_no_sessions)
+        await _execute(self.server.url(), f"DROP DATABASE {self.name}")
+
+    async def has_no_sessions(self) -> bool:
+        """Whether every connection to the database of the example is gone."""
+        query = f"SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = '{self.name}')"
+        return bool(await _execute(self.server.url(), query))
+
+    def target(self, name: str) -> str:
+        """A topic, the queue, or the channel of a layer."""
+        return self.world.channel_of(name) if name in {BEHIND, BESIDE} else name
+
+    def addressed(self, bursts: list[Burst]) -> list[Burst]:
+        """The same with what the targets stand for."""
+        return [replace(burst, target=self.target(burst.target)) for burst in bursts]
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run one step; when it fails nothing is verified any more."""
+
+        async def limited() -> T:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                return await work
+
+        self.is_broken = True
+        try:
+            result = self.runner.run(limited())
+        except asyncio.CancelledError as error:
+            # Hypothesis takes no note of this one: it is no Exception.
+            raise AssertionError("nobody cancelled") from error
+        self.is_broken = False
+        return result
+
+
+async def _new_world(server: EmbeddedServer, url: str) -> World:
+    return World(server, url)
+
+
+async def _execute(url: str, statement: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    """A durable server with a database to clone."""
+    with EmbeddedServer(durable=True, settings=SETTINGS) as server:
+        asyncio.run(_execute(server.url(), f"CREATE DATABASE {TEMPLATE}"))
+        asyncio.run(migrations.upgrade(server.url(TEMPLATE)))
+        yield server
+
+
+def test_every_promise_is_kept_whatever_happens(server: EmbeddedServer) -> None:
+    asked = os.environ.get(EXAMPLES_VARIABLE)
+    run_state_machine_as_test(
+        type("MachineOnThisServer", (Machine,), {"server": server}),
+        settings=settings(
+            max_examples=int(asked or EXAMPLES),
+            stateful_step_count=STEPS,
+            derandomize=not asked,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

@@ -1,0 +1,295 @@
+"""What the machine acts on: a server, a proxy, layers behind and beside it, and all that is under way in them."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Final, Literal
+
+import asyncpg
+
+from pgchannels import MessageLayer, Position
+from pgchannels.embedded import EmbeddedServer
+from tests.faults.machine.model import Model, Reception
+from tests.faults.machine.receivers import Receiver, channel_reader, consumer, subscriber
+from tests.faults.machine.senders import CAPACITY, HASTY, QUEUE, Burst, Senders
+from tests.faults.machine.verification import (
+    unaccounted,
+    verify_queue,
+    verify_senders,
+    verify_stream,
+)
+from tests.faults.proxy import Direction, Proxy
+from tests.waiting import POLL_SECONDS, within
+
+BEHIND, BESIDE = "behind", "beside"  # the proxy, as is HASTY
+HASTE_SECONDS: Final = 0.4
+HEARTBEAT_SECONDS: Final = 0.3
+LIMIT_SECONDS: Final = 15
+MOST_CRASHES: Final = 2  # in one example: they take the most time
+
+
+class World:
+    """Layers on one fresh database. Every verb returns when it is done, or when it cannot be done for now."""
+
+    def __init__(self, server: EmbeddedServer, url: str) -> None:
+        self.model = Model()
+        self.receivers: list[Receiver] = []
+        self.frozen: Literal["", "existing", "all"] = ""
+        self._server = server
+        self._url = url
+        self._proxy = Proxy(url)
+        self._layers: dict[str, MessageLayer] = {}
+        self._senders = Senders(self.model, self._layers)
+        self._entering: set[asyncio.Task[None]] = set()
+        self._calls_lost_in_closing = 0
+
+    async def open(self) -> list[Receiver]:
+        """Open every layer; returns the receivers that there are from the beginning."""
+        await self._proxy.__aenter__()
+        behind, beside = self._proxy.url, self._url
+        options = {"heartbeat": HEARTBEAT_SECONDS, "capacity": CAPACITY}
+        self._layers |= {
+            BEHIND: MessageLayer(behind, **options),  # type: ignore[arg-type]
+            HASTY: MessageLayer(behind, send_timeout=HASTE_SECONDS, **options),  # type: ignore[arg-type]
+            BESIDE: MessageLayer(beside, **options),  # type: ignore[arg-type]
+        }
+        for layer in self._layers.values():
+            await layer.open()
+        return [receiver for name in (BEHIND, BESIDE) for receiver in await self._standing_receivers(name)]
+
+    async def send(self, bursts: Sequence[Burst], *, turns: int | None) -> None:
+        """Send messages at once, and wait for them for so many turns of the loop, or until they are sent."""
+        sending = {self._senders.begin(burst): burst.sender for burst in bursts}
+        if turns is None:
+            await asyncio.gather(*[sent for sent, sender in sending.items() if not self._is_cut_off(sender)])
+        await _turn(turns or 1)
+
+    async def subscribe(self, layer_name: str, topic: str, *, since: Position | None, when_full: str) -> Receiver:
+        """Subscribe; other policies than to keep everything begin with a mailbox that is soon full."""
+        capacity = None if when_full == "keep" else CAPACITY
+        name = f"{topic} at {layer_name} ({when_full}, #{len(self.receivers)})"
+        reception = Reception(name, topic, since=since, capacity=capacity)
+        layer, policy = self._layers[layer_name], "fail" if when_full == "keep" else when_full
+        receiver, entering = subscriber(self.model, layer_name, layer, reception, when_full=policy)
+        self.receivers.append(receiver)
+        self._entering.add(entering)
+        if self._is_cut_off(layer_name):
+            await _turn(3)
+        else:
+            await entering
+        return receiver
+
+    async def receive(self, receiver: Receiver, *, count: int) -> None:
+        """Call so many times; a message that must come is waited for, otherwise the call stays under way."""
+        for _ in range(count):
+            self._begin_to_consume(receiver)
+            asked = receiver.ask()
+            if asked is None:
+                return
+            await (asyncio.wait([asked]) if self._must_come(receiver) else _turn(3))
+            if not asked.done():
+                return
+            asked.result()
+
+    async def receive_everywhere(self, *, count: int) -> None:
+        """Let each receiver that there is receive, one after another: consumers of a queue compete."""
+        for receiver in self.receivers:
+            await self.receive(receiver, count=count)
+
+    async def cancel(self, receiver: Receiver, *, turns: int) -> None:
+        """Call, unless a call is under way, and cancel it after so many turns of the loop."""
+        self._begin_to_consume(receiver)
+        receiver.ask()
+        await _turn(turns)
+        await receiver.cancel()
+
+    async def end(self, receiver: Receiver) -> None:
+        """End a subscription; of channels and queues only the call under way."""
+        await (receiver.end() if receiver.is_subscription else receiver.cancel())
+
+    async def reopen(self, layer_name: str) -> list[Receiver]:
+        """Close a layer with all that is under way in it, and open it again; a frozen network comes back meanwhile."""
+        is_cut_off = self._is_cut_off(layer_name)
+        for receiver in self.receivers:
+            if receiver.layer_name == layer_name:
+                receiver.reception.has_ended = True
+        # Claims may be answered too late to be given back to the queue.
+        self._calls_lost_in_closing += is_cut_off
+        self._senders.note_closing(layer_name)
+        closing = asyncio.create_task(self._layers[layer_name].close(), name=f"close {layer_name}")
+        await _turn(3)
+        if is_cut_off:
+            await self.restore(held="drop")
+        await closing
+        self._senders.note_closing(layer_name)
+        await self._layers[layer_name].open()
+        return [] if layer_name == HASTY else await self._standing_receivers(layer_name)
+
+    async def cut(self) -> None:
+        """Reset the connections of the layers behind the proxy."""
+        self._proxy.cut()
+
+    async def freeze(self, *directions: Direction, new_connections: bool) -> None:
+        """Hold what goes through the proxy."""
+        self._proxy.freeze(*directions, new_connections=new_connections)
+        self.frozen = "all" if new_connections or self.frozen == "all" else "existing"
+
+    async def restore(self, *, held: Literal["forward", "drop"]) -> None:
+        """End what `freeze` began."""
+        self._proxy.restore(held=held)
+        self.frozen = ""
+
+    async def restart(self) -> None:
+        """Restart the server in order."""
+        await asyncio.to_thread(self._server.restart, "fast")
+        await self._settle()
+
+    async def crash(self) -> None:
+        """Kill the server, and start it again on what it had written."""
+        if len(self.model.crashes) == MOST_CRASHES:
+            return
+        self.model.crash()
+        await asyncio.to_thread(self._server.kill)
+        await asyncio.to_thread(self._server.start)
+        await self._settle()
+
+    async def expire(self, target: str) -> None:
+        """Let everything expire that is in the log for a target."""
+        connection = await asyncpg.connect(self._url)
+        try:
+            self.model.expire(target)
+            address, channel = _place_in_log(target)
+            await connection.execute(
+                "UPDATE pgchannels.message SET expires_at = now()"
+                " WHERE address LIKE $1 AND channel IS NOT DISTINCT FROM $2 AND expires_at > now()",
+                address,
+                channel,
+            )
+        finally:
+            await connection.close()
+
+    def channel_of(self, layer_name: str) -> str:
+        """The channel that a layer reads from at present."""
+        return next(
+            receiver.reception.target
+            for receiver in reversed(self.receivers)
+            if receiver.layer_name == layer_name and "!" in receiver.reception.target
+        )
+
+    @property
+    def most_held(self) -> int:
+        """How many claimed messages can have gone with a layer that was closed while it was cut off."""
+        return self._calls_lost_in_closing * CAPACITY
+
+    async def _standing_receivers(self, layer_name: str) -> list[Receiver]:
+        layer = self._layers[layer_name]
+        standing = [
+            await channel_reader(self.model, layer_name, layer),
+            consumer(self.model, layer_name, layer, QUEUE),
+        ]
+        self.receivers += standing
+        return standing
+
+    def _begin_to_consume(self, receiver: Receiver) -> None:
+        if receiver.reception.began is None and not receiver.reception.has_ended:
+            receiver.reception.began = self.model.now()
+
+    def _must_come(self, receiver: Receiver) -> bool:
+        reception = receiver.reception
+        if self.frozen == "all" and receiver.layer_name != BESIDE:
+            return False
+        if reception.target != QUEUE:
+            return reception.capacity is None and bool(self.model.awaited(reception))
+        consumers = [other for other in self.receivers if other.reception.target == QUEUE]
+        received = [send for other in consumers for send in other.reception.received]
+        may_be_elsewhere = sum(other.is_waiting + other.calls_given_up for other in consumers if other is not receiver)
+        return self.model.fewest_waiting(QUEUE, received) > may_be_elsewhere + self.most_held
+
+    def _is_cut_off(self, layer_name: str) -> bool:
+        return bool(self.frozen) and layer_name != BESIDE
+
+    async def _settle(self) -> None:
+        if not self.frozen:
+            await self._finish_what_began()
+
+    async def _finish_what_began(self) -> None:
+        await self._senders.finish()
+        entering, self._entering = self._entering, set()
+        for task in entering:
+            await asyncio.wait([task])
+            if not task.cancelled():  # as it is where the subscription was ended before it had begun
+                task.result()
+
+    async def finish(self) -> None:
+        """End every fault, let everything arrive, and receive it."""
+        await self.restore(held="forward")
+        await self._finish_what_began()
+        await within(self._proxy.settled())
+        await self._finish_streams()
+        await self._finish_queue()
+
+    async def _finish_streams(self) -> None:
+        streams = [r for r in self.receivers if r.is_receiving and r.reception.target != QUEUE]
+        receiving = {asyncio.create_task(stream.receive_to_the_last()): stream for stream in streams}
+        try:
+            while unfinished := {stream.reception.target for task, stream in receiving.items() if not task.done()}:
+                # A subscription that drops messages may drop this one, and a channel may be full.
+                for target in sorted(unfinished):
+                    await self._send_last(target)
+                await asyncio.wait(receiving, timeout=2)
+            await asyncio.gather(*receiving)
+        finally:
+            await _end(receiving)
+
+    async def _send_last(self, target: str) -> None:
+        await self._senders.begin(Burst(BESIDE, target, is_last=True))
+
+    async def _finish_queue(self) -> None:
+        consumers = [r for r in self.receivers if r.is_receiving and r.reception.target == QUEUE]
+        for receiver in consumers:
+            self._begin_to_consume(receiver)
+        receiving = [asyncio.create_task(receiver.receive_on()) for receiver in consumers]
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                while unaccounted(self.model, self.model.of(QUEUE))[self.most_held :] or self._untold():
+                    await asyncio.wait(receiving, timeout=POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
+        except TimeoutError:
+            pass  # the verification says what is missing
+        finally:
+            await _end(receiving)
+
+    def _untold(self) -> list[str]:
+        return [reception.name for reception in self.model.of(QUEUE) if self.model.is_untold(reception)]
+
+    def verify(self) -> None:
+        """Every promise was kept."""
+        verify_senders(self.model)
+        for receiver in self.receivers:
+            if receiver.reception.target != QUEUE:
+                verify_stream(self.model, receiver.reception)
+        verify_queue(self.model, self.model.of(QUEUE), most_held=self.most_held)
+
+    async def close(self) -> None:
+        """Close everything."""
+        await self.restore(held="drop")
+        for receiver in self.receivers:
+            await receiver.end()
+        await asyncio.gather(*[layer.close() for layer in self._layers.values()])
+        await self._finish_what_began()
+        await self._proxy.__aexit__(None, None, None)
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _turn(turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def _place_in_log(target: str) -> tuple[str, str | None]:
+    if "!" in target:
+        return "node:%", target
+    return ("queue:%" if target == QUEUE else f"topic:asgi:{target}"), None
