@@ -20,6 +20,7 @@ from pgchannels.messages import Gap
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
+    require_valid_channel,
 )
 from pgchannels.node import Node
 from pgchannels.nodes import Nodes
@@ -89,7 +90,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        request = requests.send(self, channel, message)
+        request = requests.send(channel, message)
         node = self._nodes.here()
         with requests.errors_of_channels():
             if node is not None and node.owns(channel):
@@ -103,7 +104,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
         from which.
         """
-        self.require_valid_channel_name(channel)
+        require_valid_channel(channel)
         node = await self._nodes.open()
         while True:
             if channel.endswith("!"):
@@ -120,7 +121,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        request = requests.group_add(self, group, channel)
+        request = requests.group_add(group, channel)
         node = self._nodes.here()
         if node is not None and node.owns(channel):
             await node.join(group, channel)
@@ -129,7 +130,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it."""
-        request = requests.group_discard(self, group, channel)
+        request = requests.group_discard(group, channel)
         node = self._nodes.here()
         if node is not None and node.owns(channel):
             await node.leave(group, channel)
@@ -139,7 +140,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
         with requests.errors_of_channels():
-            await self._nodes.send(requests.group_send(self, group, message))
+            await self._nodes.send(requests.group_send(group, message))
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix."""
@@ -166,7 +167,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The verbs that send, for threads without an event loop."""
-        return SyncChannelLayer(self, self._nodes)
+        return SyncChannelLayer(self._nodes)
 
     @cached_property
     def _nodes(self) -> Nodes:

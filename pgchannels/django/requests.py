@@ -1,43 +1,47 @@
 """What Channels asks of a sender: checked at once, carried out by whichever sender there is."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from channels import exceptions
-from channels.layers import BaseChannelLayer
 
-from pgchannels.errors import ChannelFull, InvalidMessage, MessageTooLarge
+from pgchannels.errors import ChannelFull, InvalidMessage, InvalidName, MessageTooLarge
+from pgchannels.names import require_valid_channel
 from pgchannels.sender import Sender
 
 Request: TypeAlias = Callable[[Sender], Awaitable[Any]]
 
+_LONGEST_GROUP: Final = 99
+_GROUP: Final = re.compile(r"[a-zA-Z0-9\-_.]+")
 
-def send(layer: BaseChannelLayer, channel: str, message: dict[str, Any]) -> Request:
+
+def send(channel: str, message: dict[str, Any]) -> Request:
     """Send a message to a channel."""
-    layer.require_valid_channel_name(channel)
+    require_valid_channel(channel)
     _require_dict(message)
     return lambda sender: sender.send(channel, message)
 
 
-def group_send(layer: BaseChannelLayer, group: str, message: dict[str, Any]) -> Request:
+def group_send(group: str, message: dict[str, Any]) -> Request:
     """Send a message to a group."""
-    layer.require_valid_group_name(group)
+    require_valid_group(group)
     _require_dict(message)
     return lambda sender: sender.publish(group, message)
 
 
-def group_add(layer: BaseChannelLayer, group: str, channel: str) -> Request:
+def group_add(group: str, channel: str) -> Request:
     """Add a channel to a group."""
-    layer.require_valid_group_name(group)
-    layer.require_valid_channel_name(channel)
+    require_valid_group(group)
+    require_valid_channel(channel)
     return lambda sender: sender.join(group, channel)
 
 
-def group_discard(layer: BaseChannelLayer, group: str, channel: str) -> Request:
+def group_discard(group: str, channel: str) -> Request:
     """Remove a channel from a group."""
-    layer.require_valid_group_name(group)
-    layer.require_valid_channel_name(channel)
+    require_valid_group(group)
+    require_valid_channel(channel)
     return lambda sender: sender.leave(group, channel)
 
 
@@ -55,6 +59,15 @@ def errors_of_channels() -> Iterator[None]:
         raise exceptions.ChannelFull(str(error)) from error
     except MessageTooLarge as error:
         raise exceptions.MessageTooLarge(str(error)) from error
+
+
+def require_valid_group(name: object) -> str:
+    """Return the name of a group, or raise `InvalidName`."""
+    if isinstance(name, str) and len(name) <= _LONGEST_GROUP and _GROUP.fullmatch(name):
+        return name
+    raise InvalidName(
+        f"{name!r:.200} is no group: a group is a str of 1 to {_LONGEST_GROUP} ASCII letters, digits and '-_.'"
+    )
 
 
 def _require_dict(message: object) -> None:

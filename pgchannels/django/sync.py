@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from channels.layers import BaseChannelLayer
-
 from pgchannels.django import requests
 from pgchannels.nodes import Nodes
 
@@ -17,25 +15,24 @@ class SyncChannelLayer:
     :raises WouldBlock: an event loop runs in this thread.
     """
 
-    def __init__(self, layer: BaseChannelLayer, nodes: Nodes) -> None:
-        self._layer = layer
+    def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
 
     def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        self._run(requests.send(self._layer, channel, message))
+        self._run(requests.send(channel, message))
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
-        self._run(requests.group_send(self._layer, group, message))
+        self._run(requests.group_send(group, message))
 
     def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        self._run(requests.group_add(self._layer, group, channel))
+        self._run(requests.group_add(group, channel))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it."""
-        self._run(requests.group_discard(self._layer, group, channel))
+        self._run(requests.group_discard(group, channel))
 
     def flush(self) -> None:
         """Delete every message and membership of the prefix."""

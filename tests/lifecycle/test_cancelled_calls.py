@@ -73,10 +73,10 @@ async def test_cancelled_publish_through_a_borrowed_sender_is_sent_once_or_not_a
 async def test_cancelled_subscribing_and_unsubscribing_leaves_no_subscription(
     database_url: str, connection: Connection
 ) -> None:
-    async def subscribe(number: int) -> list[object]:
+    async def subscribe(number: int) -> list[int]:
         async with layer.subscribe(f"topic{number}", "news") as subscription:
             await layer.publish_many([(f"topic{number}", number), ("news", number)])
-            received: list[object] = []
+            received: list[int] = []
             while received.count(number) < 2:  # an earlier call's message to the news may come first
                 received.append((await anext(subscription)).payload)
             return received
