@@ -43,7 +43,7 @@ from pgchannels.sender import Sender
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class _Part(Protocol):
@@ -55,8 +55,8 @@ class Node:
 
     def __init__(self, database: Database, options: Options, *, on_closed: Callable[[], None]) -> None:
         self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
-        self.name = new_node_name()
-        self.losses = Losses()
+        self.name: str = new_node_name()
+        self.losses: Losses = Losses()
         self._unreadable = Unreadable()
         self._options = options
         self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
@@ -66,7 +66,7 @@ class Node:
         self._router = router = Router()
         self._fullness = Fullness(connections, schema, self.id)
         self._flushing = Flushing(connections, schema, self.id)
-        self.sender = Sender(connections, schema, options, losses=self.losses, on_sent=router.note_sent)
+        self.sender: Sender = Sender(connections, schema, options, losses=self.losses, on_sent=router.note_sent)
         self._channels = Channels(router, self.losses, options.capacity_of, on_full=self._fullness.note)
         self._catch_up = CatchUp(connections, schema, router)
         self._listener = Listener(

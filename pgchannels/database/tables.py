@@ -33,15 +33,15 @@ class Schema:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.metadata = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
-        self.log = _log(self.metadata)
-        self.log_state = _log_state(self.metadata)
-        self.filled_slot = _filled_slot(self.metadata)
-        self.message = _message(self.metadata)
-        self.node = _node(self.metadata)
-        self.subscription = _subscription(self.metadata)
-        self.full_channel = _full_channel(self.metadata)
-        self.member = _member(self.metadata)
+        self.metadata: MetaData = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
+        self.log: Table = _log(self.metadata)
+        self.log_state: Table = _log_state(self.metadata)
+        self.filled_slot: Table = _filled_slot(self.metadata)
+        self.message: Table = _message(self.metadata)
+        self.node: Table = _node(self.metadata)
+        self.subscription: Table = _subscription(self.metadata)
+        self.full_channel: Table = _full_channel(self.metadata)
+        self.member: Table = _member(self.metadata)
 
     def call(self, function_name: str, *arguments: Any) -> Function[Any]:
         """A call of one of the schema's own functions."""

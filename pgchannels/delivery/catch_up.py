@@ -159,7 +159,7 @@ class Completeness:
     """Up to which id this node has read all that there was; later ids that leave the log are a gap."""
 
     def __init__(self) -> None:
-        self.began_at = 0
+        self.began_at: int = 0
         self._read_until: int | None = None
         self._last_id = 0
         self._older_last_id = 0

@@ -14,7 +14,7 @@ from pgchannels.delivery.retry import repeat
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Listener:
@@ -45,7 +45,7 @@ class Listener:
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = asyncio.Event()
         self._is_interrupted = False
-        self.reconnected = 0
+        self.reconnected: int = 0
 
     async def open(self) -> None:
         """Listen; raises what the database answers."""

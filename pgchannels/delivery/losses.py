@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pgchannels.delivery.bursts import Bursts
 from pgchannels.messages import Gap
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Losses:
     """Of one node. A burst of losses for one reason is one line of the log, at its beginning."""
 
     def __init__(self) -> None:
-        self.messages = 0
-        self.gaps = 0
+        self.messages: int = 0
+        self.gaps: int = 0
         self._bursts = Bursts()
 
     def at(self, receiver: str) -> Callable[[Gap], None]:

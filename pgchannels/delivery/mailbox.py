@@ -97,7 +97,7 @@ class Mailbox:
         on_left: Callable[[], None] = lambda: None,
         room: Room | None = None,
     ) -> None:
-        self.lost = 0
+        self.lost: int = 0
         self._capacity = capacity
         self._when_full = when_full
         self._on_lost = on_lost

@@ -14,7 +14,7 @@ from pgchannels.delivery.retry import repeat
 
 _INTERVAL_SECONDS: Final = 2
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Retention:

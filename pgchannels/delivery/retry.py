@@ -14,7 +14,7 @@ _CALM_SECONDS: Final = 10.0  # without a failure: the next one is the first of a
 
 T = TypeVar("T")
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Backoff:

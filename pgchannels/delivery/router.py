@@ -12,7 +12,7 @@ from pgchannels.names import is_queue_address
 
 _LONGEST_WAIT_SECONDS: Final = 5
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Receiver(Protocol):

@@ -4,14 +4,14 @@ import logging
 
 from pgchannels.delivery.bursts import Bursts
 
-logger = logging.getLogger("pgchannels")
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Unreadable:
     """Of one node. A burst of one kind is one line of the log, at its beginning."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._bursts = Bursts()
 
     def note(self, text: str, *arguments: object) -> None:

@@ -8,4 +8,4 @@ class PgChannelsConfig(AppConfig):
 
     name = "pgchannels.django"
     label = "pgchannels"
-    verbose_name = "pgchannels"
+    verbose_name: str = "pgchannels"

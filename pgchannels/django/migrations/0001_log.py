@@ -1,6 +1,10 @@
 """Alembic's revision 0001."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from django.db import migrations
+from django.db.migrations.operations.base import Operation
 
 from pgchannels.django.operations import UpgradeSchema
 
@@ -8,6 +12,6 @@ from pgchannels.django.operations import UpgradeSchema
 class Migration(migrations.Migration):
     """See `alembic/versions/0001_log.py`."""
 
-    initial = True
-    dependencies = ()
-    operations = (UpgradeSchema("base", "0001"),)
+    initial: ClassVar[bool | None] = True
+    dependencies: ClassVar[Sequence[tuple[str, str]]] = ()
+    operations: ClassVar[Sequence[Operation]] = (UpgradeSchema("base", "0001"),)

@@ -1,0 +1,151 @@
+# pyright: strict
+"""What users write: the whole public face, with the types that it promises. Never run, checked from outside."""
+
+import re
+from datetime import datetime
+from typing import Any, Literal, assert_type
+
+from channels.layers import BaseChannelLayer
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from pgchannels import (
+    ChannelFull,
+    ConfigurationError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    Gap,
+    GapReason,
+    InvalidMessage,
+    InvalidName,
+    LayerClosed,
+    Message,
+    MessageLayer,
+    MessagesLost,
+    MessageTooLarge,
+    PgChannelsError,
+    Position,
+    SchemaMissing,
+    SchemaOutdated,
+    Subscription,
+    UnreadableMessage,
+)
+from pgchannels.django import PostgresChannelLayer
+from pgchannels.starlette import lifespan
+
+layer = MessageLayer("postgresql://localhost/mydb")
+layers: list[MessageLayer] = [
+    MessageLayer(URL.create("postgresql", database="mydb")),
+    MessageLayer(create_async_engine("postgresql+asyncpg:///mydb")),
+    MessageLayer(
+        "postgresql://localhost/mydb",
+        prefix="shop",
+        expiry=0.5,
+        group_expiry=3600,
+        capacity=10,
+        channel_capacity={"thumbnails.*": 50, re.compile("mail"): 5},
+        symmetric_encryption_keys=["new", b"old"],
+        schema="messages",
+        send_timeout=1,
+        heartbeat=0.1,
+    ),
+]
+
+
+async def publish() -> Position:
+    """Send to topics and channels."""
+    await layer.open()
+    position = assert_type(await layer.publish("room", {"text": "hello"}), Position)
+    assert_type(await layer.publish_many([("room", 1), ("news", None)]), list[Position])
+    channel = assert_type(await layer.new_channel("mine"), str)
+    assert_type(await layer.send(channel, b"direct"), Position)
+    await layer.close()
+    return max(position, Position.parse(str(position)))
+
+
+async def receive() -> None:
+    """Receive from channels and queues."""
+
+    def note(gap: Gap) -> None:
+        assert_type(gap.reason, GapReason)
+        assert_type(gap.count, int | None)
+
+    assert_type(await layer.receive("thumbnails"), Any)
+    assert_type(await layer.receive("thumbnails", on_gap=note), Any)
+
+
+async def listen(websocket: WebSocket) -> None:
+    """Subscribe, and read what there was."""
+    async with layer.subscribe("room", since=websocket.query_params.get("since")) as subscription:
+        assert_type(subscription, Subscription)
+        async for message in subscription:
+            assert_type(message, Message)
+            assert_type(message.topic, str)
+            assert_type(message.payload, Any)
+            assert_type(message.position, Position)
+            assert_type(message.published_at, datetime)
+            await websocket.send_json({"position": str(message.position), **message.payload})
+        assert_type(subscription.lost, int)
+    layer.subscribe("room", "news", since=Position(1, 2), capacity=5, when_full="drop_oldest", on_gap=print)
+    assert_type(await layer.history("room", since="1-2", limit=5), list[Message])
+
+
+async def outcome(attempt: MessageLayer) -> Literal["sent", "full", "lost", "perhaps sent", "not sent"]:
+    """What became of a message, by the errors."""
+    try:
+        async with attempt as opened:
+            assert_type(opened, MessageLayer)
+            await opened.send("thumbnails", {"id": 7})
+    except ChannelFull:
+        return "full"
+    except MessagesLost as error:
+        assert_type(error.gap, Gap)
+        assert_type(error.count, int | None)
+        return "lost"
+    except PgChannelsError as error:
+        return "perhaps sent" if assert_type(error.may_have_been_sent, bool) else "not sent"
+    return "sent"
+
+
+ERRORS: list[type[PgChannelsError]] = [
+    ConfigurationError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    InvalidMessage,
+    InvalidName,
+    LayerClosed,
+    MessageTooLarge,
+    SchemaMissing,
+    SchemaOutdated,
+    UnreadableMessage,
+]
+
+application = Starlette(routes=[WebSocketRoute("/", listen)], lifespan=lifespan(layer))
+
+channel_layer = PostgresChannelLayer(
+    "postgresql://localhost/mydb",
+    expiry=10,
+    on_disconnect="database.lost",
+    on_reconnect="database.back",
+    on_gap="messages.lost",
+)
+of_an_alias = PostgresChannelLayer(database="default", prefix="shop")
+of_keys = PostgresChannelLayer(NAME="mydb", HOST="localhost", PORT=5432, OPTIONS={"sslmode": "require"})
+any_layer: BaseChannelLayer = channel_layer
+
+
+async def use_channels() -> dict[str, Any]:
+    """The layer of Django Channels."""
+    channel = assert_type(await channel_layer.new_channel(), str)
+    await channel_layer.group_add("room", channel)
+    await channel_layer.group_send("room", {"type": "chat.message"})
+    await channel_layer.send(channel, {"type": "chat.message"})
+    await channel_layer.group_discard("room", channel)
+    await channel_layer.flush()
+    try:
+        return assert_type(await channel_layer.receive(channel), dict[str, Any])
+    finally:
+        await channel_layer.close()
