@@ -61,7 +61,7 @@ class MessageLayer:
             heartbeat=heartbeat,
         )
         self._nodes = Nodes(Database(database), self._options)
-        self.sync = SyncMessageLayer(self._nodes)
+        self.sync: SyncMessageLayer = SyncMessageLayer(self._nodes)
 
     async def open(self) -> None:
         """Connect and begin to receive in this event loop; nothing happens when it is open here already.

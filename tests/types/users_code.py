@@ -32,8 +32,10 @@ from pgchannels import (
     SchemaOutdated,
     Subscription,
     UnreadableMessage,
+    WouldBlock,
 )
 from pgchannels.django import PostgresChannelLayer
+from pgchannels.serializers import registry
 from pgchannels.starlette import lifespan
 
 layer = MessageLayer("postgresql://localhost/mydb")
@@ -48,6 +50,7 @@ layers: list[MessageLayer] = [
         capacity=10,
         channel_capacity={"thumbnails.*": 50, re.compile("mail"): 5},
         symmetric_encryption_keys=["new", b"old"],
+        serializer_format="text",
         schema="messages",
         send_timeout=1,
         heartbeat=0.1,
@@ -75,6 +78,33 @@ async def receive() -> None:
 
     assert_type(await layer.receive("thumbnails"), Any)
     assert_type(await layer.receive("thumbnails", on_gap=note), Any)
+
+
+def publish_from_a_thread() -> None:
+    """Send without an event loop."""
+    assert_type(layer.sync.publish("room", {"text": "hello"}), Position)
+    assert_type(layer.sync.publish_many([("room", 1), ("news", None)]), list[Position])
+    assert_type(layer.sync.send("thumbnails", {"id": 7}), Position)
+    channel_layer.sync.send("thumbnails", {"type": "generate"})
+    channel_layer.sync.group_add("room", "thumbnails")
+    channel_layer.sync.group_send("room", {"type": "chat.message"})
+    channel_layer.sync.group_discard("room", "thumbnails")
+    channel_layer.sync.flush()
+
+
+class Text:
+    """A format of one's own."""
+
+    def as_bytes(self, message: Any) -> bytes:
+        """What is stored."""
+        return str(message).encode()
+
+    def from_bytes(self, message: bytes) -> str:
+        """What is received."""
+        return message.decode()
+
+
+registry.register_serializer("text", Text)
 
 
 async def listen(websocket: WebSocket) -> None:
@@ -121,6 +151,7 @@ ERRORS: list[type[PgChannelsError]] = [
     SchemaMissing,
     SchemaOutdated,
     UnreadableMessage,
+    WouldBlock,
 ]
 
 application = Starlette(routes=[WebSocketRoute("/", listen)], lifespan=lifespan(layer))
@@ -128,6 +159,7 @@ application = Starlette(routes=[WebSocketRoute("/", listen)], lifespan=lifespan(
 channel_layer = PostgresChannelLayer(
     "postgresql://localhost/mydb",
     expiry=10,
+    serializer_format="json",
     on_disconnect="database.lost",
     on_reconnect="database.back",
     on_gap="messages.lost",
