@@ -17,6 +17,7 @@ _IGNORED_KEYS: Final = frozenset(
         "CONN_HEALTH_CHECKS",
         "CONN_MAX_AGE",
         "DISABLE_SERVER_SIDE_CURSORS",
+        "PSYCOPG_OPTIONS",  # of the connection pool of channels_postgres
         "TEST",
         "TIME_ZONE",
     }

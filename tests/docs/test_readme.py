@@ -1,11 +1,9 @@
 """Every snippet of the README runs."""
 
 import asyncio
-import re
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,25 +13,19 @@ from pgchannels import MessageLayer
 from pgchannels.codec import Codec
 from tests.waiting import within
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-PLACEHOLDER = "postgresql://user:password@localhost/mydb"
+from .snippets import PLACEHOLDER, first_column, snippet
 
-
-def snippet(containing: str, language: str = "python") -> str:
-    """The one code block with this text."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-    [found] = [block for block in blocks if containing in block]
-    return str(found)
+README = "README.md"
 
 
 def test_upgrade_command(empty_database_url: str) -> None:
-    command = snippet("pgchannels upgrade", "sh").replace(PLACEHOLDER, empty_database_url).split()
+    command = snippet(README, "pgchannels upgrade", "sh").replace(PLACEHOLDER, empty_database_url).split()
     command[:1] = [sys.executable, "-m", "pgchannels"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def test_plain_script(database_url: str) -> None:
-    script = snippet("asyncio.run(main())").replace(PLACEHOLDER, database_url)
+    script = snippet(README, "asyncio.run(main())").replace(PLACEHOLDER, database_url)
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], check=True, capture_output=True, text=True, timeout=60
     )
@@ -42,7 +34,7 @@ def test_plain_script(database_url: str) -> None:
 
 async def test_fastapi_application(database_url: str) -> None:
     application: dict[str, Any] = {}
-    exec(snippet("FastAPI(").replace(PLACEHOLDER, database_url), application)
+    exec(snippet(README, "FastAPI(").replace(PLACEHOLDER, database_url), application)
     sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     async with application["app"].router.lifespan_context(application["app"]):
         seen = await application["say"]("room", "first")
@@ -58,7 +50,7 @@ async def test_fastapi_application(database_url: str) -> None:
 
 def test_django_settings() -> None:
     settings: dict[str, Any] = {}
-    exec(snippet("CHANNEL_LAYERS"), settings)
+    exec(snippet(README, "CHANNEL_LAYERS"), settings)
     assert settings["CHANNEL_LAYERS"]["default"]["CONFIG"] == {"database": "default"}
 
 
@@ -67,7 +59,7 @@ async def test_django_message_without_an_event_loop(database_url: str, layer: Me
 from django.conf import settings
 settings.configure(CHANNEL_LAYERS={{"default": {{
     "BACKEND": "pgchannels.django.PostgresChannelLayer", "CONFIG": {{"url": {database_url!r}}}}}}})
-{snippet("sync.group_send")}"""
+{snippet(README, "sync.group_send")}"""
     async with layer.subscribe("room") as subscription:
         process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program)
         assert await within(process.wait()) == 0
@@ -75,12 +67,12 @@ settings.configure(CHANNEL_LAYERS={{"default": {{
 
 
 def test_format_of_ones_own() -> None:
-    exec(snippet("registry.register_serializer"), {})
+    exec(snippet(README, "registry.register_serializer"), {})
     codec = Codec(serializer_format="pickled")
     assert codec.decode(codec.encode({1: 1j}, bound_to="")) == {1: 1j}
 
 
-@pytest.mark.parametrize("option", re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+@pytest.mark.parametrize("option", first_column(README))
 def test_every_option_in_the_table_exists(option: str) -> None:
     assert option in (MessageLayer.__init__.__kwdefaults__ or {})
 
