@@ -43,8 +43,8 @@ class Room:
     __slots__ = ("__weakref__", "_on_full", "capacity", "taken")
 
     def __init__(self, capacity: int, *, on_full: OnFull) -> None:
-        self.capacity = capacity
-        self.taken = 0
+        self.capacity: int = capacity
+        self.taken: int = 0
         self._on_full = on_full
 
     def enter(self) -> None:
