@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from sqlalchemy import URL, Connection, Executable, Row, event
@@ -226,8 +226,20 @@ def _cancellation_kept() -> Iterator[None]:
 
 
 def _hosts(url: str) -> list[tuple[str, int]]:
-    found = [_HOST.fullmatch(host) for host in urlsplit(url).netloc.rpartition("@")[2].split(",")]
-    return [(host[1].strip("[]"), int(host[2] or _DEFAULT_PORT)) for host in found if host is not None]
+    """The hosts of a URL with their ports; in its query as well, as libpq and SQLAlchemy take them."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    names = (parts.netloc.rpartition("@")[2] or ",".join(query.get("host", ()))).split(",")
+    ports = ",".join(query.get("port", ())).split(",")
+    ports = ports * len(names) if len(ports) == 1 else ports
+    found = [(_HOST.fullmatch(name), port) for name, port in zip(names, ports, strict=False)]
+    return [(host[1].strip("[]"), _port(host[2] or port)) for host, port in found if host is not None]
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() or not text):
+        raise ConfigurationError("the URL of the database has a port that is no number")
+    return int(text or _DEFAULT_PORT)
 
 
 def _driver_url(target: str | URL) -> str:

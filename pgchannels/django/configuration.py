@@ -6,9 +6,10 @@ from typing import Any, Final
 from django.db import connections
 from sqlalchemy import URL
 
+from pgchannels.django.parameters import connection_parameters
 from pgchannels.errors import ConfigurationError
 
-# What a database dict of Django's may hold beside these concerns Django's own connections.
+# What a database dict of Django's may hold beside these concerns Django's own connections, or a pool.
 _CONNECTION_KEYS: Final = frozenset({"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"})
 _IGNORED_KEYS: Final = frozenset(
     {
@@ -17,30 +18,15 @@ _IGNORED_KEYS: Final = frozenset(
         "CONN_HEALTH_CHECKS",
         "CONN_MAX_AGE",
         "DISABLE_SERVER_SIDE_CURSORS",
-        "PSYCOPG_OPTIONS",  # of the connection pool of channels_postgres
+        "PSYCOPG_OPTIONS",  # the pool of channels_postgres
         "TEST",
         "TIME_ZONE",
-    }
-)
-_IGNORED_OPTIONS: Final = frozenset(
-    {
-        "assume_role",
-        "client_encoding",
-        "connect_timeout",
-        "cursor_factory",
-        "isolation_level",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "pool",
-        "server_side_binding",
     }
 )
 
 
 def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> Callable[[], str | URL]:
-    """How to find the database's URL when it is first needed: a test runner may rename the database until then.
+    """How to find the database's URL when it is needed: a test runner may rename the database until then.
 
     :raises ConfigurationError: not exactly one of the three ways was used, or a key is unknown.
     """
@@ -64,23 +50,20 @@ def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> C
 def url_of(database: Mapping[str, Any]) -> URL:
     """The URL of a database dict of Django's.
 
-    :raises ConfigurationError: it is no PostgreSQL, or has no name.
+    :raises ConfigurationError: it is no PostgreSQL, has no name, or an option that cannot be obeyed.
     """
-    engine, name = database.get("ENGINE", "postgresql"), database.get("NAME")
-    options = {key: str(value) for key, value in database.get("OPTIONS", {}).items() if key not in _IGNORED_OPTIONS}
+    engine = database.get("ENGINE", "postgresql")
     if not any(word in engine for word in ("postgresql", "postgis", "psycopg")):
         raise ConfigurationError(f"CHANNEL_LAYERS: the database's ENGINE is {engine!r}; pgchannels needs PostgreSQL")
-    if not name and "service" not in options:
+    parameters = connection_parameters(database)
+    name = parameters.pop("dbname", None)
+    if not name and "service" not in parameters:
         raise ConfigurationError("CHANNEL_LAYERS: the database has no NAME")
-    host, port = str(database.get("HOST") or ""), str(database.get("PORT") or "")
-    if not (port.isdecimal() or not port):
-        raise ConfigurationError("CHANNEL_LAYERS: the database's PORT is no number")
-    # In the query, a host may be the folder of a socket, and a port does without a host.
-    options |= {key: value for key, value in (("host", host), ("port", port)) if value}
     return URL.create(
         "postgresql",
-        username=database.get("USER") or None,
-        password=database.get("PASSWORD") or None,
-        database=name or None,
-        query=options,
+        username=parameters.pop("user", None),
+        password=parameters.pop("password", None),
+        database=name,
+        # In the query, a host may be the folder of a socket, and a port does without a host.
+        query=parameters,
     )
