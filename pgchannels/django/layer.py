@@ -8,6 +8,7 @@ from typing import Any, Final
 from channels import exceptions
 from channels.layers import BaseChannelLayer
 from django.core import mail
+from sqlalchemy import URL
 
 from pgchannels.database.connections import Database
 from pgchannels.delivery.arrival import Arrival
@@ -164,6 +165,13 @@ class PostgresChannelLayer(BaseChannelLayer):
                 return {"type": self._options.on_reconnect}
         return None
 
+    def database_url(self) -> str | URL:
+        """Where its database is, by the settings as they are now: a test runner renames databases.
+
+        :raises ConfigurationError: the settings name no PostgreSQL.
+        """
+        return self._find_url()
+
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The verbs that send, for threads without an event loop."""
@@ -173,4 +181,4 @@ class PostgresChannelLayer(BaseChannelLayer):
     def _nodes(self) -> Nodes:
         # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
         idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-        return Nodes(Database(self._find_url()), self._options, idle_seconds=idle_seconds)
+        return Nodes(Database(self.database_url()), self._options, idle_seconds=idle_seconds)

@@ -2,20 +2,22 @@
 
 from typing import Any
 
-from django.conf import settings
+from django.db import router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from pgchannels.database.migrations import downgrade_sql, upgrade_sql
-from pgchannels.database.revision import upgrading_lock, version_query, version_table_query
+from pgchannels.database.revision import upgrading_lock
+from pgchannels.django.configured import configured_layers
+from pgchannels.django.revision import installed_revision
 from pgchannels.names import DEFAULT_SCHEMA
 
 
 class UpgradeSchema(Operation):
     """Bring the schema from one Alembic revision to the next; nothing to do where another door was faster.
 
-    Databases that are not PostgreSQL are left alone.
+    Databases that are not PostgreSQL, and those where a router does not allow it, are left alone.
     """
 
     reversible = True
@@ -25,22 +27,22 @@ class UpgradeSchema(Operation):
         self.to_revision = to_revision
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """There are no models."""
+        """Models are stated by operations of their own."""
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
         """Upgrade."""
-        for schema in _schemas(schema_editor):
-            if _revision(schema_editor, schema) == self.from_revision:
+        for schema in _schemas(app_label, schema_editor):
+            if _locked_revision(schema_editor, schema) == self.from_revision:
                 schema_editor.execute(upgrade_sql(schema, f"{self.from_revision}:{self.to_revision}"), params=None)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
         """Downgrade."""
-        for schema in _schemas(schema_editor):
-            if _revision(schema_editor, schema) == self.to_revision:
+        for schema in _schemas(app_label, schema_editor):
+            if _locked_revision(schema_editor, schema) == self.to_revision:
                 schema_editor.execute(downgrade_sql(schema, f"{self.to_revision}:{self.from_revision}"), params=None)
 
     def describe(self) -> str:
@@ -48,20 +50,14 @@ class UpgradeSchema(Operation):
         return f"Bring the tables of pgchannels to revision {self.to_revision}"
 
 
-def _schemas(schema_editor: BaseDatabaseSchemaEditor) -> list[str]:
-    if schema_editor.connection.vendor != "postgresql":
+def _schemas(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> list[str]:
+    connection = schema_editor.connection
+    if connection.vendor != "postgresql" or not router.allow_migrate(connection.alias, app_label):
         return []
-    layers = getattr(settings, "CHANNEL_LAYERS", {}).values()
-    ours = [layer for layer in layers if layer.get("BACKEND", "").startswith("pgchannels.")]
-    return sorted({layer.get("CONFIG", {}).get("schema", DEFAULT_SCHEMA) for layer in ours}) or [DEFAULT_SCHEMA]
+    return sorted({layer.schema for layer in configured_layers()}) or [DEFAULT_SCHEMA]
 
 
-def _revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:
+def _locked_revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(upgrading_lock(schema))  # whoever came by another door may be half-way
-        cursor.execute(version_table_query(schema))
-        if not cursor.fetchone()[0]:
-            return "base"
-        cursor.execute(version_query(schema))
-        row = cursor.fetchone()
-        return str(row[0]) if row else "base"
+    return installed_revision(schema_editor.connection, schema) or "base"
