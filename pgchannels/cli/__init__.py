@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -12,24 +13,39 @@ from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.errors import PgChannelsError
 
 
+class CommandFailed(PgChannelsError):
+    """A command could not do what it should; the text says why."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and says on standard error what went wrong."""
     parser = argparse.ArgumentParser(prog="pgchannels", description="A message layer in your PostgreSQL.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo_command(commands)
+    add_database_commands(commands)
+    try:
+        return run(parser.parse_args(arguments))
+    except CommandFailed as failure:
+        print(f"pgchannels: {failure}", file=sys.stderr)
+        return 1
+
+
+def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the commands that work on a database, which is given by `--url`."""
     add_upgrade_command(commands)
-    parsed = parser.parse_args(arguments)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Run the command that was parsed; returns the exit status.
+
+    :raises CommandFailed: for every failure that is not a defect of the command.
+    """
     try:
         status: int = parsed.run(parsed)
     except PgChannelsError as error:
-        return _fail(str(error))
+        raise CommandFailed(str(error)) from error
     except OSError as error:
-        return _fail(f"cannot reach the database: {error}")
+        raise CommandFailed(f"cannot reach the database: {error}") from error
     except (DBAPIError, asyncpg.PostgresError) as error:
-        return _fail(f"the database refused: {getattr(error, 'orig', None) or error}")
+        raise CommandFailed(f"the database refused: {getattr(error, 'orig', None) or error}") from error
     return status
-
-
-def _fail(text: str) -> int:
-    print(f"pgchannels: {text}", file=sys.stderr)
-    return 1

@@ -47,10 +47,9 @@ def upgrading_lock(schema: str) -> str:
 def version_table_query(schema: str) -> str:
     """A query whose one value tells whether the schema has a version table."""
     # Not to_regclass(): a session that asked before the upgrade which it then waited for would get its old answer.
-    return (
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c"  # noqa: S608
-        f" JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = '{require_valid_schema(schema)}' AND c.relname = '{VERSION_TABLE}')"
-    )
+    tables = "pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+    condition = f"n.nspname = '{require_valid_schema(schema)}' AND c.relname = '{VERSION_TABLE}'"
+    return f"SELECT EXISTS (SELECT FROM {tables} WHERE {condition})"  # noqa: S608
 
 
 def version_query(schema: str) -> str:

@@ -4,6 +4,10 @@
 with `"pgchannels.django"` in `INSTALLED_APPS`, `manage.py migrate` creates the tables.
 """
 
+from pgchannels.django.checks import register_checks
 from pgchannels.django.layer import PostgresChannelLayer
 
 __all__ = ["PostgresChannelLayer"]
+
+# Not when the app is ready: a project that forgot the app is to be told so.
+register_checks()

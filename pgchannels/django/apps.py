@@ -1,4 +1,4 @@
-"""The Django app, which has migrations but no models."""
+"""The Django app."""
 
 from django.apps import AppConfig
 

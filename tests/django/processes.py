@@ -18,9 +18,11 @@ class CommandFailed(AssertionError):
     """A command ended with an error or said something on stderr."""
 
 
-async def manage(databases: Databases, *arguments: str, alias: str = "default", quiet: bool = True) -> str:
+async def manage(
+    databases: Databases, *arguments: str, alias: str = "default", router: str = "", quiet: bool = True
+) -> str:
     """What `manage.py` prints in the project with these databases; a warning, or a word on stderr, is an error."""
-    environment = {"PROJECT_DATABASES": json.dumps(databases), "PROJECT_ALIAS": alias}
+    environment = {"PROJECT_DATABASES": json.dumps(databases), "PROJECT_ALIAS": alias, "PROJECT_ROUTER": router}
     return await _run("manage.py", *arguments, environment=environment, quiet=quiet)
 
 

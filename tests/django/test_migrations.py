@@ -14,7 +14,7 @@ from pgchannels.database.revision import upgrading_lock
 from tests.waiting import until, within
 
 from .databases import connection_count, django_database, has_tables, tcp_road
-from .processes import Databases, manage, upgrade
+from .processes import CommandFailed, Databases, manage, upgrade
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -67,6 +67,14 @@ async def test_migrate_after_upgrade_is_fine(owner_url: str) -> None:
     assert await works(owner_url)
 
 
+async def test_migrate_leaves_a_database_alone_that_a_router_excludes(owner_url: str, empty_database_url: str) -> None:
+    databases = {"default": django_database(empty_database_url), "messages": django_database(owner_url)}
+    await manage(databases, "migrate", alias="messages", router="routers.OnlyMessages")
+    assert not await has_tables(empty_database_url)
+    await manage(databases, "migrate", "--database", "messages", alias="messages", router="routers.OnlyMessages")
+    assert await works(owner_url)
+
+
 async def test_upgrade_after_migrate_is_fine(empty_database_url: str, databases: Databases) -> None:
     await manage(databases, "migrate")
     await upgrade(empty_database_url)
@@ -109,7 +117,10 @@ async def test_makemigrations_finds_nothing_to_do(databases: Databases) -> None:
     assert "No changes detected" in await manage(databases, "makemigrations", "--check")
 
 
-async def test_django_checks_find_nothing(databases: Databases) -> None:
+async def test_django_checks_find_the_tables_missing_before_migrate_and_nothing_after_it(databases: Databases) -> None:
+    with pytest.raises(CommandFailed, match=r"pgchannels\.W003.*\s+HINT: `manage\.py migrate`"):
+        await manage(databases, "check", "--database", "default")
+    await manage(databases, "migrate")
     assert "no issues" in await manage(databases, "check", "--database", "default")
 
 

@@ -7,6 +7,7 @@ SECRET_KEY = "a secret for tests alone"
 USE_TZ = True
 INSTALLED_APPS = ["pgchannels.django"]
 DATABASES = json.loads(os.environ["PROJECT_DATABASES"])
+DATABASE_ROUTERS = list(filter(None, [os.environ.get("PROJECT_ROUTER")]))
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "pgchannels.django.PostgresChannelLayer",
