@@ -1,6 +1,7 @@
 """From Django's way of naming a database to a URL."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from django.db import connections
@@ -26,7 +27,7 @@ _IGNORED_KEYS: Final = frozenset(
 
 
 def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> Callable[[], str | URL]:
-    """How to find the database's URL when it is needed: a test runner may rename the database until then.
+    """How to find the database's URL when it is needed: the same object as long as it has not changed.
 
     :raises ConfigurationError: not exactly one of the three ways was used, or a key is unknown.
     """
@@ -42,9 +43,23 @@ def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> C
     if alias is not None:
         if alias not in connections.settings:
             raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {alias!r}, which is no alias of DATABASES")
-        # A test runner renames the database in these very settings.
-        return lambda: url_of(connections.settings[alias])
-    return lambda: url_of(keys)
+        return _UrlOfAlias(alias)
+    return cache(lambda: url_of(keys))
+
+
+class _UrlOfAlias:
+    """Follows a test runner, which renames the database in Django's settings, each worker of it once more."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._latest: tuple[str, URL] | None = None
+
+    def __call__(self) -> URL:
+        database = connections.settings[self._alias]
+        latest = self._latest
+        if latest is None or latest[0] != database["NAME"]:
+            self._latest = latest = (database["NAME"], url_of(database))
+        return latest[1]
 
 
 def url_of(database: Mapping[str, Any]) -> URL:

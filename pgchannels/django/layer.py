@@ -1,6 +1,7 @@
 """The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -69,6 +70,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         super().__init__(**figures)
         self.group_expiry = group_expiry
         self._find_url = url_source(url, database, database_keys)
+        self._lock = threading.Lock()
+        self._used: tuple[str | URL, Nodes] | None = None
         self._options = Options(
             prefix=prefix,
             expiry=expiry,
@@ -175,10 +178,21 @@ class PostgresChannelLayer(BaseChannelLayer):
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The verbs that send, for threads without an event loop."""
-        return SyncChannelLayer(self._nodes)
+        return SyncChannelLayer(lambda: self._nodes)
 
-    @cached_property
+    @property
     def _nodes(self) -> Nodes:
-        # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
-        idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-        return Nodes(Database(self.database_url()), self._options, idle_seconds=idle_seconds)
+        url = self.database_url()
+        used = self._used
+        if used is None or used[0] is not url:
+            with self._lock:
+                if self._used is None or self._used[0] is not url:
+                    self._used = (url, _new_nodes(url, self._options))
+                used = self._used
+        return used[1]
+
+
+def _new_nodes(url: str | URL, options: Options) -> Nodes:
+    # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
+    idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
+    return Nodes(Database(url), options, idle_seconds=idle_seconds)

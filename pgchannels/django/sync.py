@@ -1,5 +1,6 @@
 """The verbs of the channel layer that send, without an event loop."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pgchannels.django import requests
@@ -15,7 +16,7 @@ class SyncChannelLayer:
     :raises WouldBlock: an event loop runs in this thread.
     """
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: Callable[[], Nodes]) -> None:
         self._nodes = nodes
 
     def send(self, channel: str, message: dict[str, Any]) -> None:
@@ -40,4 +41,4 @@ class SyncChannelLayer:
 
     def _run(self, request: requests.Request) -> None:
         with requests.errors_of_channels():
-            self._nodes.send_blocking(request)
+            self._nodes().send_blocking(request)

@@ -13,12 +13,12 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 from django.test import override_settings
 
-from pgchannels import ConfigurationError, InvalidName
+from pgchannels import ConfigurationError, InvalidName, SchemaMissing
 from pgchannels.django import PostgresChannelLayer
 from tests.waiting import within
 
 from .conftest import AddDatabase, channel_layers, the_layer
-from .databases import socket_road, tcp_road
+from .databases import django_database, socket_road, tcp_road
 
 # Nobody answers at port 1 of this machine.
 POSTGRESQL = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "127.0.0.1", "PORT": 1}
@@ -292,4 +292,17 @@ async def test_making_a_layer_does_not_connect() -> None:
     with channel_layers(**POSTGRESQL):
         layer = the_layer()
         await asyncio.sleep(0)
+        await layer.close()
+
+
+async def test_layer_follows_a_test_runner_that_renames_the_database(
+    database_url: str, empty_database_url: str, add_database: AddDatabase
+) -> None:
+    add_database("shop", django_database(empty_database_url))
+    with channel_layers(database="shop"):
+        layer = the_layer()
+        with pytest.raises(SchemaMissing):
+            await use_layer()
+        settings.DATABASES["shop"].update(django_database(database_url))
+        assert await works(layer)
         await layer.close()
