@@ -24,7 +24,7 @@ class BackgroundSender:
     """A sender that any thread and any event loop may borrow; one connection, given back after `idle_seconds`."""
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
-        self._connections = database.connect()
+        self._connections = database.connect(keep=idle_seconds is None)
         self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
         self._loop = asyncio.new_event_loop()
         self._opened = asyncio.Event()

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Executable, Row, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 
 from pgchannels.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
@@ -59,14 +60,16 @@ class Database:
         self._url = "" if isinstance(target, AsyncEngine) else _driver_url(target)
         self._hosts = deque(_hosts(self._url))
 
-    def connect(self) -> "Connections":
-        """Connections for the running event loop; none is opened yet."""
+    def connect(self, *, keep: bool = True) -> "Connections":
+        """Connections for the running event loop; none is opened yet.
+
+        :param keep: keep the pooled connection between two statements.
+        """
         if self._engine is not None:
             sync_engine = self._engine.sync_engine
             return Connections(create_async_engine(sync_engine.url, pool=sync_engine.pool.recreate()))
-        return Connections(
-            create_async_engine("postgresql+asyncpg://", async_creator=self._open, pool_size=1, max_overflow=0)
-        )
+        pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if keep else {"poolclass": NullPool}
+        return Connections(create_async_engine("postgresql+asyncpg://", async_creator=self._open, **pool))
 
     async def _open(self) -> Any:
         if len(self._hosts) < 2:

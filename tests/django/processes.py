@@ -26,6 +26,13 @@ async def manage(
     return await _run("manage.py", *arguments, environment=environment, quiet=quiet)
 
 
+async def pytest_django(databases: Databases, *arguments: str) -> str:
+    """What pytest prints in the project with these databases; a warning is an error."""
+    environment = {"PROJECT_DATABASES": json.dumps(databases)}
+    options = ("-c", "pytest.ini", "--rootdir", ".", "-W", "error", "-p", "no:cacheprovider")
+    return await _run("-m", "pytest", *options, *arguments, environment=environment, quiet=True)
+
+
 async def upgrade(url: str) -> str:
     """What `pgchannels upgrade` prints for this database."""
     return await _run("-m", "pgchannels", "upgrade", "--url", url, environment={}, quiet=True)

@@ -1,0 +1,57 @@
+"""For the tests of a project: each begins with empty channel layers, as it begins with an empty outbox of mail."""
+
+from typing import TYPE_CHECKING
+
+from channels.layers import channel_layers
+from django.conf import settings
+from django.db import connections
+
+from pgchannels.django.configured import ConfiguredLayer, configured_layers
+from pgchannels.django.layer import PostgresChannelLayer
+from pgchannels.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from unittest import TestCase as _Base
+else:
+    _Base = object
+
+
+class EmptyChannelLayers(_Base):
+    """A mixin for Django's `TestCase`, `TransactionTestCase` and Channels' `ChannelsLiveServerTestCase`."""
+
+    def setUp(self) -> None:
+        """Empty the layers."""
+        super().setUp()
+        empty_channel_layers()
+
+
+def empty_channel_layers() -> None:
+    """Remove all messages and memberships of the layers.
+
+    Call it in a thread without an event loop, where the test may use the databases of the layers. A layer whose
+    database is not one of Django's is replaced by what its `TEST_CONFIG` says.
+
+    :raises ConfigurationError: there is no `TEST_CONFIG`: that database is not the tests' to empty.
+    """
+    for configured in configured_layers():
+        if configured.alias is None:
+            _use_test_config(configured)
+        else:
+            # Raises where the test may not use this database: it may then be another one than that of the tests.
+            with connections[configured.alias].cursor():
+                pass
+        layer = channel_layers[configured.name]
+        if isinstance(layer, PostgresChannelLayer):
+            layer.sync.flush()
+
+
+def _use_test_config(configured: ConfiguredLayer) -> None:
+    if "TEST_CONFIG" not in settings.CHANNEL_LAYERS[configured.name]:
+        raise ConfigurationError(
+            f"CHANNEL_LAYERS[{configured.name!r}] does not use a database of Django's, which would be replaced by one"
+            " for the tests: give the entry a TEST_CONFIG"
+        )
+    if not getattr(channel_layers.backends.get(configured.name), "is_for_tests", False):
+        layer = channel_layers.make_test_backend(configured.name)
+        layer.is_for_tests = True
+        channel_layers.set(configured.name, layer)

@@ -1,0 +1,39 @@
+"""What `empty_channel_layers` empties, and what it leaves alone."""
+
+import pytest
+from channels.layers import channel_layers, get_channel_layer
+from django.test import override_settings
+
+from pgchannels import ConfigurationError
+from pgchannels.django.testing import empty_channel_layers
+from tests.waiting import within
+
+from .conftest import the_layer
+from .test_configuration import URL
+from .test_groups_and_topics import in_plain_thread
+
+BACKEND = "pgchannels.django.PostgresChannelLayer"
+
+
+async def test_layer_with_a_database_of_its_own_is_replaced_by_its_test_config(database_url: str) -> None:
+    layer = {"BACKEND": BACKEND, "CONFIG": {"url": URL}, "TEST_CONFIG": {"url": database_url}}
+    with override_settings(CHANNEL_LAYERS={"default": layer}):
+        for text in ("first", "second"):
+            await within(in_plain_thread(empty_channel_layers))
+            await the_layer().send("jobs", {"type": text})
+            assert await within(the_layer().receive("jobs")) == {"type": text}
+            await the_layer().send("jobs", {"type": "left behind"})
+        await the_layer().close()
+
+
+def test_database_that_is_not_the_tests_own_is_left_alone() -> None:
+    layers = {"default": {"BACKEND": BACKEND, "CONFIG": {"url": URL}}}
+    with override_settings(CHANNEL_LAYERS=layers), pytest.raises(ConfigurationError, match="TEST_CONFIG"):
+        empty_channel_layers()
+
+
+def test_layers_of_others_are_left_alone() -> None:
+    layers = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    with override_settings(CHANNEL_LAYERS=layers):
+        empty_channel_layers()
+        assert get_channel_layer() is channel_layers["default"]
