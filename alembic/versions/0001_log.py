@@ -1,4 +1,4 @@
-"""The log, who hosts which address, and the functions that deliver."""
+"""The log, who hosts which address, the functions that deliver, and views for people."""
 
 from pathlib import Path
 
@@ -25,6 +25,7 @@ FUNCTIONS = (
     "empty_slot",
     "rotate",
 )
+VIEWS = ("node_status", "group_status", "queue_status")
 SLOTS = range(3)
 
 
@@ -34,8 +35,8 @@ def upgrade() -> None:
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
     _create_log(schema, quoted)
     _create_nodes(schema)
-    for name in FUNCTIONS:
-        op.execute(_function(name).replace("{schema}", quoted))
+    for name in (*FUNCTIONS, *VIEWS):
+        op.execute(_definition(name).replace("{schema}", quoted))
     op.execute(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {quoted} FROM PUBLIC")
 
 
@@ -43,6 +44,8 @@ def downgrade() -> None:
     """Remove all that `upgrade` made; the schema itself and the version table stay."""
     schema = context.config.attributes["schema"]
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
+    for name in reversed(VIEWS):
+        op.execute(f"DROP VIEW {quoted}.{name}")
     for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION {quoted}.{name}")
     for table in ("member", "full_channel", "subscription", "node", "message", "filled_slot", "log_state", "log"):
@@ -152,5 +155,5 @@ def _create_nodes(schema: str) -> None:
     )
 
 
-def _function(name: str) -> str:
+def _definition(name: str) -> str:
     return (Path(__file__).parents[1] / "sql" / revision / f"{name}.sql").read_text()

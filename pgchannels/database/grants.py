@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from pgchannels.database.connections import Database, DatabaseTarget
 from pgchannels.database.revision import VERSION_TABLE
+from pgchannels.database.tables import VIEWS
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 _TABLES: Final = {
@@ -18,6 +19,7 @@ _TABLES: Final = {
     "subscription": "SELECT, INSERT, DELETE",
     "full_channel": "SELECT, INSERT, DELETE",
     "member": "SELECT, INSERT, UPDATE, DELETE",
+    **dict.fromkeys(VIEWS, "SELECT"),
 }
 
 

@@ -21,6 +21,9 @@ from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
 
+# For people: nothing here reads them, and no node's id is in them.
+VIEWS = ("node_status", "group_status", "queue_status")
+
 _NAMING_CONVENTION = {
     "ix": "%(table_name)s_%(column_0_N_name)s_idx",
     "uq": "%(table_name)s_%(column_0_N_name)s_key",

@@ -9,3 +9,11 @@ class PgChannelsConfig(AppConfig):
     name = "pgchannels.django"
     label = "pgchannels"
     verbose_name: str = "pgchannels"
+
+    def ready(self) -> None:
+        """Point the models of the admin pages to the schema of the main layer."""
+        from pgchannels.django.configured import main_layer
+        from pgchannels.django.models import use_schema  # models can be imported no earlier
+
+        if (layer := main_layer()) is not None:
+            use_schema(layer.schema)

@@ -19,10 +19,20 @@ class CommandFailed(AssertionError):
 
 
 async def manage(
-    databases: Databases, *arguments: str, alias: str = "default", router: str = "", quiet: bool = True
+    databases: Databases,
+    *arguments: str,
+    alias: str = "default",
+    router: str = "",
+    schema: str = "pgchannels",
+    quiet: bool = True,
 ) -> str:
     """What `manage.py` prints in the project with these databases; a warning, or a word on stderr, is an error."""
-    environment = {"PROJECT_DATABASES": json.dumps(databases), "PROJECT_ALIAS": alias, "PROJECT_ROUTER": router}
+    environment = {
+        "PROJECT_DATABASES": json.dumps(databases),
+        "PROJECT_ALIAS": alias,
+        "PROJECT_ROUTER": router,
+        "PROJECT_SCHEMA": schema,
+    }
     return await _run("manage.py", *arguments, environment=environment, quiet=quiet)
 
 

@@ -9,10 +9,22 @@ import pytest
 
 from pgchannels import DatabaseRefused, MessageLayer
 from pgchannels.cli import main
+from pgchannels.database.tables import VIEWS
 from tests.conftest import url_of_role
 from tests.waiting import within
 
-TABLES = ("log", "log_state", "message", "message_0", "node", "subscription", "full_channel", "member", "message_id")
+TABLES = (
+    "log",
+    "log_state",
+    "message",
+    "message_0",
+    "node",
+    "subscription",
+    "full_channel",
+    "member",
+    "message_id",
+    *VIEWS,
+)
 
 
 @pytest.fixture
@@ -33,7 +45,7 @@ async def stranger(stranger_url: str) -> "AsyncIterator[asyncpg.Connection[async
 
 
 async def test_stranger_can_read_no_table(stranger: "asyncpg.Connection[asyncpg.Record]") -> None:
-    for table in TABLES:
+    for table in (*TABLES, *VIEWS):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await stranger.execute(f"SELECT FROM pgchannels.{table}")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

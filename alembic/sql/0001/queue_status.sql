@@ -1,0 +1,42 @@
+-- The work queues that hold messages, have receivers, or get copies of topics; for people.
+-- The index is probed once a queue, not read through: a backlog of any length costs the same.
+CREATE VIEW {schema}.queue_status AS
+WITH RECURSIVE numbered AS (
+    (SELECT m.address FROM {schema}.message AS m WHERE m.number IS NOT NULL ORDER BY m.address LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT m.address FROM {schema}.message AS m
+        WHERE m.number IS NOT NULL AND m.address > numbered.address ORDER BY m.address LIMIT 1
+    )
+    FROM numbered WHERE numbered.address IS NOT NULL
+), queue AS (
+    SELECT address FROM numbered WHERE starts_with(address, 'queue:')
+    UNION SELECT s.address FROM {schema}.subscription AS s WHERE starts_with(s.address, 'queue:')
+    UNION SELECT m.queue FROM {schema}.member AS m WHERE m.expires_at IS NULL OR m.expires_at > clock_timestamp()
+)
+SELECT
+    queue.address,
+    split_part(queue.address, ':', 2) AS prefix,
+    substring(queue.address FROM '^[^:]*:[^:]*:(.*)$') AS name,
+    -- Numbers have no holes, and what expires does so from the front.
+    coalesce(latest.number - oldest.number + 1, 0) AS waiting,
+    oldest.published_at AS waiting_since,
+    (SELECT count(*) FROM {schema}.subscription AS s WHERE s.address = queue.address) AS nodes,
+    (
+        SELECT count(*) FROM {schema}.member AS m
+        WHERE m.queue = queue.address AND (m.expires_at IS NULL OR m.expires_at > clock_timestamp())
+    ) AS groups
+FROM queue
+LEFT JOIN LATERAL (
+    SELECT m.number, m.published_at FROM {schema}.message AS m
+    WHERE m.address = queue.address AND m.expires_at > clock_timestamp()
+      AND m.number > coalesce((
+          SELECT c.number FROM {schema}.message AS c
+          WHERE c.address = 'claimed' || substr(queue.address, 6) AND c.number IS NOT NULL ORDER BY c.number DESC LIMIT 1
+      ), 0)
+    ORDER BY m.number LIMIT 1
+) AS oldest ON true
+LEFT JOIN LATERAL (
+    SELECT m.number FROM {schema}.message AS m
+    WHERE m.address = queue.address AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1
+) AS latest ON true
