@@ -11,7 +11,13 @@ from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import addresses_of_nodes, count_unflushed, host_for, keep_messages_for
+from pgchannels.database.statements.nodes import (
+    addresses_of_nodes,
+    count_unflushed,
+    host_for,
+    keep_messages_for,
+    remove_deaf_nodes,
+)
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
@@ -138,6 +144,10 @@ class Sender:
         commands = [await self._send(node.address, {"flush": True}) for node in nodes]
         while commands and await self._is_unflushed(since=min(commands)):  # noqa: ASYNC110 (it lies in other processes)
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
+
+    async def remove_deaf_nodes(self) -> None:
+        """Remove the nodes of processes that were killed, which a flush would wait for until their leases end."""
+        await self._ask(remove_deaf_nodes(self._schema))
 
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""

@@ -175,6 +175,11 @@ class PostgresChannelLayer(BaseChannelLayer):
         """
         return self._find_url()
 
+    def empty(self) -> None:
+        """For tests, in a thread without an event loop: flush, not waiting for nodes of processes that were killed."""
+        self._nodes.send_blocking(lambda sender: sender.remove_deaf_nodes())
+        self.sync.flush()
+
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The verbs that send, for threads without an event loop."""

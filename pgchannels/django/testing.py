@@ -42,7 +42,7 @@ def empty_channel_layers() -> None:
                 pass
         layer = channel_layers[configured.name]
         if isinstance(layer, PostgresChannelLayer):
-            layer.sync.flush()
+            layer.empty()
 
 
 def _use_test_config(configured: ConfiguredLayer) -> None:

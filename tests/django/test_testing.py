@@ -1,10 +1,12 @@
 """What `empty_channel_layers` empties, and what it leaves alone."""
 
+import asyncpg
 import pytest
 from channels.layers import channel_layers, get_channel_layer
 from django.test import override_settings
 
 from pgchannels import ConfigurationError
+from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.testing import empty_channel_layers
 from tests.waiting import within
 
@@ -37,3 +39,22 @@ def test_layers_of_others_are_left_alone() -> None:
     with override_settings(CHANNEL_LAYERS=layers):
         empty_channel_layers()
         assert get_channel_layer() is channel_layers["default"]
+
+
+async def test_node_of_a_process_that_was_killed_is_not_waited_for(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    killed = "gen_random_uuid() AS id, 'killed' AS name, now() + interval '1 hour' AS leased_until"
+    await connection.execute(
+        f"WITH n AS (INSERT INTO pgchannels.node (id, name, leased_until) SELECT {killed} RETURNING id)"
+        " INSERT INTO pgchannels.subscription (address, node) SELECT 'node:asgi:killed', id FROM n"
+    )
+    layer = PostgresChannelLayer(database_url)
+    channel = await layer.new_channel()
+    await layer.send("jobs", {"type": "left behind"})
+    await within(in_plain_thread(layer.empty))
+    [node] = await connection.fetch("SELECT name FROM pgchannels.node")
+    assert node["name"] in channel
+    await layer.send("jobs", {"type": "next"})
+    assert await within(layer.receive("jobs")) == {"type": "next"}
+    await layer.close()

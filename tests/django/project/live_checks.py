@@ -25,3 +25,7 @@ class Chat(EmptyChannelLayers, ChannelsLiveServerTestCase):
         with connect(f"{self.live_server_ws_url}/chat/") as browser:
             self.client.get("/say/hello/")
             assert browser.recv(timeout=30) == '"hello"'
+
+
+class ChatOfAnotherServer(Chat):
+    """The same with a server of its own, while the last one has just been terminated."""
