@@ -136,7 +136,7 @@ def _offline_sql(alembic_command: Any, schema: str, revisions: str) -> str:
 
 
 def _drop_version_table(schema: str) -> str:
-    return f'DROP TABLE "{schema}".{VERSION_TABLE};'
+    return f'DROP TABLE IF EXISTS "{schema}".{VERSION_TABLE};'  # older Alembics have dropped it
 
 
 def _schema_from_outside() -> str:
