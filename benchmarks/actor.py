@@ -34,11 +34,10 @@ class Stage:
         self.contestant = contestant
         self._replies = replies
 
-    async def ready(self, **told: Any) -> dict[str, Any]:
-        """Tell the work that this part is ready; returns what all parts have told, when they begin."""
-        _say(self._replies, {"ready": told})
-        begun: dict[str, Any] = json.loads(await asyncio.to_thread(_next_line))
-        return begun
+    async def ready(self) -> None:
+        """Tell the work that this part is ready; returns when all parts are."""
+        _say(self._replies, {"ready": {}})
+        await asyncio.to_thread(_next_line)
 
 
 def serve(replies: TextIO) -> None:

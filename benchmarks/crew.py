@@ -35,13 +35,13 @@ class Actor:
         """Ask for a part."""
         await self._tell(request)
 
-    async def ready(self) -> Figures:
-        """Wait until the part is ready; returns what it told."""
-        return await self._answer("ready")
+    async def ready(self) -> None:
+        """Wait until the part is ready."""
+        await self._answer("ready")
 
-    async def go(self, told: Figures) -> None:
+    async def go(self) -> None:
         """Let a part that is ready begin."""
-        await self._tell(told)
+        await self._tell({})
 
     async def figures(self) -> Figures:
         """Wait for the end of the part; returns what it measured."""
@@ -90,14 +90,13 @@ class Crew:
         return await actor.figures()
 
     async def play_together(self, *parts: tuple[str, dict[str, Any]]) -> list[Figures]:
-        """Play parts in as many processes; they get ready one after the other in this order, and begin together."""
+        """Play parts in as many processes; they begin together, when all are ready."""
         actors = self._actors[: len(parts)]
-        told: dict[str, Any] = {}
         for actor, (part, arguments) in zip(actors, parts, strict=True):
             await actor.begin(self._request(part, arguments))
-            told |= await actor.ready()
+        await asyncio.gather(*[actor.ready() for actor in actors])
         for actor in actors:
-            await actor.go(told)
+            await actor.go()
         return await asyncio.gather(*[actor.figures() for actor in actors])
 
     @asynccontextmanager
@@ -107,7 +106,7 @@ class Crew:
         await actor.begin(self._request(part, arguments))
         await actor.ready()
         yield
-        await actor.go({})
+        await actor.go()
         await actor.figures()
 
     def _request(self, part: str, arguments: dict[str, Any]) -> dict[str, Any]:
