@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
+from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.errors import PgChannelsError
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the commands that work on a database, which is given by `--url`."""
     add_upgrade_command(commands)
+    add_bench_command(commands)
 
 
 def run(parsed: argparse.Namespace) -> int:
