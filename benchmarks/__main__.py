@@ -27,13 +27,18 @@ def main() -> int:
     with servers({ENTRIES[name].server for name in chosen}) as addresses:
         record = asyncio.run(measure(addresses, options, chosen))
     print(markdown(record))
-    if options.json:
-        record.write(options.json)
-    if options.plots:
-        from benchmarks.plots import draw  # matplotlib is needed for plots only
-
-        draw(record, options.plots)
+    if options.save:
+        save(record, options.save)
     return 0
+
+
+def save(record: Record, directory: Path) -> None:
+    """Write a record into a directory: `record.json` for `benchmarks.compare`, `results.md`, and plots."""
+    from benchmarks.plots import draw  # matplotlib is needed for plots only
+
+    record.write(directory / "record.json")
+    (directory / "results.md").write_text(f"# Results\n\n{markdown(record)}")
+    draw(record, directory)
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,8 +48,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each work is done (default: 5, long ones 3)")
     parser.add_argument("--only", nargs="+", metavar="WORK", help=", ".join(work.name for work in WORKS))
     parser.add_argument("--layers", nargs="+", metavar="NAME", choices=ENTRIES, help=", ".join(ENTRIES))
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the record into a file")
-    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw SVG files into a directory")
+    parser.add_argument("--save", type=Path, metavar="DIRECTORY", help="write record.json, results.md and SVG files")
     options = parser.parse_args(arguments)
     options.works = [work for work in WORKS if not options.only or any(work.name.startswith(o) for o in options.only)]
     if not options.works:
