@@ -87,19 +87,26 @@ async def _send_batches(contestant: Bare, made: Iterator[Message], until: float)
 
 async def receive_all(member: Member) -> Figures:
     """Receive until as many have come as were sent, or nothing comes any more."""
-    received, expected, latest = 0, None, time.perf_counter()
-    while expected is None or received < expected:
-        try:
-            async with asyncio.timeout(_SILENCE_SECONDS):
-                message = await member.receive()
-        except TimeoutError:
-            break
-        latest = time.perf_counter()
+    figures = {"received": 0, "latest": time.perf_counter()}
+    receiving = asyncio.create_task(_receive_all(member, figures))
+    # Not a limit for each message: it would cost as much as the fastest take for one.
+    while not (await asyncio.wait([receiving], timeout=_SILENCE_SECONDS))[0]:
+        if time.perf_counter() - figures["latest"] > _SILENCE_SECONDS:
+            receiving.cancel()
+    if not receiving.cancelled():
+        receiving.result()
+    return figures
+
+
+async def _receive_all(member: Member, figures: Figures) -> None:
+    expected = None
+    while expected is None or figures["received"] < expected:
+        message = await member.receive()
+        figures["latest"] = time.perf_counter()
         if is_last(message):
             expected = message["number"]
         else:
-            received += 1
-    return {"received": received, "latest": latest}
+            figures["received"] += 1
 
 
 def rate_of(sent: Figures, received: Figures) -> Figures:
