@@ -64,7 +64,16 @@ async def measure(addresses: Addresses, options: argparse.Namespace, contestants
         with_channels_postgres="channels-postgres" in contestants and missing("channels-postgres", addresses) is None,
     )
     record = Record(await describe(addresses, contestants))
-    await Run(options.works, contestants, QUICK if options.quick else FULL, record, options.rounds).run(addresses)
+    run = Run(
+        options.works,
+        contestants,
+        QUICK if options.quick else FULL,
+        record,
+        rounds=options.rounds,
+        # What there is stays, also when the run is interrupted.
+        after_each=lambda record: record.write(options.save / "record.json") if options.save else None,
+    )
+    await run.run(addresses)
     record.machine["took"] = f"{time.monotonic() - started:.0f} s"
     return record
 

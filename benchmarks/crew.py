@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from benchmarks.contestants import ENTRIES, Addresses
-from benchmarks.databases import fresh_database
+from benchmarks.databases import create_database, fresh_database
 
 _ROOT: Final = Path(__file__).parents[1]
 _LONGEST_REPLY: Final = 2**26
@@ -120,10 +120,15 @@ class Crew:
 
 
 class Actors:
-    """The processes of a run: started when a crew needs them, kept for the next work."""
+    """The processes of a run: started when a crew needs them, kept for the next work.
 
-    def __init__(self) -> None:
+    :param share_databases: keep the database of a contestant, too: for those who only want to see that all works.
+    """
+
+    def __init__(self, *, share_databases: bool) -> None:
         self._idle: dict[str, list[Actor]] = {}
+        self._databases: dict[str, Addresses] = {}
+        self._share_databases = share_databases
 
     @asynccontextmanager
     async def crew(self, contestant: str, addresses: Addresses, *, size: int, capacity: int) -> AsyncIterator[Crew]:
@@ -132,6 +137,11 @@ class Actors:
         idle += await asyncio.gather(*[_start(contestant) for _ in range(size - len(idle))])
         if ENTRIES[contestant].server != "postgres":
             yield Crew(contestant, addresses, idle, capacity=capacity)
+            return
+        if self._share_databases:
+            if contestant not in self._databases:
+                self._databases[contestant] = await create_database(addresses)
+            yield Crew(contestant, self._databases[contestant], idle, capacity=capacity)
             return
         async with fresh_database(addresses) as own:
             yield Crew(contestant, own, idle, capacity=capacity)

@@ -28,14 +28,21 @@ async def prepare_template(server_url: str, *, with_channels_postgres: bool) -> 
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], check=True)
 
 
-@asynccontextmanager
-async def fresh_database(addresses: Addresses) -> AsyncIterator[Addresses]:
-    """The same servers with a database that nobody has used, removed afterwards."""
+async def create_database(addresses: Addresses) -> Addresses:
+    """The same servers with a database that nobody has used."""
     name = f"benchmark_{secrets.token_hex(4)}"
     await _execute(addresses.postgres, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    return replace(addresses, postgres=_url(addresses.postgres, name))
+
+
+@asynccontextmanager
+async def fresh_database(addresses: Addresses) -> AsyncIterator[Addresses]:
+    """The same as `create_database`, removed afterwards."""
+    own = await create_database(addresses)
     try:
-        yield replace(addresses, postgres=_url(addresses.postgres, name))
+        yield own
     finally:
+        name = make_url(own.postgres).database
         await _execute(addresses.postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 

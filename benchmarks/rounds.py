@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -22,14 +22,22 @@ class Run:
     """Works, contestants, and the record that grows."""
 
     def __init__(
-        self, works: Sequence[Work], contestants: set[str], scale: Scale, record: Record, rounds: int | None = None
+        self,
+        works: Sequence[Work],
+        contestants: set[str],
+        scale: Scale,
+        record: Record,
+        *,
+        rounds: int | None = None,
+        after_each: Callable[[Record], None] = lambda _: None,
     ) -> None:
         self.record = record
         self._works = works
         self._contestants = contestants
         self._scale = scale
         self._rounds = rounds
-        self._actors = Actors()
+        self._after_each = after_each
+        self._actors = Actors(share_databases=scale.share_databases)
         self._started = time.monotonic()
 
     async def run(self, addresses: Addresses) -> None:
@@ -40,6 +48,7 @@ class Run:
                 await settle(addresses.postgres)
                 await self._run(work, addresses)
                 await self._actors.rest()
+                self._after_each(self.record)
         finally:
             await self._actors.end()
 

@@ -42,6 +42,7 @@ class Scale:
     backlog: int
     subscribers: int
     waiting_messages: int
+    share_databases: bool  # of a contestant, between its works
 
 
 FULL: Final = Scale(
@@ -54,6 +55,7 @@ FULL: Final = Scale(
     backlog=1_000_000,
     subscribers=10_000,
     waiting_messages=20_000,
+    share_databases=False,
 )
 QUICK: Final = Scale(
     rounds=1,
@@ -65,6 +67,7 @@ QUICK: Final = Scale(
     backlog=5_000,
     subscribers=200,
     waiting_messages=500,
+    share_databases=True,
 )
 
 
