@@ -1,8 +1,9 @@
 """A process that plays parts of works with one contestant: `python -m benchmarks.actor CONTESTANT`.
 
-A request is a line of JSON on stdin, an answer a line of JSON on stdout. Each part is played in a fork: a process that
-has the library imported and has done nothing yet. A part that calls `Stage.ready` answers twice: before the second
-answer it waits for another line, so that parts of several processes begin together.
+It says on stdout when it is ready. A request is then a line of JSON on stdin, an answer a line of JSON on stdout. Each
+part is played in a fork: a process that has the library imported and has done nothing yet. A part that calls
+`Stage.ready` answers twice: before the second answer it waits for another line, so that parts of several processes
+begin together.
 """
 
 import asyncio
@@ -101,4 +102,5 @@ if __name__ == "__main__":
     # What libraries print must not reach the replies.
     with os.fdopen(os.dup(1), "w") as own_output:
         os.dup2(2, 1)
+        _say(own_output, {"ready": {}})
         serve(own_output)

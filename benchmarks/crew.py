@@ -176,4 +176,6 @@ async def _start(contestant: str) -> Actor:
         stderr=errors,
         limit=_LONGEST_REPLY,
     )
-    return Actor(process, errors)
+    actor = Actor(process, errors)
+    await actor.ready()  # while others start, nothing is measured
+    return actor
