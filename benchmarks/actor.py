@@ -16,16 +16,13 @@ from importlib import import_module
 from typing import Any, TextIO
 
 from benchmarks.contestants import Addresses, Contestant, load, make
+from benchmarks.contestants.contestant import CannotDo
 from benchmarks.keeper import die_with
 
 Part = Callable[..., Awaitable[dict[str, Any]]]
 
 _STDIN = 0
 _CLOSE_LIMIT_SECONDS = 5
-
-
-class CannotDo(Exception):
-    """A contestant has not what a part needs; the text says what."""
 
 
 class Stage:

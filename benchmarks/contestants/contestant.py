@@ -16,6 +16,10 @@ class Addresses:
     nats: str | None = None
 
 
+class CannotDo(Exception):
+    """A contestant has not what a work needs; the text says what."""
+
+
 class Member(ABC):
     """One receiver of a group."""
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from asgiref.sync import async_to_sync
 
-from benchmarks.actor import CannotDo, Stage
+from benchmarks.actor import Stage
 from benchmarks.contestants.channels_layer import ChannelsLayer
-from benchmarks.contestants.contestant import Message
+from benchmarks.contestants.contestant import CannotDo, Message
 from benchmarks.crew import Crew, Figures
 from benchmarks.works.messages import SMALL_BYTES, last_of, messages
 from benchmarks.works.throughput import rate_of, receive_all
