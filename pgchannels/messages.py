@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 # The upper bits of a message's id count the times that a crash of the server emptied the log.
 _OFFSET_BITS = 53
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):  # made for each message: a tuple takes a third of a frozen dataclass's time
     """Where a message stands in its topic: later messages of a topic have greater positions.
 
     `str(position)` is short printable text; `Position.parse` reads it back. Offsets grow by more than one.
@@ -43,8 +42,7 @@ class Position:
         return f"{self.epoch}-{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What a subscriber receives; `published_at` is the database's clock, in UTC."""
 
     topic: str

@@ -70,19 +70,14 @@ class Nodes:
         if not self._nodes:
             await asyncio.to_thread(self._stop_background)
 
-    async def send(self, send: Callable[[Sender], Awaitable[T]]) -> T:
+    def send(self, send: Callable[[Sender], Awaitable[T]]) -> Awaitable[T]:
         """Run `send` with this loop's own sender, else with one that the process has.
 
         :raises DatabaseUnavailable: a borrowed sender did not answer in time.
         :raises LayerClosed: the loop of a borrowed sender ended while the message was on its way.
         """
-        if node := self.here():
-            return await send(node.sender)
-        try:
-            async with asyncio.timeout(2 * self._options.send_timeout):
-                return await self._send_with_another(send)
-        except TimeoutError:
-            raise _no_answer() from None
+        node = self.here()
+        return self._send_elsewhere(send) if node is None else send(node.sender)
 
     def send_blocking(self, send: Callable[[Sender], Awaitable[T]]) -> T:
         """Run `send` with a sender that the process has, and wait for it in a thread without an event loop.
@@ -104,6 +99,13 @@ class Nodes:
                 raise _lender_ended() from None
             except TimeoutError:
                 raise _no_answer() from None
+
+    async def _send_elsewhere(self, send: Callable[[Sender], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(2 * self._options.send_timeout):
+                return await self._send_with_another(send)
+        except TimeoutError:
+            raise _no_answer() from None
 
     async def _send_with_another(self, send: Callable[[Sender], Awaitable[T]]) -> T:
         while True:

@@ -1,7 +1,7 @@
 """Everything that sending needs, in one event loop: packs payloads and writes them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -84,12 +84,12 @@ class Sender:
         """Until when, by the database's clock, a call that is made now may take effect; the log remembers it longer."""
         return self._connections.database_time() + min(self._retention_seconds, _LONGEST_UNDER_WAY_SECONDS)
 
-    async def publish(self, topic: str, payload: Any) -> int:
-        """Send one payload to a topic; returns the message's id once it is in the database."""
-        return await self._send(topic_address(self._prefix, topic), payload)
+    def publish(self, topic: str, payload: Any) -> Awaitable[int]:
+        """Send one payload to a topic; the result is the message's id once it is in the database."""
+        return self._send(topic_address(self._prefix, topic), payload)
 
-    async def send(self, channel: str, payload: Any, *, has_room: bool = False) -> int:
-        """Send one payload to a channel of any node, or to a queue; returns the message's id as `publish`.
+    def send(self, channel: str, payload: Any, *, has_room: bool = False) -> Awaitable[int]:
+        """Send one payload to a channel of any node, or to a queue; the result is the message's id as of `publish`.
 
         :param has_room: the caller has kept a place for the message; otherwise the database is asked.
         :raises ChannelFull: as many messages as its capacity wait for it.
@@ -98,7 +98,7 @@ class Sender:
         bound_to = address if local_channel is None else f"{address} {local_channel}"
         envelope = self._codec.encode(payload, bound_to=bound_to)
         capacity = None if has_room else self._options.capacity_of(channel)
-        return await self._writer.write(address, local_channel, envelope, capacity=capacity)
+        return self._writer.write(address, local_channel, envelope, capacity=capacity)
 
     async def publish_many(self, messages: Sequence[tuple[str, Any]]) -> list[int]:
         """Send payloads to topics, in their order; nothing is sent when one of them cannot be."""
@@ -176,5 +176,5 @@ class Sender:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
         await self._send(node_address(self._prefix, node_name), command)
 
-    async def _send(self, address: str, payload: Any) -> int:
-        return await self._writer.write(address, None, self._codec.encode(payload, bound_to=address))
+    def _send(self, address: str, payload: Any) -> Awaitable[int]:
+        return self._writer.write(address, None, self._codec.encode(payload, bound_to=address))

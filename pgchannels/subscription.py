@@ -83,12 +83,12 @@ class Subscription:
         if self._node is None:
             raise LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
         while True:
-            item = await self._next_item()
-            if isinstance(item, Gap):
-                self._tell(item)
-            elif isinstance(item, Arrival):
+            item = await (self._mailbox.get() if not self._is_replayed else self._next_item())
+            if isinstance(item, Arrival):
                 for arrival, payload in self._node.readable([item]):
                     return message_from(arrival, payload)
+            elif isinstance(item, Gap):
+                self._tell(item)
 
     def _tell(self, gap: Gap) -> None:
         if self._on_gap is not None:
@@ -129,9 +129,4 @@ class Subscription:
 
 def message_from(arrival: Arrival, payload: object) -> Message:
     """What a user gets of an arrival."""
-    return Message(
-        topic=topic_of_address(arrival.address),
-        payload=payload,
-        position=Position.from_id(arrival.id),
-        published_at=arrival.published_at,
-    )
+    return Message(topic_of_address(arrival.address), payload, Position.from_id(arrival.id), arrival.published_at)

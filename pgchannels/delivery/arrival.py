@@ -9,9 +9,8 @@ from sqlalchemy import Row
 
 from pgchannels.names import is_queue_address, is_topic_address
 
-_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_IDS: Final = range(1, 2**63)
-_MICROSECONDS: Final = range((datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1))
+_GREATEST_ID: Final = 2**63 - 1  # the database takes none beyond: with one as a position nothing more could be read
+_LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
@@ -35,10 +34,10 @@ class Arrival:
         :raises ValueError: it is something else.
         """
         message_id, microseconds, address, channel, payload = text.split(" ")
-        envelope = a2b_base64(payload) or None
-        return cls(
-            _number_in(_IDS, message_id), _number_in(_MICROSECONDS, microseconds), address, channel or None, envelope
-        )
+        arrival = cls(int(message_id), int(microseconds), address, channel or None, a2b_base64(payload) or None)
+        if 0 < arrival.id <= _GREATEST_ID and 0 <= arrival.published_microseconds < _LATEST_MICROSECONDS:
+            return arrival
+        raise ValueError("a number is out of range")
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
@@ -48,7 +47,8 @@ class Arrival:
     @property
     def published_at(self) -> datetime:
         """When the database took the message, in UTC."""
-        return _UNIX_EPOCH + timedelta(microseconds=self.published_microseconds)
+        seconds, microseconds = divmod(self.published_microseconds, 1_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
     @property
     def bound_to(self) -> str:
@@ -58,10 +58,3 @@ class Arrival:
         # Of a topic and nothing else: a message to one queue must not open in another that names it.
         is_copy = is_queue_address(self.address) and is_topic_address(self.channel)
         return self.channel if is_copy else f"{self.address} {self.channel}"
-
-
-def _number_in(numbers: range, text: str) -> int:
-    # The database takes no greater id: with one as a position, nothing could be read from the log any more.
-    if (number := int(text)) not in numbers:
-        raise ValueError("the number is out of range")
-    return number

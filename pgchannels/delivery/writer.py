@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,17 +79,19 @@ class Writer:
         self._connection: asyncpg.Connection[Any] | None = None
         self._statement: PreparedStatement[asyncpg.Record] | None = None
 
-    async def write(self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None = None) -> int:
-        """Send one message and return its id once it is committed. Cancelling the call does not unsend it.
+    def write(
+        self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None = None
+    ) -> Awaitable[int]:
+        """Send one message; the result is its id once it is committed. Cancelling it does not unsend the message.
 
         :param capacity: how many messages wait for the queue at most; for a channel any figure, None if it has room.
         :raises ChannelFull: as many wait.
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises LayerClosed: the writer was closed.
         """
-        if not self._room.is_set():
-            await self._wait_for_room()
-        return await self._put(address, channel, envelope, capacity)
+        if self._room.is_set():
+            return self._put(address, channel, envelope, capacity)
+        return self._write_when_there_is_room(address, channel, envelope, capacity)
 
     async def write_many(self, messages: Sequence[tuple[str, bytes]]) -> list[int]:
         """Send envelopes to addresses, in their order; raises as `write` when one of them was not sent."""
@@ -124,6 +126,12 @@ class Writer:
         while self._waiting:
             _fail(self._take_batch(), LayerClosed("the layer was closed before the message was sent"))
         self._drop_connection()
+
+    async def _write_when_there_is_room(
+        self, address: str, channel: str | None, envelope: bytes, capacity: int | None
+    ) -> int:
+        await self._wait_for_room()
+        return await self._put(address, channel, envelope, capacity)
 
     def _put(self, address: str, channel: str | None, envelope: bytes, capacity: int | None) -> "asyncio.Future[int]":
         if self._is_closed:

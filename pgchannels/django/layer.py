@@ -109,7 +109,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         from which.
         """
         require_valid_channel(channel)
-        node = await self._nodes.open()
+        node = self._nodes.here() or await self._nodes.open()
         while True:
             if channel.endswith("!"):
                 found_in, item = await node.receive_any(channel)
