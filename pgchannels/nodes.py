@@ -39,10 +39,11 @@ class Nodes:
             begin_anew = weakref.WeakMethod(self._check_process)
             os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
 
-    async def open(self) -> Node:
+    async def open(self, *, in_any_case: bool = False) -> Node:
         """The node of the running loop, opened if there is none. Callers at the same time get the same one.
 
-        When all of them are cancelled, none stays open.
+        When all of them are cancelled, none stays open, unless one wants it `in_any_case`: who waits again and again,
+        each time for less than it takes, would otherwise wait for ever.
 
         :raises LayerClosed: the layer was closed meanwhile.
         """
@@ -53,7 +54,7 @@ class Nodes:
             if (node := self._nodes.get(loop)) and not node.is_closing:
                 return node
             opening = self._opening[loop] = _Opening(self._open(loop), on_end=lambda: self._opening.pop(loop))
-        return await opening.wait()
+        return await opening.wait(in_any_case=in_any_case)
 
     def here(self) -> Node | None:
         """The open node of the running loop."""
@@ -68,7 +69,14 @@ class Nodes:
         if node := self.here():
             await node.close()
         if not self._nodes:
-            await asyncio.to_thread(self._stop_background)
+            await asyncio.to_thread(self.stop_background)
+
+    def stop_background(self) -> None:
+        """Stop sending for those who have no node, until somebody sends again."""
+        with self._lock:
+            background, self._background = self._background, None
+        if background is not None:
+            background.stop()
 
     def send(self, send: Callable[[Sender], Awaitable[T]]) -> Awaitable[T]:
         """Run `send` with this loop's own sender, else with one that the process has.
@@ -125,7 +133,7 @@ class Nodes:
         await node.open()
         self._nodes[loop] = node
         try:
-            await asyncio.to_thread(self._stop_background)  # the node sends for all from now on
+            await asyncio.to_thread(self.stop_background)  # the node sends for all from now on
         except BaseException:
             await node.close()
             raise
@@ -150,12 +158,6 @@ class Nodes:
                 weakref.finalize(self, self._background.end).atexit = False
             return self._background.submit(send)
 
-    def _stop_background(self) -> None:
-        with self._lock:
-            background, self._background = self._background, None
-        if background is not None:
-            background.stop()
-
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)
 
@@ -174,18 +176,21 @@ class _Opening:
     def __init__(self, opening: Coroutine[Any, Any, Node], *, on_end: Callable[[], object]) -> None:
         self._task = asyncio.create_task(opening, name="pgchannels open")
         self._on_end = on_end
+        self._task.add_done_callback(self._forget_failure)
         self._waiting = 0
+        self._is_wanted = False
         self._has_ended = False
         self._is_closed = False
 
-    async def wait(self) -> Node:
+    async def wait(self, *, in_any_case: bool) -> Node:
         """The open node."""
         self._waiting += 1
+        self._is_wanted |= in_any_case
         try:
             node = await asyncio.shield(self._task)
         except BaseException as error:
             self._waiting -= 1
-            if not self._waiting:
+            if not self._waiting and not self._is_wanted:
                 self._give_up()
             if self._is_closed and not _is_cancelled():
                 raise LayerClosed("the layer was closed while it was opened") from error
@@ -199,6 +204,10 @@ class _Opening:
         self._is_closed = True
         self._give_up()
         await asyncio.wait([self._task])
+
+    def _forget_failure(self, opened: asyncio.Task[Node]) -> None:
+        if opened.cancelled() or opened.exception() is not None:
+            self._end()
 
     def _give_up(self) -> None:
         if self._has_ended:

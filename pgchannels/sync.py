@@ -34,3 +34,7 @@ class SyncMessageLayer:
         """Send a payload to a channel."""
         require_valid_channel(channel)
         return Position.from_id(self._nodes.send_blocking(lambda sender: sender.send(channel, payload)))
+
+    def close(self) -> None:
+        """Send what waits and give the connection back; the end of the process does it, too. The next call connects."""
+        self._nodes.stop_background()

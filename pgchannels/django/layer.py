@@ -109,7 +109,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         from which.
         """
         require_valid_channel(channel)
-        node = self._nodes.here() or await self._nodes.open()
+        node = self._nodes.here() or await self._nodes.open(in_any_case=True)
         while True:
             if channel.endswith("!"):
                 found_in, item = await node.receive_any(channel)
@@ -120,7 +120,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
-        node = await self._nodes.open()
+        node = await self._nodes.open(in_any_case=True)
         return node.new_channel(prefix)
 
     async def group_add(self, group: str, channel: str) -> None:

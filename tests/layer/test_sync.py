@@ -31,6 +31,7 @@ def test_process_without_an_event_loop_publishes_from_many_threads(database_url:
     layer = MessageLayer(database_url)
     with ThreadPoolExecutor(10) as threads:
         list(threads.map(lambda number: layer.sync.publish("room", number), range(200)))
+    layer.sync.close()
     assert sorted(asyncio.run(history(layer))) == list(range(200))
 
 
@@ -55,6 +56,7 @@ def test_call_raises_what_the_asynchronous_one_raises(empty_database_url: str) -
         sync.send("no channel", "hi")
     with pytest.raises(SchemaMissing, match="pgchannels upgrade"):
         sync.publish("room", "hi")
+    sync.close()
 
 
 def test_call_refuses_what_no_message_can_carry(database_url: str) -> None:
@@ -62,6 +64,15 @@ def test_call_refuses_what_no_message_can_carry(database_url: str) -> None:
     with pytest.raises(InvalidMessage):
         layer.sync.publish_many([("room", object())])
     layer.sync.publish("room", "hi")
+    layer.sync.close()
+
+
+def test_closed_layer_connects_again_when_it_is_used_again(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    for _ in range(2):
+        layer.sync.publish("room", "hi")
+        layer.sync.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "pgchannels sender"]
 
 
 def test_layer_that_is_thrown_away_leaves_no_thread(database_url: str) -> None:
