@@ -4,8 +4,8 @@ import asyncio
 import re
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -97,6 +97,7 @@ class Connections:
         self._one_at_a_time = asyncio.Lock()  # an engine of the user's may have a pool of many
         self._clock_offset = 0.0
         self._in_use: asyncpg.Connection[Any] | None = None
+        self._pooled: asyncpg.Connection[Any] | None = None
         event.listen(engine.sync_engine, "connect", lambda driver, _: driver.run_async(self._prepare))
 
     def database_time(self) -> float:
@@ -113,6 +114,18 @@ class Connections:
         async with asyncio.timeout(timeout_seconds), self._one_at_a_time:
             with _cancellation_kept():
                 return await self._run(statement)
+
+    async def fetch(
+        self, text: str, *arguments: object, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS
+    ) -> "Sequence[asyncpg.Record]":
+        """As `run`, in a third of its time: the text of a statement, which the driver prepares once.
+
+        :raises CONNECTION_FAILURES: the statement may or may not have run.
+        """
+        async with asyncio.timeout(timeout_seconds), self._one_at_a_time:
+            with _cancellation_kept():
+                async with self._driver_connection() as connection:
+                    return await self._fetch(connection, text, arguments)
 
     def interrupt(self) -> None:
         """Make the statement that runs now fail, and the next one take a new connection: this one does not answer."""
@@ -140,11 +153,39 @@ class Connections:
         """Close the pooled connection."""
         await self._engine.dispose()
 
+    @asynccontextmanager
+    async def _driver_connection(self) -> "AsyncIterator[asyncpg.Connection[Any]]":
+        # What lies in the pool nobody else takes: checking it out and in again would take longer than the statement.
+        if self._pooled is not None and not self._pooled.is_closed():
+            yield self._pooled
+            return
+        async with self._engine.connect() as connection:
+            driver_connection = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver_connection, asyncpg.Connection)
+            self._pooled = driver_connection
+            yield driver_connection
+
+    async def _fetch(
+        self, connection: "asyncpg.Connection[Any]", text: str, arguments: Sequence[object]
+    ) -> "Sequence[asyncpg.Record]":
+        self._in_use = connection
+        try:
+            with loss_recognised(connection):
+                return await connection.fetch(text, *arguments)
+        except BaseException as error:
+            if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
+                connection.terminate()
+                await self._engine.dispose(close=False)  # the pool would hand it out once more
+            raise
+        finally:
+            self._in_use = None
+
     async def _run(self, statement: Executable) -> Sequence[Row[Any]]:
         async with self._engine.connect() as connection:
             self._in_use = (await connection.get_raw_connection()).driver_connection
             try:
-                result = await connection.execute(statement)
+                with loss_recognised(self._in_use):
+                    result = await connection.execute(statement)
             except Exception as error:
                 if is_connection_failure(error):
                     await connection.invalidate()  # perhaps another server takes the next one
@@ -156,7 +197,8 @@ class Connections:
     async def _prepare(self, connection: "asyncpg.Connection[Any]") -> None:
         _keep_alive(connection)
         try:
-            row = await connection.fetchrow(_PREPARE)
+            with loss_recognised(connection):
+                row = await connection.fetchrow(_PREPARE)
         except BaseException:
             connection.terminate()  # the pool would forget it as it is
             raise
@@ -168,6 +210,20 @@ class Connections:
 def driver_text(statement: ClauseElement) -> str:
     """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention."""
     return str(statement.compile(dialect=registry.load("postgresql.asyncpg")()))
+
+
+@contextmanager
+def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[None]:
+    """Raise what the driver meets on a connection that is lost between two of its steps as what it is.
+
+    It has let go of the connection's parts then, and asks None for them.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if connection is None or not connection.is_closed():
+            raise
+        raise ConnectionResetError("the connection was lost") from error
 
 
 def is_connection_failure(error: BaseException | None) -> bool:

@@ -1,11 +1,12 @@
 """A message as it arrives at a node, by notification or read from the log."""
 
 from binascii import a2b_base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
-from sqlalchemy import Row
+import asyncpg
 
 from pgchannels.names import is_queue_address, is_topic_address
 
@@ -40,9 +41,9 @@ class Arrival:
         raise ValueError("a number is out of range")
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Self:
-        """Take a row that one of the reading statements returned."""
-        return cls(row.id, row.published_microseconds, row.address, row.channel, row.payload)
+    def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
+        """Take a row of one of the statements that read messages; its first columns are in this order."""
+        return cls(row[0], row[1], row[2], row[3], row[4])
 
     @property
     def published_at(self) -> datetime:

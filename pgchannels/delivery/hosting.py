@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from pgchannels.database.connections import Connections, is_connection_failure, is_database_failure
+from pgchannels.database.connections import Connections, driver_text, is_connection_failure, is_database_failure
 from pgchannels.database.statements.nodes import host, unhost
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.catch_up import CatchUp
@@ -31,6 +31,7 @@ class Hosting:
     ) -> None:
         self._connections = connections
         self._schema = schema
+        self._host_text = driver_text(host(schema))
         self._node = node
         self._router = router
         self._catch_up = catch_up
@@ -112,7 +113,7 @@ class Hosting:
         with self._catch_up.holding():
             try:
                 async with self._one_at_a_time:
-                    [(position,)] = await self._connections.run(host(self._schema, self._node, addresses))
+                    [(position,)] = await self._connections.fetch(self._host_text, self._node, addresses)
             finally:
                 # The database may have left these out until now, and may tell of them again although this call failed.
                 if not self._router.positions().keys().isdisjoint(addresses):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections
+from pgchannels.database.connections import Connections, loss_recognised
 from pgchannels.delivery.retry import repeat
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
@@ -54,7 +54,8 @@ class Listener:
             connection.add_termination_listener(self._on_terminated)
             with self._holding():
                 # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
-                await connection.add_listener(self._channel, self._on_notified)
+                with loss_recognised(connection):
+                    await connection.add_listener(self._channel, self._on_notified)
                 await self._on_listening()
 
     async def run(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pgchannels.database.connections import Connections
+from pgchannels.database.connections import Connections, driver_text
 from pgchannels.database.statements.queues import claim
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.absences import Absences
@@ -38,7 +38,7 @@ class Queues:
         valid_until: Callable[[], float],
     ) -> None:
         self._connections = connections
-        self._schema = schema
+        self._claim_text = driver_text(claim(schema))
         self._router = router
         self._hosting = hosting
         self._losses = losses
@@ -157,16 +157,16 @@ class Queues:
                 return False
             self._unresolved[address] = secrets.randbits(63), min(wanted, _MOST_AT_ONCE)
         claim_id, most = self._unresolved[address]
-        statement = claim(self._schema, claim_id, address, most=most, valid_until=self._valid_until())
-        rows = await self._connections.run(statement)
-        if rows and rows[0].id is not None and self._catch_up.may_follow_a_gap(rows[0].id):
+        rows = await self._connections.fetch(self._claim_text, claim_id, self._valid_until(), address, most)
+        arrivals = [Arrival.from_row(row) for row in rows if row["id"] is not None]
+        if arrivals and self._catch_up.may_follow_a_gap(arrivals[0].id):
             await self._catch_up.look_for_gaps()  # before the messages that came after it
         del self._unresolved[address]
-        if rows and rows[0].lost:
-            self._claimed_from(address).lose(Gap(GapReason.EXPIRED, rows[0].lost))
-        for row in rows:
-            if row.id is not None and row.id > self._cleared_until:
-                self._claimed_from(address).put(Arrival.from_row(row))
+        if rows and rows[0]["lost"]:
+            self._claimed_from(address).lose(Gap(GapReason.EXPIRED, rows[0]["lost"]))
+        for arrival in arrivals:
+            if arrival.id > self._cleared_until:
+                self._claimed_from(address).put(arrival)
         return bool(rows)
 
     def _wanted(self, address: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.connections import Connections, driver_text, is_connection_failure
+from pgchannels.database.connections import Connections, driver_text, is_connection_failure, loss_recognised
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import LARGEST_BATCH, Schema
@@ -255,24 +255,26 @@ class Writer:
     ) -> "asyncpg.Record":
         capacities = [outgoing.capacity for outgoing in batch]
         envelopes = [outgoing.envelope for outgoing in batch]
-        delivered = await statement.fetchrow(
-            token,
-            self._valid_until(),
-            [outgoing.address for outgoing in batch],
-            [outgoing.channel for outgoing in batch],
-            envelopes,
-            capacities if any(capacities) else None,
-            self._expiry_seconds,
-            timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
-        )
+        with loss_recognised(self._connection):
+            delivered = await statement.fetchrow(
+                token,
+                self._valid_until(),
+                [outgoing.address for outgoing in batch],
+                [outgoing.channel for outgoing in batch],
+                envelopes,
+                capacities if any(capacities) else None,
+                self._expiry_seconds,
+                timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
+            )
         assert delivered is not None
         return delivered
 
     async def _prepared(self) -> "PreparedStatement[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed() or self._statement is None:
-            self._connection = await self._connections.hold()
-            self._log_began_at = await self._connection.fetchval(self._extent_text)
-            self._statement = await self._connection.prepare(self._statement_text)
+            connection = self._connection = await self._connections.hold()
+            with loss_recognised(connection):
+                self._log_began_at = await connection.fetchval(self._extent_text)
+                self._statement = await connection.prepare(self._statement_text)
         return self._statement
 
     def _drop_connection(self) -> None:

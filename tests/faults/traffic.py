@@ -45,6 +45,17 @@ class Road:
             except DatabaseUnavailable as error:
                 (self.uncertain if error.may_have_been_sent else self.unsent).add(label)
 
+    async def send_end(self, layer: MessageLayer) -> None:
+        """Send the last message; once more when a crash may have taken it: a second one does no harm."""
+        while True:
+            try:
+                await self.send(layer, _END)
+            except DatabaseUnavailable as error:
+                if error.may_have_been_sent:
+                    continue
+                raise
+            return
+
     async def collect(self, receive: Callable[[], Awaitable[Any]]) -> None:
         """Receive until the end."""
         while (payload := await receive()) != _END:
@@ -107,7 +118,7 @@ class Traffic:
     async def finish(self) -> None:
         """Send the last message on every road; leaving `traffic` then waits until it has come."""
         for road in self.roads:
-            await road.send(self.senders[0], _END)
+            await road.send_end(self.senders[0])
 
     def verify(self) -> None:
         """See `Road.verify`."""

@@ -8,8 +8,10 @@ from sqlalchemy import (
     BigInteger,
     Executable,
     Interval,
+    Select,
     Text,
     Uuid,
+    bindparam,
     cast,
     column,
     delete,
@@ -39,10 +41,10 @@ def beat(schema: Schema, node: UUID, token: str, *, lease: timedelta) -> Executa
     return select(schema.call("beat", literal(node, Uuid), literal(lease, Interval), literal(token, Text)))
 
 
-def host(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
-    """Subscribe a node to addresses; see `host.sql` for the position that this returns."""
-    listed = literal(list(addresses), ARRAY(Text))
-    return select(cast(schema.call("host", literal(node, Uuid), cast(listed, ARRAY(Text))), BigInteger))
+def host(schema: Schema) -> Select[tuple[int | None]]:
+    """Subscribe a node to addresses; see `host.sql` for the position. Parameters in the order of their mention."""
+    hosting = schema.call("host", bindparam("node", type_=Uuid), bindparam("addresses", type_=ARRAY(Text)))
+    return select(cast(hosting, BigInteger))
 
 
 def host_for(schema: Schema, node_name: str, address: str) -> Executable:

@@ -1,18 +1,23 @@
 """Statements about work queues: channels without '!', for whose messages all processes compete."""
 
-from sqlalchemy import BigInteger, Executable, Float, Integer, LargeBinary, Text, column, literal, select
+from typing import Any
+
+from sqlalchemy import BigInteger, Float, Integer, LargeBinary, Select, Text, bindparam, column, select
 
 from pgchannels.database.tables import Schema
 
 
-def claim(schema: Schema, claim_id: int, address: str, *, most: int, valid_until: float) -> Executable:
-    """Take up to `most` messages from the front of a queue; no other process gets them. See `claim.sql`."""
+def claim(schema: Schema) -> Select[Any]:
+    """Take messages from the front of a queue; no other process gets them. See `claim.sql`.
+
+    Parameters in the order of their mention. The first columns are those of an `Arrival`, the last is `lost`.
+    """
     claimed = schema.call(
         "claim",
-        literal(claim_id, BigInteger),
-        literal(valid_until, Float(53)),
-        literal(address, Text),
-        literal(most, Integer),
+        bindparam("claim_id", type_=BigInteger),
+        bindparam("valid_until", type_=Float(53)),
+        bindparam("address", type_=Text),
+        bindparam("most", type_=Integer),
     ).table_valued(
         column("id", BigInteger),
         column("published_microseconds", BigInteger),
