@@ -10,7 +10,7 @@ from channels.exceptions import ChannelFull
 from pgchannels import ConfigurationError
 from pgchannels.django import PostgresChannelLayer
 from tests.layer.test_gaps import lose_the_log
-from tests.waiting import within
+from tests.waiting import until, within
 
 NOTICES: dict[str, Any] = {"on_disconnect": "database.lost", "on_reconnect": "database.back", "on_gap": "messages.lost"}
 
@@ -41,11 +41,19 @@ async def test_consumers_are_told_when_the_connection_is_lost_and_when_it_is_bac
     assert [await received(noticing, waiting) for _ in range(3)] == [{"type": "before"}, *notices]
 
 
+async def has_lost(layer: PostgresChannelLayer, count: int) -> bool:
+    """Whether so many messages have come and were not kept."""
+    node = layer._nodes.here()
+    assert node is not None
+    return node.losses.messages == count
+
+
 async def test_consumer_is_told_how_many_messages_it_lost_over_its_capacity(noticing: PostgresChannelLayer) -> None:
     channel = await noticing.new_channel()
     await noticing.group_add("room", channel)
     for number in range(5):
         await noticing.group_send("room", {"type": "x", "number": number})
+    await until(lambda: has_lost(noticing, 3))
     assert [(await received(noticing, channel))["number"] for _ in range(2)] == [0, 1]
     assert await received(noticing, channel) == {"type": "messages.lost", "reason": "capacity", "count": 3}
 
