@@ -44,6 +44,11 @@ class Send:
     position: Position | None = None
     may_have_expired: bool = False
 
+    def __str__(self) -> str:
+        position = "" if self.position is None else f" at {self.position}"
+        fate = self.fate.name.lower().replace("_", " ")
+        return f"#{self.label} by {self.sender} to {self.target}, {fate}{position}"
+
     @property
     def may_be_stored(self) -> bool:
         """Whether nobody knows its position, and nobody knows that it has none."""
@@ -68,11 +73,13 @@ class Reception:
     began: int | None = None
     has_ended: bool = False
     events: list[Send | Gap] = field(default_factory=list)
+    moments: list[int] = field(default_factory=list)  # of the events
     told_of_crash: int = -1  # when, for the last time
 
     def note(self, event: Send | Gap, moment: int) -> None:
         """Take what was received or told."""
         self.events.append(event)
+        self.moments.append(moment)
         if isinstance(event, Gap) and event.reason is GapReason.CRASH:
             self.told_of_crash = moment
 
@@ -99,12 +106,13 @@ class Model:
         self.sends: list[Send] = []
         self.receptions: list[Reception] = []
         self.crashes: list[int] = []
-        self._moment = 0
+        self.expiries: list[tuple[int, str]] = []
+        self.moment = 0
 
     def now(self) -> int:
         """The next moment."""
-        self._moment += 1
-        return self._moment
+        self.moment += 1
+        return self.moment
 
     def begin_send(self, sender: str, target: str, *, is_last: bool = False) -> Send:
         """Note a message that is about to be sent."""
@@ -120,6 +128,7 @@ class Model:
 
     def expire(self, target: str) -> None:
         """Note that what is in the log for a target has expired."""
+        self.expiries.append((self.now(), target))
         for send in self.to(target):
             send.may_have_expired = True
 

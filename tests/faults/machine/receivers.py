@@ -24,6 +24,9 @@ class Receiver:
         self._leave: Callable[[], Awaitable[None]] | None = None
         self._waiting: asyncio.Task[bool] | None = None
 
+    def __str__(self) -> str:
+        return self.reception.name
+
     @property
     def is_waiting(self) -> bool:
         """Whether a call is under way."""
@@ -160,14 +163,14 @@ def subscriber(
 async def channel_reader(model: Model, layer_name: str, layer: MessageLayer) -> Receiver:
     """The reader of a new channel of a layer."""
     channel = await layer.new_channel()
-    receiver = Receiver(model, layer_name, Reception(f"channel of {layer_name}", channel))
+    receiver = Receiver(model, layer_name, Reception(f"channel of {layer_name} (#{len(model.receptions)})", channel))
     receiver.begin(lambda: layer.receive(channel))
     return receiver
 
 
 def consumer(model: Model, layer_name: str, layer: MessageLayer, queue: str) -> Receiver:
     """A consumer of a work queue; it counts as one from its first call on."""
-    receiver = Receiver(model, layer_name, Reception(f"{queue} by {layer_name}", queue))
+    receiver = Receiver(model, layer_name, Reception(f"{queue} by {layer_name} (#{len(model.receptions)})", queue))
     receiver.begin(lambda: layer.receive(queue, on_gap=receiver.note_gap))
     receiver.reception.began = None
 

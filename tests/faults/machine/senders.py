@@ -25,6 +25,9 @@ class Burst:
     is_large: bool = False
     is_last: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.count}{' large' if self.is_large else ''} by {self.sender} to {self.target}"
+
 
 class Senders:
     """The layers as those who send, and what they may be told."""

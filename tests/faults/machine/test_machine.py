@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import asyncpg
 import pytest
@@ -26,13 +26,11 @@ from hypothesis.stateful import (
 
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.machine.receivers import Receiver
 from tests.faults.machine.senders import HASTY, QUEUE, Burst
+from tests.faults.machine.trace import Trace, step_name
 from tests.faults.machine.world import BEHIND, BESIDE, World
 from tests.faults.proxy import Direction
 from tests.waiting import until
-
-T = TypeVar("T")
 
 LIMIT_SECONDS: Final = 60
 TEMPLATE: Final = "template_of_the_machine"
@@ -56,91 +54,106 @@ FAULTS: Final[list[Fault]] = [World.cut, World.cut, World.restart, World.crash]
 
 
 class Machine(RuleBasedStateMachine):
-    """One example: a fresh database, layers, receivers, and what is done to them."""
+    """One example: a fresh database, layers, receivers, and what is done to them.
+
+    What is drawn depends on nothing that happens: after a step that failed the others are drawn all the same, and not
+    taken. A failure that depends on timing would otherwise be told as a defect of this machine, and hidden by it.
+    """
 
     server: EmbeddedServer
 
-    receivers: Bundle[Receiver] = Bundle("receivers")
+    receivers: Bundle[int] = Bundle("receivers")  # their numbers in the world
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.name = f"machine_{secrets.token_hex(4)}"
-        self.is_broken = False
-        self.run(_execute(self.server.url(), f"CREATE DATABASE {self.name} TEMPLATE {TEMPLATE}"))
-        self.world = self.run(_new_world(self.server, self.server.url(self.name)))
+        self.failure: Exception | None = None
+        self.receivers_drawn = 0
+        self.runner.run(_execute(self.server.url(), f"CREATE DATABASE {self.name} TEMPLATE {TEMPLATE}"))
+        self.world = self.runner.run(_new_world(self.server, self.server.url(self.name)))
+        self.trace = Trace(self.world.model)
 
     @initialize(target=receivers)
-    def open(self) -> MultipleResults[Receiver]:
-        return multiple(*self.run(self.world.open()))
+    def open(self) -> MultipleResults[int]:
+        self.run(lambda: self.world.open())
+        return multiple(*self.new_receivers(4))
 
     @rule(bursts=bursts)
     def send(self, bursts: list[Burst]) -> None:
-        self.run(self.world.send(self.addressed(bursts), turns=None))
+        self.run(lambda: self.world.send(self.addressed(bursts), turns=None))
 
     @rule(bursts=bursts, turns=turns)
     def begin_to_send(self, bursts: list[Burst], turns: int) -> None:
-        self.run(self.world.send(self.addressed(bursts), turns=turns))
+        self.run(lambda: self.world.send(self.addressed(bursts), turns=turns))
 
     @rule(target=receivers, owner=owners, topic=topics, policy=policies)
-    def subscribe(self, owner: str, topic: str, policy: str) -> Receiver:
-        return self.run(self.world.subscribe(owner, topic, since=None, when_full=policy))
+    def subscribe(self, owner: str, topic: str, policy: str) -> int:
+        self.run(lambda: self.world.subscribe(owner, topic, since=None, when_full=policy))
+        return self.new_receivers(1)[0]
 
     @rule(target=receivers, owner=owners, topic=topics, policy=policies, number=st.integers(0, 10))
-    def subscribe_since(self, owner: str, topic: str, policy: str, number: int) -> Receiver:
+    def subscribe_since(self, owner: str, topic: str, policy: str, number: int) -> int:
         known = self.world.model.stored(topic)
         since = known[-1 - number % len(known)].position if known else None
-        return self.run(self.world.subscribe(owner, topic, since=since, when_full=policy))
+        self.run(lambda: self.world.subscribe(owner, topic, since=since, when_full=policy))
+        return self.new_receivers(1)[0]
 
     @rule(receiver=receivers, count=counts)
-    def receive(self, receiver: Receiver, count: int) -> None:
-        self.run(self.world.receive(receiver, count=count))
+    def receive(self, receiver: int, count: int) -> None:
+        self.run(lambda: self.world.receive(self.world.receivers[receiver], count=count))
 
     @rule(count=counts)
     def receive_everywhere(self, count: int) -> None:
-        self.run(self.world.receive_everywhere(count=count))
+        self.run(lambda: self.world.receive_everywhere(count=count))
 
     @rule(receiver=receivers, turns=turns)
-    def receive_and_cancel(self, receiver: Receiver, turns: int) -> None:
-        self.run(self.world.cancel(receiver, turns=turns))
+    def receive_and_cancel(self, receiver: int, turns: int) -> None:
+        self.run(lambda: self.world.cancel(self.world.receivers[receiver], turns=turns))
 
     @rule(receiver=receivers)
-    def end(self, receiver: Receiver) -> None:
-        self.run(self.world.end(receiver))
+    def end(self, receiver: int) -> None:
+        self.run(lambda: self.world.end(self.world.receivers[receiver]))
 
     @rule(target=receivers, owner=senders)
-    def reopen(self, owner: str) -> MultipleResults[Receiver]:
-        return multiple(*self.run(self.world.reopen(owner)))
+    def reopen(self, owner: str) -> MultipleResults[int]:
+        self.run(lambda: self.world.reopen(owner))
+        return multiple(*self.new_receivers(0 if owner == HASTY else 2))
 
     @rule(directions=directions, new_connections=st.booleans())
     def freeze(self, directions: tuple[Direction, ...], new_connections: bool) -> None:
-        self.run(self.world.freeze(*directions, new_connections=new_connections))
+        self.run(lambda: self.world.freeze(*directions, new_connections=new_connections))
 
     @rule(held=st.sampled_from(["forward", "drop"]))
     def restore(self, held: Literal["forward", "drop"]) -> None:
-        self.run(self.world.restore(held=held))
+        self.run(lambda: self.world.restore(held=held))
 
     @rule(fault=st.sampled_from(FAULTS))
     def suffer(self, fault: Fault) -> None:
-        self.run(fault(self.world))
+        self.run(lambda: fault(self.world))
 
     @rule(to=targets)
     def expire(self, to: str) -> None:
-        self.run(self.world.expire(self.target(to)))
+        self.run(lambda: self.world.expire(self.target(to)))
 
     def teardown(self) -> None:
-        try:
-            if not self.is_broken:
-                self.run(self.world.finish())
-                self.world.verify()
-        finally:
-            self.runner.run(self.close())
-            self.runner.close()
+        self.run(lambda: self.world.finish())
+        self.run(lambda: self.verify())
+        failure = self.failure
+        self.failure = None
+        self.run(lambda: self.close())
+        self.runner.close()
+        if failure or self.failure:
+            raise failure or self.failure  # type: ignore[misc]
+
+    async def verify(self) -> None:
+        """Every promise was kept."""
+        self.world.verify()
 
     async def close(self) -> None:
         """Nothing of the example is left."""
         await self.world.close()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert asyncio.all_tasks() - {asyncio.current_task()} == set()
         await until(self.has_no_sessions)
         await _execute(self.server.url(), f"DROP DATABASE {self.name}")
 
@@ -157,21 +170,31 @@ class Machine(RuleBasedStateMachine):
         """The same with what the targets stand for."""
         return [replace(burst, target=self.target(burst.target)) for burst in bursts]
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run one step; when it fails nothing is verified any more."""
+    def new_receivers(self, count: int) -> list[int]:
+        """The numbers of receivers that the step before has made, or would have."""
+        first, self.receivers_drawn = self.receivers_drawn, self.receivers_drawn + count
+        return [*range(first, self.receivers_drawn)]
 
-        async def limited() -> T:
-            async with asyncio.timeout(LIMIT_SECONDS):
-                return await work
-
-        self.is_broken = True
+    def run(self, step: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Take one step, unless one has failed before; `teardown` raises the failure, with what led to it."""
+        if self.failure is not None:
+            return
         try:
-            result = self.runner.run(limited())
-        except asyncio.CancelledError as error:
-            # Hypothesis takes no note of this one: it is no Exception.
-            raise AssertionError("nobody cancelled") from error
-        self.is_broken = False
-        return result
+            self.runner.run(self.traced(step()))
+        except (Exception, asyncio.CancelledError) as error:
+            # Hypothesis takes no note of the other one: it is no Exception.
+            self.failure = error if isinstance(error, Exception) else AssertionError("nobody cancelled")
+            self.failure.add_note(f"{self.trace}")
+
+    async def traced(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do some work in time, and note what came of it."""
+        with self.trace.step(step_name(work)):
+            try:
+                async with asyncio.timeout(LIMIT_SECONDS):
+                    await work
+            except BaseException as error:
+                error.add_note(self.world.explain())
+                raise
 
 
 async def _new_world(server: EmbeddedServer, url: str) -> World:

@@ -11,6 +11,7 @@ from pgchannels.embedded import EmbeddedServer
 from tests.faults.machine.model import Model, Reception
 from tests.faults.machine.receivers import Receiver, channel_reader, consumer, subscriber
 from tests.faults.machine.senders import CAPACITY, HASTY, QUEUE, Burst, Senders
+from tests.faults.machine.trace import account, state_of, tasks
 from tests.faults.machine.verification import (
     unaccounted,
     verify_queue,
@@ -41,6 +42,7 @@ class World:
         self._senders = Senders(self.model, self._layers)
         self._entering: set[asyncio.Task[None]] = set()
         self._calls_lost_in_closing = 0
+        self._awaiting: Receiver | None = None
 
     async def open(self) -> list[Receiver]:
         """Open every layer; returns the receivers that there are from the beginning."""
@@ -85,7 +87,7 @@ class World:
             asked = receiver.ask()
             if asked is None:
                 return
-            await (asyncio.wait([asked]) if self._must_come(receiver) else _turn(3))
+            await (self._wait_for(receiver, asked) if self._must_come(receiver) else _turn(3))
             if not asked.done():
                 return
             asked.result()
@@ -175,6 +177,14 @@ class World:
             if receiver.layer_name == layer_name and "!" in receiver.reception.target
         )
 
+    def explain(self) -> str:
+        """What there is to tell of a step that has just failed."""
+        told = [receiver.reception for receiver in self.receivers if self.model.awaited(receiver.reception)]
+        told = [self._awaiting.reception] if self._awaiting is not None else [r for r in told if r.target != QUEUE]
+        nodes = [f"{name}: {state_of(layer)}" for name, layer in self._layers.items()]
+        waited = f"waited for {self._awaiting}, frozen: {self.frozen or 'nothing'}"
+        return "\n".join([waited, *nodes, tasks(), *(account(self.model, reception) for reception in told)])
+
     @property
     def most_held(self) -> int:
         """How many claimed messages can have gone with a layer that was closed while it was cut off."""
@@ -192,6 +202,11 @@ class World:
     def _begin_to_consume(self, receiver: Receiver) -> None:
         if receiver.reception.began is None and not receiver.reception.has_ended:
             receiver.reception.began = self.model.now()
+
+    async def _wait_for(self, receiver: Receiver, asked: asyncio.Task[bool]) -> None:
+        self._awaiting = receiver
+        await asyncio.wait([asked])
+        self._awaiting = None
 
     def _must_come(self, receiver: Receiver) -> bool:
         reception = receiver.reception
