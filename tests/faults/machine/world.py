@@ -24,6 +24,9 @@ from tests.waiting import POLL_SECONDS, within
 BEHIND, BESIDE = "behind", "beside"  # the proxy, as is HASTY
 HASTE_SECONDS: Final = 0.4
 HEARTBEAT_SECONDS: Final = 0.3
+# The model knows of no time, and an example takes minutes on a busy machine. With the defaults messages would expire in
+# it by themselves, after one minute, and be told as lost while the model waits for them; sends would fail after half.
+PATIENCE_SECONDS: Final = 3600
 LIMIT_SECONDS: Final = 15
 MOST_CRASHES: Final = 2  # in one example: they take the most time
 
@@ -48,11 +51,10 @@ class World:
         """Open every layer; returns the receivers that there are from the beginning."""
         await self._proxy.__aenter__()
         behind, beside = self._proxy.url, self._url
-        options = {"heartbeat": HEARTBEAT_SECONDS, "capacity": CAPACITY}
         self._layers |= {
-            BEHIND: MessageLayer(behind, **options),  # type: ignore[arg-type]
-            HASTY: MessageLayer(behind, send_timeout=HASTE_SECONDS, **options),  # type: ignore[arg-type]
-            BESIDE: MessageLayer(beside, **options),  # type: ignore[arg-type]
+            BEHIND: _new_layer(behind, send_timeout=PATIENCE_SECONDS),
+            HASTY: _new_layer(behind, send_timeout=HASTE_SECONDS),
+            BESIDE: _new_layer(beside, send_timeout=PATIENCE_SECONDS),
         }
         for layer in self._layers.values():
             await layer.open()
@@ -291,6 +293,12 @@ class World:
         await asyncio.gather(*[layer.close() for layer in self._layers.values()])
         await self._finish_what_began()
         await self._proxy.__aexit__(None, None, None)
+
+
+def _new_layer(url: str, *, send_timeout: float) -> MessageLayer:
+    return MessageLayer(
+        url, heartbeat=HEARTBEAT_SECONDS, capacity=CAPACITY, expiry=PATIENCE_SECONDS, send_timeout=send_timeout
+    )
 
 
 async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
