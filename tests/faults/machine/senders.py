@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pgchannels import ChannelFull, DatabaseUnavailable, LayerClosed, MessageLayer
@@ -47,6 +47,11 @@ class Senders:
         sending = asyncio.gather(*[self._send(send, is_large=burst.is_large) for send in sends])
         self._sending.add(sending)
         return sending
+
+    async def send_in_turn(self, burst: Burst) -> None:
+        """Send each message when the one before is sent."""
+        for _ in range(burst.count):
+            await self.begin(replace(burst, count=1))
 
     def note_closing(self, sender: str) -> None:
         """Note that a layer begins to be closed, or has been: what is under way may fail until then."""

@@ -46,6 +46,8 @@ targets = st.sampled_from(["room", "news", QUEUE, BEHIND, BESIDE])  # a layer's 
 counts = st.sampled_from([1, 1, 2, 3, 12])
 bursts = st.lists(st.builds(Burst, senders, targets, counts, st.booleans()), min_size=1, max_size=4)
 turns = st.integers(0, 8)
+turns_after_sending = st.integers(0, 20)  # a message comes about then
+traffic = st.integers(5, 40)
 policies = st.sampled_from(["keep", "keep", "keep", "drop_newest", "drop_oldest", "fail"])
 directions = st.sampled_from([("to_client",), ("to_server",), ("to_server", "to_client")])
 
@@ -77,7 +79,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(target=receivers)
     def open(self) -> MultipleResults[int]:
         self.run(lambda: self.world.open())
-        return multiple(*self.new_receivers(4))
+        return multiple(*self.new_receivers(6))
 
     @rule(bursts=bursts)
     def send(self, bursts: list[Burst]) -> None:
@@ -111,6 +113,10 @@ class Machine(RuleBasedStateMachine):
     def receive_and_cancel(self, receiver: int, turns: int) -> None:
         self.run(lambda: self.world.cancel(self.world.receivers[receiver], turns=turns))
 
+    @rule(receiver=receivers, sender=owners, turns=turns_after_sending)
+    def send_and_cancel(self, receiver: int, sender: str, turns: int) -> None:
+        self.run(lambda: self.world.send_and_cancel(self.world.receivers[receiver], sender, turns=turns))
+
     @rule(receiver=receivers)
     def end(self, receiver: int) -> None:
         self.run(lambda: self.world.end(self.world.receivers[receiver]))
@@ -118,7 +124,7 @@ class Machine(RuleBasedStateMachine):
     @rule(target=receivers, owner=senders)
     def reopen(self, owner: str) -> MultipleResults[int]:
         self.run(lambda: self.world.reopen(owner))
-        return multiple(*self.new_receivers(0 if owner == HASTY else 2))
+        return multiple(*self.new_receivers(0 if owner == HASTY else 3))
 
     @rule(directions=directions, new_connections=st.booleans())
     def freeze(self, directions: tuple[Direction, ...], new_connections: bool) -> None:
@@ -131,6 +137,10 @@ class Machine(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(FAULTS))
     def suffer(self, fault: Fault) -> None:
         self.run(lambda: fault(self.world))
+
+    @rule(topic=topics, count=traffic, is_large=st.booleans())
+    def cut_amid_traffic(self, topic: str, count: int, is_large: bool) -> None:
+        self.run(lambda: self.world.cut_amid_traffic(Burst(BESIDE, topic, count, is_large)))
 
     @rule(to=targets)
     def expire(self, to: str) -> None:

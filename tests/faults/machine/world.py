@@ -106,6 +106,14 @@ class World:
         await _turn(turns)
         await receiver.cancel()
 
+    async def send_and_cancel(self, receiver: Receiver, sender: str, *, turns: int) -> None:
+        """Call, unless a call is under way, send to the receiver, and cancel the call about when the message comes."""
+        self._begin_to_consume(receiver)
+        receiver.ask()
+        await self.send([Burst(sender, receiver.reception.target)], turns=None)
+        await _turn(turns)
+        await receiver.cancel()
+
     async def end(self, receiver: Receiver) -> None:
         """End a subscription; of channels and queues only the call under way."""
         await (receiver.end() if receiver.is_subscription else receiver.cancel())
@@ -131,6 +139,13 @@ class World:
     async def cut(self) -> None:
         """Reset the connections of the layers behind the proxy."""
         self._proxy.cut()
+
+    async def cut_amid_traffic(self, burst: Burst) -> None:
+        """Reset the connections behind the proxy while messages come one after another, until the last one is sent."""
+        sending = asyncio.create_task(self._senders.send_in_turn(burst), name="traffic")
+        await _turn(burst.count)
+        self._proxy.cut()
+        await sending
 
     async def freeze(self, *directions: Direction, new_connections: bool) -> None:
         """Hold what goes through the proxy."""
@@ -199,7 +214,7 @@ class World:
             consumer(self.model, layer_name, layer, QUEUE),
         ]
         self.receivers += standing
-        return standing
+        return [*standing, await self.subscribe(layer_name, "room", since=None, when_full="keep")]
 
     def _begin_to_consume(self, receiver: Receiver) -> None:
         if receiver.reception.began is None and not receiver.reception.has_ended:
