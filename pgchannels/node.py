@@ -442,7 +442,7 @@ class Node:
     async def _give_back_claimed(self, error: Exception) -> None:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-                await self._give_back(await self._queues.close(error))
+                await self._give_back(await self._queues.close(error, timeout_seconds=_CLOSE_TIMEOUT_SECONDS))
         except Exception as failure:
             if not is_database_failure(failure):
                 raise

@@ -5,6 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from pgchannels.database.connections import Connections, driver_text
@@ -16,7 +17,7 @@ from pgchannels.delivery.catch_up import CatchUp
 from pgchannels.delivery.hosting import Hosting
 from pgchannels.delivery.losses import Losses
 from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
-from pgchannels.delivery.retry import repeat
+from pgchannels.delivery.retry import insist, repeat
 from pgchannels.delivery.router import Router
 from pgchannels.messages import Gap, GapReason
 
@@ -96,16 +97,21 @@ class Queues:
             self._forget_if_idle(address)
         return arrivals
 
-    async def close(self, error: Exception) -> list[Arrival]:
+    async def close(self, error: Exception, *, timeout_seconds: float) -> list[Arrival]:
         """Claim no more, end every wait, and return what was claimed but not received.
 
-        :raises Exception: the database did not tell the outcome of a claim; `take_abandoned` has the rest.
+        :raises PgChannelsError: the database did not tell the outcome of a claim in time.
         """
         self._is_closed = True
         try:
             async with self._claiming:  # a claim under way has taken its messages from the queue already
                 for address in list(self._unresolved):
-                    await self._claim(address)
+                    # Nobody claims again after this: a connection that is lost once more must not be the end of it.
+                    await insist(
+                        partial(self._claim, address),
+                        seconds=timeout_seconds,
+                        what_failed="could not learn what was claimed from a queue",
+                    )
         finally:
             for mailbox in self._claimed.values():
                 mailbox.close(error)

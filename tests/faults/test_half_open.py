@@ -206,6 +206,25 @@ async def test_claim_whose_answer_is_cut_off_loses_nothing(
     assert await within(claiming) == "claimed in vain"
 
 
+async def test_claim_whose_answer_is_lost_twice_while_its_layer_closes_loses_nothing(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy
+) -> None:
+    proxy.freeze_at(b"claimed in vain")
+    await layer.send("jobs", "claimed in vain")
+    claiming = asyncio.create_task(behind.receive("jobs"))
+    await within(proxy.holding(b"claimed in vain"))
+    closing = asyncio.create_task(behind.close())
+    await asyncio.sleep(0)
+    proxy.restore(held="drop")
+    proxy.freeze_at(b"claimed in vain")
+    await within(proxy.holding(b"claimed in vain"))
+    proxy.restore(held="drop")
+    await within(closing)
+    with pytest.raises(LayerClosed):
+        await claiming
+    assert await within(layer.receive("jobs")) == "claimed in vain"
+
+
 async def test_unsubscription_that_arrives_late_does_not_end_a_later_subscription(
     layer: MessageLayer, behind: MessageLayer, proxy: Proxy
 ) -> None:
