@@ -32,7 +32,7 @@ from tests.faults.machine.world import BEHIND, BESIDE, World
 from tests.faults.proxy import Direction
 from tests.waiting import until
 
-LIMIT_SECONDS: Final = 60
+LIMIT_SECONDS: Final = 150  # of a step: several limits of pgchannels, 30 seconds each, may follow each other
 TEMPLATE: Final = "template_of_the_machine"
 EXAMPLES_VARIABLE: Final = "PGCHANNELS_MACHINE_EXAMPLES"
 SETTINGS: Final = {"recovery_init_sync_method": "syncfs"}  # a crash takes less time than with a flush of each file

@@ -27,7 +27,7 @@ HEARTBEAT_SECONDS: Final = 0.3
 # The model knows of no time, and an example takes minutes on a busy machine. With the defaults messages would expire in
 # it by themselves, after one minute, and be told as lost while the model waits for them; sends would fail after half.
 PATIENCE_SECONDS: Final = 3600
-LIMIT_SECONDS: Final = 15
+LIMIT_SECONDS: Final = 60  # of what must be told of queues in the end
 MOST_CRASHES: Final = 2  # in one example: they take the most time
 
 
