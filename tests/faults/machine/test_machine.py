@@ -70,7 +70,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.name = f"machine_{secrets.token_hex(4)}"
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.receivers_drawn = 0
         self.runner.run(_execute(self.server.url(), f"CREATE DATABASE {self.name} TEMPLATE {TEMPLATE}"))
         self.world = self.runner.run(_new_world(self.server, self.server.url(self.name)))
@@ -121,9 +121,9 @@ class Machine(RuleBasedStateMachine):
     def end(self, receiver: int) -> None:
         self.run(lambda: self.world.end(self.world.receivers[receiver]))
 
-    @rule(target=receivers, owner=senders)
-    def reopen(self, owner: str) -> MultipleResults[int]:
-        self.run(lambda: self.world.reopen(owner))
+    @rule(target=receivers, owner=senders, is_cut=st.booleans())
+    def reopen(self, owner: str, is_cut: bool) -> MultipleResults[int]:
+        self.run(lambda: self.world.reopen(owner, is_cut=is_cut))
         return multiple(*self.new_receivers(0 if owner == HASTY else 3))
 
     @rule(directions=directions, new_connections=st.booleans())
@@ -149,12 +149,11 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run(lambda: self.world.finish())
         self.run(lambda: self.verify())
-        failure = self.failure
-        self.failure = None
+        failure, self.failure = self.failure, None
         self.run(lambda: self.close())
         self.runner.close()
-        if failure or self.failure:
-            raise failure or self.failure  # type: ignore[misc]
+        if (failure := failure or self.failure) is not None:
+            raise failure
 
     async def verify(self) -> None:
         """Every promise was kept."""
@@ -192,9 +191,14 @@ class Machine(RuleBasedStateMachine):
         try:
             self.runner.run(self.traced(step()))
         except (Exception, asyncio.CancelledError) as error:
-            # Hypothesis takes no note of the other one: it is no Exception.
-            self.failure = error if isinstance(error, Exception) else AssertionError("nobody cancelled")
-            self.failure.add_note(f"{self.trace}")
+            error.add_note(f"{self.trace}")
+            self.failure = error
+            if not isinstance(error, Exception):  # Hypothesis takes no note of it
+                self.failure = AssertionError("nobody cancelled")
+                self.failure.__cause__ = error
+        except KeyboardInterrupt as interruption:
+            self.failure = interruption
+            raise
 
     async def traced(self, work: Coroutine[Any, Any, object]) -> None:
         """Do some work in time, and note what came of it."""

@@ -118,8 +118,11 @@ class World:
         """End a subscription; of channels and queues only the call under way."""
         await (receiver.end() if receiver.is_subscription else receiver.cancel())
 
-    async def reopen(self, layer_name: str) -> list[Receiver]:
-        """Close a layer with all that is under way in it, and open it again; a frozen network comes back meanwhile."""
+    async def reopen(self, layer_name: str, *, is_cut: bool) -> list[Receiver]:
+        """Close a layer with all that is under way in it, and open it again.
+
+        A frozen network comes back meanwhile; other connections are perhaps reset before and while the layer closes.
+        """
         is_cut_off = self._is_cut_off(layer_name)
         for receiver in self.receivers:
             if receiver.layer_name == layer_name:
@@ -127,8 +130,12 @@ class World:
         # Claims may be answered too late to be given back to the queue.
         self._calls_lost_in_closing += is_cut_off
         self._senders.note_closing(layer_name)
+        if is_cut:
+            await self.cut()
         closing = asyncio.create_task(self._layers[layer_name].close(), name=f"close {layer_name}")
         await _turn(3)
+        if is_cut:
+            await self.cut()
         if is_cut_off:
             await self.restore(held="drop")
         await closing
@@ -196,8 +203,8 @@ class World:
 
     def explain(self) -> str:
         """What there is to tell of a step that has just failed."""
-        told = [receiver.reception for receiver in self.receivers if self.model.awaited(receiver.reception)]
-        told = [self._awaiting.reception] if self._awaiting is not None else [r for r in told if r.target != QUEUE]
+        waiting = [self._awaiting.reception] if self._awaiting is not None else []
+        told = waiting or {reception.target: reception for reception in self.model.receptions}.values()
         nodes = [f"{name}: {state_of(layer)}" for name, layer in self._layers.items()]
         waited = f"waited for {self._awaiting}, frozen: {self.frozen or 'nothing'}"
         return "\n".join([waited, *nodes, tasks(), *(account(self.model, reception) for reception in told)])
