@@ -89,15 +89,17 @@ class Writer:
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises LayerClosed: the writer was closed.
         """
+        deadline = self._deadline()
         if self._room.is_set():
-            return self._put(address, channel, envelope, capacity)
-        return self._write_when_there_is_room(address, channel, envelope, capacity)
+            return self._put(address, channel, envelope, capacity, deadline)
+        return self._write_when_there_is_room(address, channel, envelope, capacity, deadline)
 
     async def write_many(self, messages: Sequence[tuple[str, bytes]]) -> list[int]:
         """Send envelopes to addresses, in their order; raises as `write` when one of them was not sent."""
+        deadline = self._deadline()
         if not self._room.is_set():
-            await self._wait_for_room()
-        sent = [self._put(address, None, envelope, None) for address, envelope in messages]
+            await self._wait_for_room(deadline)
+        sent = [self._put(address, None, envelope, None, deadline) for address, envelope in messages]
         return _ids(await asyncio.gather(*sent, return_exceptions=True))
 
     async def open(self) -> None:
@@ -127,18 +129,22 @@ class Writer:
             _fail(self._take_batch(), LayerClosed("the layer was closed before the message was sent"))
         self._drop_connection()
 
-    async def _write_when_there_is_room(
-        self, address: str, channel: str | None, envelope: bytes, capacity: int | None
-    ) -> int:
-        await self._wait_for_room()
-        return await self._put(address, channel, envelope, capacity)
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout_seconds
 
-    def _put(self, address: str, channel: str | None, envelope: bytes, capacity: int | None) -> "asyncio.Future[int]":
+    async def _write_when_there_is_room(
+        self, address: str, channel: str | None, envelope: bytes, capacity: int | None, deadline: float
+    ) -> int:
+        await self._wait_for_room(deadline)
+        return await self._put(address, channel, envelope, capacity, deadline)
+
+    def _put(
+        self, address: str, channel: str | None, envelope: bytes, capacity: int | None, deadline: float
+    ) -> "asyncio.Future[int]":
         if self._is_closed:
             raise LayerClosed("the layer is closed: nothing can be sent any more")
-        loop = asyncio.get_running_loop()
-        sent: asyncio.Future[int] = loop.create_future()
-        outgoing = _Outgoing(address, channel, envelope, capacity, loop.time() + self._timeout_seconds, sent)
+        sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        outgoing = _Outgoing(address, channel, envelope, capacity, deadline, sent)
         self._waiting.append(outgoing)
         self._waiting_bytes += outgoing.size
         if self._waiting_bytes > _MOST_BYTES_WAITING:
@@ -160,9 +166,9 @@ class Writer:
         if connection is not None:
             await connection.close(timeout=_ATTEMPT_SECONDS)
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_room(self, deadline: float) -> None:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout_at(deadline):
                 await self._room.wait()
         except TimeoutError:
             raise DatabaseUnavailable(

@@ -10,6 +10,7 @@ import pytest
 
 from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
 from tests.faults.proxy import Proxy
+from tests.faults.roads import node_of
 from tests.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -165,6 +166,23 @@ async def test_publish_that_never_reached_a_server_says_that_it_was_not_sent(
         proxy.restore()
         await within(behind.publish("room", "after"))
         assert b"refused" not in await payloads(connection)
+
+
+async def test_messages_that_wait_for_the_database_are_bounded_and_others_wait_for_room(proxy: Proxy) -> None:
+    megabytes = 8
+    async with MessageLayer(proxy.url, heartbeat=HEARTBEAT_SECONDS, send_timeout=2) as behind:
+        proxy.refuse()
+        proxy.cut()
+        publishing = [asyncio.create_task(behind.publish("room", bytes(megabytes << 20))) for _ in range(12)]
+        writer = node_of(behind).sender._writer
+        while writer._room.is_set():  # noqa: ASYNC110 (what is set is no event of the test)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the others have begun as well
+        assert writer._waiting_bytes <= (64 + megabytes + 1) << 20
+        outcomes = await within(asyncio.gather(*publishing, return_exceptions=True))
+        assert {type(outcome) for outcome in outcomes} == {DatabaseUnavailable}
+        proxy.restore()
+        await within(behind.publish("room", "after"))
 
 
 async def test_claim_on_a_half_open_connection_is_made_again_on_another(
