@@ -18,9 +18,8 @@ class Replay:
     def __init__(self, node: Node, topics: Sequence[str], *, after: int, until: int) -> None:
         self._node = node
         self._topics = topics
-        self.after: int = (
-            after  # up to where it has read; from 0 on when the position was of another log, with greater ones
-        )
+        # Up to where it has read; from 0 on when the position was of another log, with greater ones.
+        self.after: int = after
         self._complete_until = after
         self._until = until
 
