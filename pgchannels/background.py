@@ -3,21 +3,17 @@
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 from pgchannels.database.connections import Database, explained
 from pgchannels.database.tables import Schema
-from pgchannels.errors import LayerClosed
+from pgchannels.lending import Lender
 from pgchannels.options import Options
 from pgchannels.sender import Sender
 
 _LAST_CALLS_SECONDS: Final = 30
 _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
-
-T = TypeVar("T")
 
 
 class BackgroundSender:
@@ -27,8 +23,8 @@ class BackgroundSender:
         self._connections = database.connect(keep=idle_seconds is None)
         self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
         self._loop = asyncio.new_event_loop()
-        self._opened = asyncio.Event()
-        self._error: Exception | None = None
+        self.lender: Lender = Lender(self._loop)
+        self._has_failed = False
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="pgchannels sender", daemon=True)
 
@@ -40,11 +36,7 @@ class BackgroundSender:
     @property
     def has_failed(self) -> bool:
         """Whether it could not be opened: another one may have more luck."""
-        return self._error is not None
-
-    def submit(self, send: Callable[[Sender], Awaitable[T]]) -> "Future[T]":
-        """Run `send` with the sender; the future has its result."""
-        return asyncio.run_coroutine_threadsafe(self._run_with_sender(send), self._loop)
+        return self._has_failed
 
     def end(self) -> None:
         """Let the thread send what waits and end; does not wait for it."""
@@ -67,23 +59,12 @@ class BackgroundSender:
         try:
             await self._sender.open()
             await self._connections.close()  # the pooled connection was for opening alone
+            self.lender.open(self._sender)
         except Exception as error:
-            self._error = explained(error)
-        self._opened.set()
+            self._has_failed = True
+            self.lender.close(explained(error))
         await self._stop.wait()
-        if others := asyncio.all_tasks() - {asyncio.current_task(), self._sender.task}:
-            await asyncio.wait(others, timeout=_LAST_CALLS_SECONDS)
+        self.lender.close()
+        await self.lender.settled(timeout_seconds=_LAST_CALLS_SECONDS)
         await self._sender.close()
         await self._connections.close()
-
-    async def _run_with_sender(self, send: Callable[[Sender], Awaitable[T]]) -> T:
-        await self._opened.wait()
-        if self._error is not None:
-            raise self._error
-        try:
-            return await send(self._sender)
-        except asyncio.CancelledError:
-            if self._stop.is_set():
-                text = "the layer was closed while the message was on its way"
-                raise LayerClosed(text, may_have_been_sent=True) from None
-            raise

@@ -1,7 +1,7 @@
 """What users hold: positions, messages and gaps."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -43,14 +43,30 @@ class Position:
         return f"{self.epoch}-{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, repr=False)
 class Message:
-    """What a subscriber receives; `published_at` is the database's clock, in UTC."""
+    """What a subscriber receives: `topic`, `payload`, `position` and `published_at`."""
 
     topic: str
     payload: Any
-    position: Position
-    published_at: datetime
+    _id: int
+    _published_microseconds: int
+
+    # Made when they are asked for: most receivers look at the payload alone.
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in its topic."""
+        return Position.from_id(self._id)
+
+    @property
+    def published_at(self) -> datetime:
+        """When the database took it, by its clock, in UTC."""
+        seconds, microseconds = divmod(self._published_microseconds, 1_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+
+    def __repr__(self) -> str:
+        return f"Message({self.topic!r}, {self.payload!r}, position={self.position}, published_at={self.published_at})"
 
 
 class GapReason(StrEnum):

@@ -27,6 +27,7 @@ from pgchannels.delivery.retry import insist
 from pgchannels.delivery.router import Router
 from pgchannels.delivery.unreadable import Unreadable
 from pgchannels.errors import LayerClosed, PgChannelsError, UnreadableMessage
+from pgchannels.lending import Lender
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
     is_queue,
@@ -67,6 +68,7 @@ class Node:
         self._fullness = Fullness(connections, schema, self.id)
         self._flushing = Flushing(connections, schema, self.id)
         self.sender: Sender = Sender(connections, schema, options, losses=self.losses, on_sent=router.note_sent)
+        self.lender: Lender = Lender(asyncio.get_running_loop())
         self._channels = Channels(router, self.losses, options.capacity_of, on_full=self._fullness.note)
         self._catch_up = CatchUp(connections, schema, router)
         self._listener = Listener(
@@ -130,6 +132,7 @@ class Node:
         for part in self._parts():
             self._start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
+        self.lender.open(self.sender)
 
     @property
     def is_closing(self) -> bool:
@@ -148,6 +151,7 @@ class Node:
     def begin_closing(self) -> None:
         """Close without being waited for."""
         self._failure = self._failure or LayerClosed("the layer was closed")
+        self.lender.close()
         self._closing.set()
 
     async def send(self, channel: str, payload: Any) -> int:
@@ -254,8 +258,10 @@ class Node:
 
         :raises UnreadableMessage: no key opens it, it is damaged, or a newer version wrote it.
         """
+        assert arrival.envelope is not None
+        if not self._codec.is_sealing:
+            return self._codec.decode(arrival.envelope)
         if arrival.plain is None:
-            assert arrival.envelope is not None
             arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
         return self._codec.decode(arrival.plain)
 
@@ -355,10 +361,11 @@ class Node:
         kind, _, content = text.partition(" ")
         if kind == "m":
             try:
-                arrival = Arrival.from_notification(content)
+                arrivals = Arrival.from_notification(content)
             except ValueError:
                 self._unreadable.note("ignored a notification that no pgchannels wrote")
-            else:
+                return
+            for arrival in arrivals:
                 self._catch_up.arrive(arrival)
         elif kind == "q":
             self._queues.wake(content)

@@ -7,12 +7,15 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from pgchannels.background import BackgroundSender
 from pgchannels.database.connections import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock
+from pgchannels.lending import Borrower, Lender, LenderClosed
 from pgchannels.node import Node
 from pgchannels.options import Options
 from pgchannels.sender import Sender
@@ -33,6 +36,7 @@ class Nodes:
         self._lock = threading.Lock()
         self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
         self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
+        self._borrowers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Borrower] = weakref.WeakKeyDictionary()
         self._background: BackgroundSender | None = None
         self._process = os.getpid()
         if hasattr(os, "register_at_fork"):  # not on every system
@@ -78,17 +82,17 @@ class Nodes:
         if background is not None:
             background.stop()
 
-    def send(self, send: Callable[[Sender], Awaitable[T]]) -> Awaitable[T]:
-        """Run `send` with this loop's own sender, else with one that the process has.
+    def send(self, request: Callable[[Sender], Awaitable[T]]) -> Awaitable[T]:
+        """Run a request with this loop's own sender, else with one that the process has.
 
         :raises DatabaseUnavailable: a borrowed sender did not answer in time.
         :raises LayerClosed: the loop of a borrowed sender ended while the message was on its way.
         """
         node = self.here()
-        return self._send_elsewhere(send) if node is None else send(node.sender)
+        return self._borrow(request) if node is None else request(node.sender)
 
-    def send_blocking(self, send: Callable[[Sender], Awaitable[T]]) -> T:
-        """Run `send` with a sender that the process has, and wait for it in a thread without an event loop.
+    def send_blocking(self, request: Callable[[Sender], Awaitable[T]]) -> T:
+        """Run a request with a sender that the process has, and wait for it in a thread without an event loop.
 
         :raises WouldBlock: an event loop runs in this thread.
         :raises DatabaseUnavailable: the sender did not answer in time.
@@ -99,32 +103,28 @@ class Nodes:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
         deadline = time.monotonic() + 2 * self._options.send_timeout
         while True:
+            future: Future[T] = Future()
+            self._lender().call(request, partial(_answer, future))
             try:
-                return self._borrow(send).result(deadline - time.monotonic())
-            except _LenderClosed:
+                return future.result(deadline - time.monotonic())
+            except LenderClosed:
                 continue
-            except CancelledError:
-                raise _lender_ended() from None
             except TimeoutError:
                 raise _no_answer() from None
 
-    async def _send_elsewhere(self, send: Callable[[Sender], Awaitable[T]]) -> T:
+    async def _borrow(self, request: Callable[[Sender], Awaitable[T]]) -> T:
+        loop = asyncio.get_running_loop()
+        borrower = self._borrowers.get(loop)
+        if borrower is None:
+            borrower = self._borrowers[loop] = Borrower(loop)
         try:
             async with asyncio.timeout(2 * self._options.send_timeout):
-                return await self._send_with_another(send)
+                while True:
+                    with suppress(LenderClosed):
+                        result: T = await borrower.call(self._lender(), request)
+                        return result
         except TimeoutError:
             raise _no_answer() from None
-
-    async def _send_with_another(self, send: Callable[[Sender], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await asyncio.wrap_future(self._borrow(send))
-            except _LenderClosed:
-                continue
-            except asyncio.CancelledError:
-                if _is_cancelled():
-                    raise
-                raise _lender_ended() from None
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         if closing := self._nodes.get(loop):
@@ -139,14 +139,10 @@ class Nodes:
             raise
         return node
 
-    def _borrow(self, send: Callable[[Sender], Awaitable[T]]) -> "Future[T]":
+    def _lender(self) -> Lender:
         for loop, node in list(self._nodes.items()):
             if loop.is_running() and not node.is_closing:
-                lending = _lend(node, send)
-                try:
-                    return asyncio.run_coroutine_threadsafe(lending, loop)
-                except RuntimeError:  # the loop was closed just now
-                    lending.close()
+                return node.lender
         with self._lock:
             if self._background is not None and self._background.has_failed:
                 self._background.stop()
@@ -156,7 +152,7 @@ class Nodes:
                 self._background.start()
                 # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
                 weakref.finalize(self, self._background.end).atexit = False
-            return self._background.submit(send)
+            return self._background.lender
 
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)
@@ -164,8 +160,9 @@ class Nodes:
     def _check_process(self) -> None:
         if self._process == os.getpid():
             return
-        _keep_for_ever([self._nodes, self._opening, self._background])
+        _keep_for_ever([self._nodes, self._opening, self._borrowers, self._background])
         self._lock = threading.Lock()
+        self._borrowers = weakref.WeakKeyDictionary()
         self._nodes, self._opening, self._background = {}, {}, None
         self._process = os.getpid()
 
@@ -235,19 +232,11 @@ def _keep_for_ever(belongings_of_the_parent: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(belongings_of_the_parent))
 
 
-class _LenderClosed(Exception):
-    """The node closed before it could send: nothing was sent."""
-
-
-async def _lend(node: Node, send: Callable[[Sender], Awaitable[T]]) -> T:
-    if node.is_closing:
-        raise _LenderClosed
-    return await send(node.sender)
-
-
-def _lender_ended() -> LayerClosed:
-    text = "the event loop that sends for this one ended while the message was on its way"
-    return LayerClosed(text, may_have_been_sent=True)
+def _answer(future: "Future[Any]", result: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def _no_answer() -> DatabaseUnavailable:

@@ -1,7 +1,7 @@
 """Everything that sending needs, in one event loop: packs payloads and writes them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ class Sender:
         options: Options,
         *,
         losses: Losses | None = None,
-        on_sent: Callable[[str, int], None] = lambda *_: None,
+        on_sent: Callable[[Mapping[str, int]], None] = lambda _: None,
         idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections

@@ -8,7 +8,7 @@ from typing import Self
 
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
-from pgchannels.errors import LayerClosed, MessagesLost
+from pgchannels.errors import LayerClosed, MessagesLost, UnreadableMessage
 from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.names import topic_of_address
 from pgchannels.node import Node
@@ -85,8 +85,10 @@ class Subscription:
         while True:
             item = await (self._mailbox.get() if not self._is_replayed else self._next_item())
             if isinstance(item, Arrival):
-                for arrival, payload in self._node.readable([item]):
-                    return message_from(arrival, payload)
+                try:
+                    return message_from(item, self._node.payload_of(item))
+                except UnreadableMessage as error:
+                    self._node.pass_over(item, error)
             elif isinstance(item, Gap):
                 self._tell(item)
 
@@ -129,4 +131,4 @@ class Subscription:
 
 def message_from(arrival: Arrival, payload: object) -> Message:
     """What a user gets of an arrival."""
-    return Message(topic_of_address(arrival.address), payload, Position.from_id(arrival.id), arrival.published_at)
+    return Message(topic_of_address(arrival.address), payload, arrival.id, arrival.published_microseconds)

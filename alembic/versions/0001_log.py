@@ -14,7 +14,6 @@ FUNCTIONS = (
     "start_epoch",
     "extent",
     "current_slot",
-    "claimed_until",
     "number_queued",
     "notify_nodes",
     "deliver",

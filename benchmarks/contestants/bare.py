@@ -15,7 +15,8 @@ import msgpack
 
 from benchmarks.contestants.contestant import Addresses, Contestant, Member, Message
 
-_DELIVER = "SELECT * FROM pgchannels.deliver($1, $2, $3, $4, $5, NULL, 60)"
+_PART_BYTES = 4_000
+_DELIVER = "SELECT * FROM pgchannels.deliver($1, $2, $3, $4, $5, NULL, $6, 60)"
 
 
 class Bare(Contestant):
@@ -61,14 +62,20 @@ class Bare(Contestant):
         count = len(messages)
         packed = [msgpack.packb(message) for message in messages]
         await self._statement.fetchrow(
-            hash((self._node, self._calls)), time.time() + 10, [_address(group)] * count, [None] * count, packed
+            hash((self._node, self._calls)),
+            time.time() + 10,
+            [_address(group)] * count,
+            [None] * count,
+            packed,
+            [number // max(1, _PART_BYTES // len(packed[0])) for number in range(count)],
         )
 
     def _hear(self, _connection: object, _pid: int, _channel: str, text: Any) -> None:
-        _kind, _id, _time, address, _local, body = text.split(" ", 5)
-        envelope = base64.b64decode(body)
-        for queue in self._queues.get(address, ()):
-            queue.put_nowait(envelope)
+        _kind, _time, address, *messages = text.split(" ")
+        for body in messages[2::3]:
+            envelope = base64.b64decode(body)
+            for queue in self._queues.get(address, ()):
+                queue.put_nowait(envelope)
 
 
 class Queued(Member):

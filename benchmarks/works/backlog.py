@@ -20,7 +20,9 @@ _RECEIVERS: Final = 4
 _MESSAGES: Final = 2_000
 _EXPIRY_SECONDS: Final = 3_600
 _WAITING: Final = "SELECT count(*) FROM pgchannels.message WHERE address = $1"
-_DELIVER: Final = "SELECT first_id FROM pgchannels.deliver($1, extract(epoch FROM now()) + 10, $2, $3, $4, $5, $6)"
+_DELIVER: Final = (
+    "SELECT first_id FROM pgchannels.deliver($1, extract(epoch FROM now()) + 10, $2, $3, $4, $5, NULL, $6)"
+)
 
 
 async def send_and_receive(stage: Stage, *, waiting: int) -> Figures:

@@ -20,6 +20,7 @@ class Codec:
     def __init__(self, keys: Sequence[str | bytes] = (), *, serializer_format: str = "msgpack") -> None:
         self._keyring = Keyring(keys) if keys else None
         self._format = serializer_format
+        self.is_sealing: bool = self._keyring is not None
 
     def encode(self, payload: Any, *, bound_to: str) -> bytes:
         """The envelope that carries a payload. Sealed ones open only for the same `bound_to`.
@@ -37,20 +38,18 @@ class Codec:
         return envelope.wrap(Kind.SEALED, self._keyring.seal(plain, bound_to=bound_to))
 
     def open(self, sealed: bytes, *, bound_to: str) -> bytes:
-        """The plain envelope inside a sealed one; a plain one itself where there are no keys.
+        """The plain envelope inside a sealed one; any envelope itself where there are no keys.
 
         :raises UnreadableMessage: it is plain although there are keys, or no key opens it.
         """
-        kind, content = envelope.unwrap(sealed)
-        if self._keyring is not None:
-            return self._keyring.unseal(envelope.require_sealed(kind, content), bound_to=bound_to)
-        envelope.require_plain(kind)
-        return sealed
+        if self._keyring is None:
+            return sealed
+        return self._keyring.unseal(envelope.sealed_content(sealed), bound_to=bound_to)
 
     def decode(self, plain: bytes) -> Any:
         """A new copy of the payload in a plain envelope.
 
-        :raises UnreadableMessage: the bytes are damaged, of a newer version, or in a format that is not registered.
+        :raises UnreadableMessage: the envelope is sealed, or the bytes are damaged, of a newer version, or in a format that is not registered.
         """
         kind, content = envelope.unwrap(plain)
         if kind is Kind.MSGPACK:
@@ -59,7 +58,9 @@ class Codec:
             return json_format.unpack(content)
         if kind is Kind.NAMED:
             return _unpack_registered(content)
-        raise UnreadableMessage("the message is damaged: it is sealed twice")
+        if self.is_sealing:
+            raise UnreadableMessage("the message is damaged: it is sealed twice")
+        raise UnreadableMessage("the message is encrypted, but no symmetric_encryption_keys are configured here")
 
     def _pack(self, payload: Any) -> bytes:
         if self._format == "msgpack":

@@ -51,14 +51,12 @@ def unwrap_named(content: memoryview) -> tuple[str, bytes]:
     return name.decode("ascii"), bytes(content[1 + length :])
 
 
-def require_sealed(kind: Kind, content: memoryview) -> memoryview:
-    """Refuse a plain envelope where keys are configured: anybody who may write to the log could have forged it."""
+def sealed_content(envelope: bytes) -> memoryview:
+    """What is inside a sealed envelope, where keys are configured: anybody who may write to the log could forge a plain one.
+
+    :raises UnreadableMessage: it is plain.
+    """
+    kind, content = unwrap(envelope)
     if kind is not Kind.SEALED:
         raise UnreadableMessage("the message is not encrypted, but symmetric_encryption_keys are configured here")
     return content
-
-
-def require_plain(kind: Kind) -> None:
-    """Refuse a sealed envelope where no keys are configured."""
-    if kind is Kind.SEALED:
-        raise UnreadableMessage("the message is encrypted, but no symmetric_encryption_keys are configured here")

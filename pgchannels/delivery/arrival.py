@@ -3,7 +3,7 @@
 from binascii import a2b_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
 import asyncpg
@@ -29,27 +29,25 @@ class Arrival:
     plain: bytes | None = None  # the envelope without its seal, kept by the first receiver for the others
 
     @classmethod
-    def from_notification(cls, text: str) -> Self:
-        """Read what `notify_nodes.sql` wrote behind the 'm'.
+    def from_notification(cls, text: str) -> list[Self]:
+        """Read what `notify_nodes.sql` wrote behind the 'm': messages to one address.
 
         :raises ValueError: it is something else.
         """
-        message_id, microseconds, address, channel, payload = text.split(" ")
-        arrival = cls(int(message_id), int(microseconds), address, channel or None, a2b_base64(payload) or None)
-        if 0 < arrival.id <= _GREATEST_ID and 0 <= arrival.published_microseconds < _LATEST_MICROSECONDS:
-            return arrival
-        raise ValueError("a number is out of range")
+        microseconds_text, address, *messages = text.split(" ")
+        microseconds = int(microseconds_text)
+        if not messages or not 0 <= microseconds < _LATEST_MICROSECONDS:
+            raise ValueError("no messages, or a number is out of range")
+        fields = iter(messages)
+        return [
+            cls(_valid_id(message_id), microseconds, address, channel or None, a2b_base64(payload) or None)
+            for message_id, channel, payload in zip(fields, fields, fields, strict=True)
+        ]
 
     @classmethod
     def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
         """Take a row of one of the statements that read messages; its first columns are in this order."""
         return cls(row[0], row[1], row[2], row[3], row[4])
-
-    @property
-    def published_at(self) -> datetime:
-        """When the database took the message, in UTC."""
-        seconds, microseconds = divmod(self.published_microseconds, 1_000_000)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
     @property
     def bound_to(self) -> str:
@@ -59,3 +57,9 @@ class Arrival:
         # Of a topic and nothing else: a message to one queue must not open in another that names it.
         is_copy = is_queue_address(self.address) and is_topic_address(self.channel)
         return self.channel if is_copy else f"{self.address} {self.channel}"
+
+
+def _valid_id(text: str) -> int:
+    if 0 < (message_id := int(text)) <= _GREATEST_ID:
+        return message_id
+    raise ValueError("a number is out of range")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -76,10 +76,11 @@ class Router:
         if route is not None and route.position is None:
             route.position = position
 
-    def note_sent(self, address: str, message_id: int) -> None:
-        """Remember what this node itself has sent."""
-        if route := self._routes.get(address):
-            route.last_sent = message_id
+    def note_sent(self, last_ids: Mapping[str, int]) -> None:
+        """Remember what this node itself has sent: the last id to each address."""
+        for address, message_id in last_ids.items():
+            if route := self._routes.get(address):
+                route.last_sent = message_id
 
     async def heard_own(self, address: str) -> None:
         """Return when everything that this node has sent to an address has come back, or some seconds have passed."""

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ _CRASHED: Final = (
     " and what was in the log is lost"
 )
 _BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
+_BYTES_PER_PART: Final = 5_600  # in base64, and with an address in front, less than the 8000 of a notification
+_BYTES_BESIDE_PAYLOAD: Final = 92  # an id and a channel
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ class Writer:
         timeout_seconds: float,
         valid_until: Callable[[], float],
         losses: Losses,
-        on_sent: Callable[[str, int], None],
+        on_sent: Callable[[Mapping[str, int]], None],
         idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections
@@ -178,20 +180,19 @@ class Writer:
 
     def _take_batch(self) -> list[_Outgoing]:
         batch: list[_Outgoing] = []
-        size = 0
-        while self._waiting and len(batch) < _MESSAGES_PER_BATCH:
-            size += len(self._waiting[0].envelope)
+        waiting, size = self._waiting, 0
+        while waiting and len(batch) < _MESSAGES_PER_BATCH:
+            size += len(waiting[0].envelope)
             if batch and size > _BYTES_PER_BATCH:
                 break
-            batch.append(self._take_next())
+            batch.append(waiting.popleft())
+        self._note_taken(batch)
         return batch
 
-    def _take_next(self) -> _Outgoing:
-        outgoing = self._waiting.popleft()
-        self._waiting_bytes -= outgoing.size
+    def _note_taken(self, taken: list[_Outgoing]) -> None:
+        self._waiting_bytes -= sum([outgoing.size for outgoing in taken])
         if self._waiting_bytes <= _MOST_BYTES_WAITING:
             self._room.set()
-        return outgoing
 
     async def _send(self, batch: list[_Outgoing]) -> None:
         try:
@@ -212,11 +213,13 @@ class Writer:
             self._note_dropped(Gap(GapReason.CAPACITY, dropped))
         for number in refused or ():
             _fail([batch[number - 1]], _full(batch[number - 1]))
+        sent = {}
         for number, outgoing in enumerate(batch):
             if not refused or number + 1 not in refused:
-                self._on_sent(outgoing.address, first_id + number)
+                sent[outgoing.address] = first_id + number
                 if not outgoing.sent.done():
                     outgoing.sent.set_result(first_id + number)
+        self._on_sent(sent)
 
     async def _deliver(self, batch: list[_Outgoing]) -> "asyncpg.Record | None":
         token = secrets.randbits(63)  # tells a repeated call whether an earlier one was committed
@@ -253,7 +256,9 @@ class Writer:
         if not maybe_sent:
             del batch[: len(overdue)]  # what was perhaps sent is repeated as it was, or not at all
         while self._waiting and self._waiting[0].deadline <= now:
-            _fail([self._take_next()], self._unavailable(may_have_been_sent=False))
+            taken = [self._waiting.popleft()]
+            self._note_taken(taken)
+            _fail(taken, self._unavailable(may_have_been_sent=False))
         return next((outgoing.deadline for outgoing in batch if outgoing.deadline > now), None)
 
     async def _run(
@@ -269,6 +274,7 @@ class Writer:
                 [outgoing.channel for outgoing in batch],
                 envelopes,
                 capacities if any(capacities) else None,
+                _parts(batch),
                 self._expiry_seconds,
                 timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
             )
@@ -305,6 +311,19 @@ def _ids(outcomes: Sequence[int | BaseException]) -> list[int]:
         text = f"{first}; {len(outcomes) - len(failures)} of {len(outcomes)} messages were sent"
         raise type(first)(text, may_have_been_sent=True) from first
     raise next((failure for failure in failures if getattr(failure, "may_have_been_sent", False)), first)
+
+
+def _parts(batch: list[_Outgoing]) -> list[int]:
+    """Which consecutive messages to one address are told in one notification, see `notify_nodes.sql`."""
+    parts: list[int] = []
+    part, address, room = 0, "", 0
+    for outgoing in batch:
+        room -= len(outgoing.envelope) + _BYTES_BESIDE_PAYLOAD
+        if room < 0 or outgoing.address != address:
+            part, address = part + 1, outgoing.address
+            room = _BYTES_PER_PART - len(outgoing.envelope) - _BYTES_BESIDE_PAYLOAD
+        parts.append(part)
+    return parts
 
 
 def _fail(batch: list[_Outgoing], error: Exception) -> None:

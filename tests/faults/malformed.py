@@ -49,11 +49,11 @@ class MalformedNotifications:
 
     def _impossible_number(self, tag: str) -> str:
         fields = self._fields.copy()
-        fields[self._random.choice((1, 2))] = self._random.choice(_IMPOSSIBLE_NUMBERS)
+        fields[self._random.choice((1, 3))] = self._random.choice(_IMPOSSIBLE_NUMBERS)
         return " ".join([*fields[:4], tag, *fields[5:]])
 
     def _wrong_fields(self, tag: str) -> str:
-        fields = self._fields[: self._random.randrange(2, 5)]
+        fields = self._fields[: self._random.randrange(1, 5)]
         more = self._fields + ["more"] * self._random.randrange(5)
         return " ".join([*self._random.choice((fields, more)), tag])
 

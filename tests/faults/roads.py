@@ -89,7 +89,7 @@ async def deliver(connection: Connection, address: str, channel: str | None, env
         SELECT delivered.first_id
         FROM cardinality($3::bytea[]) AS n, pgchannels.deliver(
             (random() * 2^62)::bigint, 'infinity', array_fill($1::text, ARRAY[n]), array_fill($2::text, ARRAY[n]), $3,
-            array_fill(1000000, ARRAY[n]), 60
+            array_fill(1000000, ARRAY[n]), NULL, 60
         ) AS delivered
         """,
         address,

@@ -53,7 +53,7 @@ async def test_hundred_thousand_malformed_notifications_stop_nothing(
     node = node_of(layer)
     async with layer.subscribe("room") as subscription:
         position = await layer.publish("room", "genuine")
-        malformed = MalformedNotifications(SEED, f"m {position.to_id()} 1700000000000000 topic:asgi:room  AaFh")
+        malformed = MalformedNotifications(SEED, f"m 1700000000000000 topic:asgi:room {position.to_id()}  AaFh")
         await notify(connection, node, malformed.take(NOTIFICATIONS_AT_ONCE))
         before = blocks_in_use()
         for number in range(NOTIFICATIONS_AT_ONCE, NOTIFICATIONS, NOTIFICATIONS_AT_ONCE):
@@ -74,13 +74,21 @@ async def test_notifications_of_old_or_foreign_messages_deliver_nothing_twice(
     async with layer.subscribe("room") as subscription:
         for number in range(20):
             position = await layer.publish("room", number)
-            head = f"{position.to_id()} 1700000000000000"
+            head, message_id = "m 1700000000000000 topic:asgi:room", position.to_id()
             old = [
-                f"m {head} topic:asgi:room  AQU=",
-                f"m {head} topic:asgi:room  ",
-                f"m {position.to_id() - 1} 0 topic:asgi:room  ",
+                f"{head} {message_id}  AQU=",
+                f"{head} {message_id}  ",
+                f"{head} {message_id - 1}  AQU= {message_id}  AQU=",
+                f"m 0 topic:asgi:room {message_id - 1}  ",
             ]
-            others = [f"m {head} topic:asgi:elsewhere  AQU=", "q queue:asgi:nobody", f"p {number}", "q", "p", "q "]
+            others = [
+                f"m 1700000000000000 topic:asgi:elsewhere {message_id}  AQU=",
+                "q queue:asgi:nobody",
+                f"p {number}",
+                "q",
+                "p",
+                "q ",
+            ]
             await notify(connection, node, [*old, *others])
         await layer.publish("room", "last")
         payloads = [(await within(anext(subscription))).payload for _ in range(21)]

@@ -1,19 +1,21 @@
 """Messages around the size that a notification takes, and the smallest and largest ones."""
 
-import re
-from collections.abc import Iterator
+import asyncio
 from typing import Final, TypeAlias
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from pgchannels import InvalidName, Message, MessageLayer, MessageTooLarge, Position
+from pgchannels import InvalidName, MessageLayer, MessageTooLarge
 from pgchannels.codec import LARGEST_MESSAGE_BYTES
 from pgchannels.database import migrations
 from tests.waiting import until, within
 
+LARGEST_INLINE_BYTES: Final = 5_500
+SIZES: Final = range(LARGEST_INLINE_BYTES - 2, LARGEST_INLINE_BYTES + 3)
 MOST_NOTIFIED_BYTES: Final = 7_999  # PostgreSQL takes less than 8,000
-LIMITS: Final = (7_998, 7_999, 8_000, 8_001)
 LONGEST_NAME: Final = 99
 EXTREMES: Final[list[object]] = [b"", b"x", None, "", 0, [], {}]
 
@@ -36,103 +38,55 @@ async def heard(layer: MessageLayer, connection: Connection) -> Heard:
     return notes
 
 
-def base64_bytes(envelope_bytes: int) -> int:
-    """How long PostgreSQL's base64 is: four characters for each three bytes, and the end of a line for each 57."""
-    return -(-envelope_bytes // 3) * 4 + envelope_bytes // 57
-
-
-def envelope_bytes_for(total: int, head_bytes: int) -> int | None:
-    """The size of an envelope whose notification takes this many bytes; there is none for most."""
-    sizes = (size for size in range(5_000, 7_000) if head_bytes + base64_bytes(size) == total)
-    return next(sizes, None)
-
-
 def payload_of(envelope_bytes: int) -> bytes:
     """A payload whose envelope has this size: one byte of the envelope's, three of msgpack's."""
     return b"x" * (envelope_bytes - 4)
 
 
-def head_bytes(address: str, channel: str, position: Position) -> int:
-    """How much a notification takes without its body; the time has as many digits until the year 2286."""
-    return len(f"m {position.to_id()} 1700000000000000 {address} {channel} ")
-
-
 def is_inline(notification: str) -> bool:
-    """Whether the payload is in the notification; the head alone ends with a space."""
+    """Whether the payload of the last message is in the notification; the head alone ends with a space."""
     return not notification.endswith(" ")
 
 
-def sizes_by_topic(total: int, position: Position) -> Iterator[tuple[str, int]]:
-    """Topics, each with the size of an envelope with which a notification takes exactly `total` bytes."""
-    for length in range(1, LONGEST_NAME + 1):
-        topic = "t" * length
-        if (size := envelope_bytes_for(total, head_bytes(f"topic:asgi:{topic}", "", position))) is not None:
-            yield topic, size
-
-
-async def require_as_long(connection: Connection, notification: str, envelope_bytes: int, total: int) -> None:
-    """The notification would take `total` bytes with the payload in it, by PostgreSQL's own count."""
-    head = re.match(r"m \d+ \d+ \S+ \S* ", notification)
-    assert head is not None
-    body = await connection.fetchval("SELECT octet_length(encode($1::bytea, 'base64'))", b"x" * envelope_bytes)
-    assert len(head[0]) + body == total
-    assert len(notification) in {len(head[0]), total}
-
-
-@pytest.mark.parametrize("total", LIMITS)
-async def test_topic_keeps_its_order_around_the_longest_notification(
-    layer: MessageLayer, heard: Heard, connection: Connection, total: int
+@pytest.mark.parametrize("topic", ["t", "t" * LONGEST_NAME])
+async def test_topic_keeps_its_order_around_the_largest_inline_payload(
+    layer: MessageLayer, heard: Heard, topic: str
 ) -> None:
-    sizes = dict(sizes_by_topic(total, await layer.publish("t", "the first id")))
-    assert len(sizes) > LONGEST_NAME / 5
-    async with layer.subscribe(*sizes) as subscription:
-        for topic, size in sizes.items():
+    async with layer.subscribe(topic) as subscription:
+        for size in SIZES:
             payloads = ["before", payload_of(size), "after"]
-            await layer.publish_many([(topic, payload) for payload in payloads])
-            messages: list[Message] = [await within(anext(subscription)) for _ in payloads]
-            assert [(message.topic, message.payload) for message in messages] == [(topic, p) for p in payloads]
-    await until(lambda: _has(heard, 3 * len(sizes)))
-    for notification, size in zip(heard[1::3], sizes.values(), strict=True):
-        await require_as_long(connection, notification, size, total)
-        assert is_inline(notification) is (total <= MOST_NOTIFIED_BYTES)
+            for payload in payloads:
+                await layer.publish(topic, payload)
+            assert [(await within(anext(subscription))).payload for _ in payloads] == payloads
+    await until(lambda: _has(heard, 3 * len(SIZES)))
+    for notification, size in zip(heard[1::3], SIZES, strict=True):
+        assert is_inline(notification) is (size <= LARGEST_INLINE_BYTES)
     assert all(is_inline(notification) for notification in heard[0::3] + heard[2::3])
 
 
-@pytest.mark.parametrize("total", LIMITS)
-async def test_channel_keeps_its_order_around_the_longest_notification(
-    layer: MessageLayer, other_layer: MessageLayer, connection: Connection, total: int
+async def test_channel_keeps_its_order_around_the_largest_inline_payload(
+    layer: MessageLayer, other_layer: MessageLayer, connection: Connection
 ) -> None:
     name = (await layer.new_channel("c")).partition("!")[0]
-    listening = "SELECT id::text FROM pgchannels.node WHERE name = $1"
+    channel = f"{name}!{'c' * (LONGEST_NAME - len(name) - 1)}"
     notes = Heard()
+    listening = "SELECT id::text FROM pgchannels.node WHERE name = $1"
     await connection.add_listener(await connection.fetchval(listening, name.removeprefix("c.")), notes.note)
-    first = await other_layer.publish("room", "the first id")
-    sizes: dict[str, int] = {}
-    for length in range(1, LONGEST_NAME - len(name)):
-        channel = f"{name}!{'c' * length}"
-        head = head_bytes(f"node:asgi:{name.removeprefix('c.')}", channel, first)
-        if (size := envelope_bytes_for(total, head)) is not None:
-            sizes[channel] = size
-    assert len(sizes) > 10
-    for channel, size in sizes.items():
+    for size in SIZES:
         payloads = ["before", payload_of(size), "after"]
         for payload in payloads:
             await other_layer.send(channel, payload)
         assert [await within(layer.receive(channel)) for _ in payloads] == payloads
-    await until(lambda: _has(notes, 3 * len(sizes)))
-    for notification, size in zip(notes[1::3], sizes.values(), strict=True):
-        await require_as_long(connection, notification, size, total)
-        assert is_inline(notification) is (total <= MOST_NOTIFIED_BYTES)
+    await until(lambda: _has(notes, 3 * len(SIZES)))
+    for notification, size in zip(notes[1::3], SIZES, strict=True):
+        assert is_inline(notification) is (size <= LARGEST_INLINE_BYTES)
 
 
 @pytest.mark.parametrize("name", ["q", "q" * LONGEST_NAME])
-async def test_queue_keeps_its_order_around_the_longest_notification_and_is_told_of_by_name(
+async def test_queue_keeps_its_order_around_the_largest_inline_payload_and_is_told_of_by_name(
     layer: MessageLayer, heard: Heard, name: str
 ) -> None:
-    position = await layer.publish("room", "the first id")
-    head = head_bytes(f"queue:asgi:{name}", "", position)
-    sizes = [size for size in range(5_000, 7_000) if head + base64_bytes(size) in range(LIMITS[0] - 4, LIMITS[-1] + 5)]
-    payloads = [payload for size in sizes for payload in ("before", payload_of(size), "after")]
+    payloads = [payload for size in SIZES for payload in ("before", payload_of(size), "after")]
     for payload in payloads:
         await layer.send(name, payload)
     assert [await within(layer.receive(name)) for _ in payloads] == payloads
@@ -140,6 +94,37 @@ async def test_queue_keeps_its_order_around_the_longest_notification_and_is_told
     assert await within(layer.receive(name)) == "told"
     await until(lambda: _has(heard, 1))
     assert set(heard) == {f"q queue:asgi:{name}"}
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["t", "u" * LONGEST_NAME]), st.integers(4, 9_000)), min_size=1, max_size=40))
+async def test_batch_of_any_sizes_comes_in_order_in_notifications_that_are_short_enough(
+    layer: MessageLayer, heard: Heard, sent: list[tuple[str, int]]
+) -> None:
+    heard.clear()
+    async with layer.subscribe("t", "u" * LONGEST_NAME) as subscription:
+        await layer.publish_many([(topic, payload_of(size)) for topic, size in sent])
+        came = [await within(anext(subscription)) for _ in sent]
+    assert [(message.topic, message.payload) for message in came] == [(topic, payload_of(size)) for topic, size in sent]
+    assert max(map(len, heard)) <= MOST_NOTIFIED_BYTES
+
+
+async def test_small_messages_of_a_batch_share_notifications(layer: MessageLayer, heard: Heard) -> None:
+    async with layer.subscribe("t", "u") as subscription:
+        await layer.publish_many([(topic, b"x" * 200) for topic in ("t", "u") for _ in range(100)])
+        for _ in range(200):
+            await within(anext(subscription))
+    assert len(heard) == 2 * 6
+
+
+async def test_longest_names_fill_notifications_of_channels_and_no_more(
+    layer: MessageLayer, other_layer: MessageLayer
+) -> None:
+    name = (await layer.new_channel("c")).partition("!")[0]
+    channel = f"{name}!{'c' * (LONGEST_NAME - len(name) - 1)}"
+    for size in (0, 1, 2, 50, 100, 1_000, 2_700, LARGEST_INLINE_BYTES - 4):
+        await asyncio.gather(*[other_layer.send(channel, b"x" * size) for _ in range(150)])
+        assert [await within(layer.receive(channel)) for _ in range(150)] == [b"x" * size] * 150
 
 
 async def test_smallest_payloads_come_as_they_were_by_every_road(
@@ -190,7 +175,7 @@ async def test_longest_names_work_and_longer_ones_are_refused(owner_url: str) ->
         topic, queue = "t" * LONGEST_NAME, "q" * LONGEST_NAME
         assert len(channel) == LONGEST_NAME
         async with layer.subscribe(topic) as subscription:
-            for payload in (b"inline", bytes(5_800), bytes(9_000)):
+            for payload in (b"inline", bytes(5_490), bytes(9_000)):
                 await layer.publish(topic, payload)
                 await layer.send(channel, payload)
                 await layer.send(queue, payload)

@@ -173,7 +173,7 @@ async def test_large_message_whose_row_is_gone_is_counted(
     async with layer.subscribe("room", on_gap=told.append) as subscription:
         position = await layer.publish("room", "one")
         told.append((await within(anext(subscription))).payload)
-        await connection.execute("SELECT pg_notify($1, $2)", node, f"m {position.to_id() + 1} 0 {address}  ")
+        await connection.execute("SELECT pg_notify($1, $2)", node, f"m 0 {address} {position.to_id() + 1}  ")
         await layer.publish("room", "three")
         told.append((await within(anext(subscription))).payload)
     assert told == ["one", Gap(GapReason.EXPIRED, 1), "three"]

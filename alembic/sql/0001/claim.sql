@@ -1,6 +1,7 @@
 -- Takes up to `most` messages from the front of a queue; nobody else gets them.
 -- A call that repeats a claim whose outcome is unknown returns the messages of the first time, if there was one.
 -- `lost` messages, the same on each row, expired before them; when all did, that is the only thing in the one row.
+-- Claims are rows of the log like messages: nothing is ever deleted, and they go with the slot that they are in.
 CREATE FUNCTION {schema}.claim(this_claim bigint, valid_until double precision, queue text, most integer)
 RETURNS TABLE (id bigint, published_microseconds bigint, address text, channel text, payload bytea, lost bigint)
 LANGUAGE plpgsql
@@ -14,16 +15,17 @@ DECLARE
     claims text := 'claimed' || substr(queue, 6);
     claimed bigint;
     claiming bigint;
-    live bigint;
+    done boolean;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 128 + (hashtext(queue) & 63));
+    done := pg_advisory_xact_lock(hashtext('{schema}'), 128 + (hashtext(queue) & 63)) IS NULL;
     SELECT m.number INTO claiming FROM {schema}.message AS m WHERE m.batch = this_claim;
     IF FOUND THEN
         SELECT m.number INTO claimed FROM {schema}.message AS m
         WHERE m.address = claims AND m.number < claiming ORDER BY m.number DESC LIMIT 1;
     ELSE
-        PERFORM {schema}.require_in_time(valid_until);
-        claimed := {schema}.claimed_until(queue);
+        done := {schema}.require_in_time(valid_until) IS NULL;
+        SELECT m.number INTO claimed FROM {schema}.message AS m
+        WHERE m.address = claims AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1;
         SELECT max(waiting.number) INTO claiming FROM (
             SELECT m.number FROM {schema}.message AS m
             WHERE m.address = queue AND m.number > coalesce(claimed, 0) AND m.expires_at > clock_timestamp()
@@ -40,10 +42,12 @@ BEGIN
         VALUES ({schema}.current_slot(), 0, this_claim, claims, claiming, '', clock_timestamp(), clock_timestamp());
     END IF;
 
-    SELECT coalesce(claimed, min(m.number) - 1), count(*) FILTER (WHERE m.expires_at > clock_timestamp()) INTO claimed, live
-    FROM {schema}.message AS m WHERE m.address = queue AND m.number > coalesce(claimed, 0) AND m.number <= claiming;
+    IF claimed IS NULL THEN
+        SELECT min(m.number) - 1 INTO claimed FROM {schema}.message AS m WHERE m.address = queue AND m.number <= claiming;
+    END IF;
     RETURN QUERY
-        SELECT m.id, (extract(epoch FROM m.published_at) * 1000000)::bigint, m.address, m.channel, m.payload, claiming - claimed - live
+        SELECT m.id, (extract(epoch FROM m.published_at) * 1000000)::bigint, m.address, m.channel, m.payload,
+               claiming - claimed - count(*) OVER ()
         FROM {schema}.message AS m
         WHERE m.address = queue AND m.number > claimed AND m.number <= claiming AND m.expires_at > clock_timestamp()
         ORDER BY m.number;

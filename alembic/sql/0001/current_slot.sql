@@ -2,11 +2,16 @@
 -- To be called after all reading from the log: rotate() holds the locks of old slots while it waits for this one.
 CREATE FUNCTION {schema}.current_slot() RETURNS smallint
 LANGUAGE plpgsql AS $$
+DECLARE
+    is_locked boolean;
+    slot_now smallint;
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(hashtext('{schema}'), 64);
-    IF NOT EXISTS (SELECT FROM {schema}.log_state) THEN
+    is_locked := pg_advisory_xact_lock_shared(hashtext('{schema}'), 64) IS NULL;
+    SELECT slot INTO slot_now FROM {schema}.log_state;  -- a statement behind the lock
+    IF NOT FOUND THEN
         PERFORM {schema}.start_epoch();
+        SELECT slot INTO slot_now FROM {schema}.log_state;
     END IF;
-    RETURN (SELECT slot FROM {schema}.log_state);
+    RETURN slot_now;
 END
 $$

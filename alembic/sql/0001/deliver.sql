@@ -2,13 +2,15 @@
 -- Message n gets the id `first_id` + n - 1. At most 512 messages a call. Those to a channel or queue that is full are
 -- `refused`, by their n; copies for queues in a topic are `dropped`, by their count. `capacities` has a figure for
 -- each message to a queue, and for one to a channel unless the caller knows that it has room; it is NULL where it has none.
+-- `parts` are as notify_nodes() takes them; NULL: each message is told by itself.
 -- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed.
 --
 -- Many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's snapshot
 -- is older than the lock that it waits for, and would not see a subscriber that it waited behind.
+-- Each costs some microseconds, though: what is assigned to `done` is evaluated without one.
 CREATE FUNCTION {schema}.deliver(
     this_batch bigint, valid_until double precision, addresses text[], channels text[], payloads bytea[],
-    capacities integer[], expiry_seconds double precision,
+    capacities integer[], parts integer[], expiry_seconds double precision,
     OUT first_id bigint, OUT refused integer[], OUT dropped integer
 )
 LANGUAGE plpgsql
@@ -27,6 +29,7 @@ DECLARE
     copies_capacity integer[];
     numbers bigint[];
     first_taken integer := 1;
+    done boolean;
 BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
         SELECT array_agg(m.queue ORDER BY n), array_agg(n ORDER BY n), array_agg(m.capacity ORDER BY n)
@@ -34,7 +37,7 @@ BEGIN
         FROM unnest(addresses) WITH ORDINALITY AS sent (address, n) JOIN {schema}.member AS m ON m.topic = sent.address
         WHERE m.expires_at IS NULL OR m.expires_at > clock_timestamp();
     END IF;
-    PERFORM {schema}.lock_addresses(addresses || copies_to);
+    done := {schema}.lock_addresses(addresses || copies_to) IS NULL;
 
     SELECT m.id & ~511::bigint INTO first_id FROM {schema}.message AS m WHERE m.batch = this_batch;
     IF FOUND THEN
@@ -44,22 +47,25 @@ BEGIN
         );
         RETURN;
     END IF;
-    PERFORM {schema}.require_in_time(valid_until);
+    done := {schema}.require_in_time(valid_until) IS NULL;
 
     IF capacities IS NOT NULL OR copies_to IS NOT NULL THEN
         numbers := {schema}.number_queued(
             addresses || copies_to,
             coalesce(capacities, array_fill(NULL::integer, ARRAY[cardinality(addresses)])) || copies_capacity
         );
-        refused := ARRAY(
-            SELECT n FROM unnest(addresses, channels) WITH ORDINALITY AS sent (address, channel, n)
-            WHERE starts_with(address, 'queue:') AND numbers[n] IS NULL
-               OR capacities[n] IS NOT NULL AND EXISTS (
-                    SELECT FROM {schema}.full_channel AS f
-                    WHERE f.channel IN (sent.channel, split_part(sent.channel, '!', 1) || '!')
-               )
-        );
-        first_taken := (SELECT min(n) FROM generate_subscripts(addresses, 1) AS n WHERE n <> ALL (refused));
+        -- Where all have a number, none was sent to a channel, and no queue is full.
+        IF array_position(numbers, NULL) IS NOT NULL THEN
+            refused := ARRAY(
+                SELECT n FROM unnest(addresses, channels) WITH ORDINALITY AS sent (address, channel, n)
+                WHERE starts_with(address, 'queue:') AND numbers[n] IS NULL
+                   OR capacities[n] IS NOT NULL AND EXISTS (
+                        SELECT FROM {schema}.full_channel AS f
+                        WHERE f.channel IN (sent.channel, split_part(sent.channel, '!', 1) || '!')
+                   )
+            );
+            first_taken := (SELECT min(n) FROM generate_subscripts(addresses, 1) AS n WHERE n <> ALL (refused));
+        END IF;
     END IF;
 
     slot_now := {schema}.current_slot();
@@ -71,7 +77,7 @@ BEGIN
            payload, published, published + make_interval(secs => expiry_seconds)
     FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n)
     WHERE refused IS NULL OR n <> ALL (refused);
-    PERFORM {schema}.notify_nodes(first_id, published, addresses, channels, payloads, refused);
+    done := {schema}.notify_nodes(first_id, published, addresses, channels, payloads, parts, refused) IS NULL;
 
     IF copies_to IS NOT NULL THEN
         -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.
@@ -82,7 +88,7 @@ BEGIN
         WHERE numbers[cardinality(addresses) + n] IS NOT NULL;
         GET DIAGNOSTICS dropped = ROW_COUNT;
         dropped := cardinality(copies_to) - dropped;
-        PERFORM {schema}.notify_nodes(0, published, copies_to, NULL, NULL, NULL);
+        done := {schema}.notify_nodes(0, published, copies_to, NULL, NULL, NULL, NULL) IS NULL;
     END IF;
 END
 $$

@@ -1,28 +1,30 @@
--- Tells each node that hosts one of the addresses: 'm id microseconds address channel payload' for a message,
--- 'q address' for a queue that has something to claim. A payload that does not fit stays away: the node reads it by id.
--- Those that were refused are left out.
+-- Tells each node that hosts one of the addresses: 'm microseconds address', then ' id channel payload' for each message
+-- of a part, or 'q address' for a queue that has something to claim.
+-- Messages with the same figure in `parts` are consecutive ones to one address and take less than 8000 bytes together,
+-- payloads of more than 5500 bytes left out: these the node reads by their ids. Those that were refused are not told.
 -- PostgreSQL takes less than 8000 bytes a notification, and folds identical ones of a transaction, here those of a queue.
 CREATE FUNCTION {schema}.notify_nodes(
-    first_id bigint, published timestamptz, addresses text[], channels text[], payloads bytea[], refused integer[]
+    first_id bigint, published timestamptz, addresses text[], channels text[], payloads bytea[], parts integer[], refused integer[]
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-    microseconds text := (extract(epoch FROM published) * 1000000)::bigint::text;
+    head text := 'm ' || (extract(epoch FROM published) * 1000000)::bigint || ' ';
 BEGIN
-    PERFORM pg_notify(node::text, CASE WHEN octet_length(head) + octet_length(body) < 8000 THEN head || body ELSE head END)
+    PERFORM pg_notify(s.node::text, told.text)
     FROM (
-        SELECT s.node,
-               CASE WHEN starts_with(address, 'queue:') THEN 'q ' || address
-                    ELSE 'm ' || (first_id + n - 1) || ' ' || microseconds || ' ' || address || ' ' || coalesce(channel, '') || ' '
-               END AS head,
-               CASE WHEN starts_with(address, 'queue:') OR octet_length(payload) > 6000 THEN ''
-                    ELSE encode(payload, 'base64')
-               END AS body
-        FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n)
-        JOIN {schema}.subscription AS s USING (address)
+        SELECT min(n) AS n, address, CASE
+                WHEN starts_with(address, 'queue:') THEN 'q ' || address
+                ELSE head || address || string_agg(
+                    ' ' || (first_id + n - 1) || ' ' || coalesce(channel, '') || ' ' ||
+                    CASE WHEN octet_length(payload) > 5500 THEN '' ELSE encode(payload, 'base64') END,
+                    '' ORDER BY n
+                )
+            END AS text
+        FROM unnest(addresses, channels, payloads, parts) WITH ORDINALITY AS sent (address, channel, payload, part, n)
         WHERE refused IS NULL OR n <> ALL (refused)
-        ORDER BY n
-        OFFSET 0
-    ) AS notification;
+        GROUP BY address, coalesce(part, n)
+    ) AS told
+    JOIN {schema}.subscription AS s USING (address)
+    ORDER BY told.n;
 END
 $$

@@ -18,9 +18,14 @@ DECLARE
     n integer;
 BEGIN
     FOR queue IN SELECT DISTINCT address FROM unnest(addresses) AS address WHERE starts_with(address, 'queue:') LOOP
-        claimed := coalesce({schema}.claimed_until(queue), 0);
-        SELECT m.number INTO stored FROM {schema}.message AS m
-        WHERE m.address = queue AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1;
+        SELECT coalesce((
+                SELECT m.number FROM {schema}.message AS m
+                WHERE m.address = 'claimed' || substr(queue, 6) AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1
+            ), 0), (
+                SELECT m.number FROM {schema}.message AS m
+                WHERE m.address = queue AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1
+            )
+        INTO claimed, stored;
         latest := greatest(stored, claimed);
         FOR n IN SELECT i FROM generate_subscripts(addresses, 1) AS i WHERE addresses[i] = queue ORDER BY i LOOP
             CONTINUE WHEN latest - claimed >= capacities[n] AND (latest + 1 - capacities[n] > coalesce(stored, claimed) OR EXISTS (

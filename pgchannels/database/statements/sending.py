@@ -28,6 +28,7 @@ def deliver(schema: Schema) -> Select[tuple[int, list[int] | None, int | None]]:
         bindparam("channels", type_=ARRAY(Text)),
         bindparam("payloads", type_=ARRAY(LargeBinary)),
         bindparam("capacities", type_=ARRAY(Integer)),
+        bindparam("parts", type_=ARRAY(Integer)),
         bindparam("expiry_seconds", type_=Float(53)),
     ).table_valued("first_id", "refused", "dropped")
     return select(delivered.c.first_id, delivered.c.refused, delivered.c.dropped)

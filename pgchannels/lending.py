@@ -1,0 +1,127 @@
+"""One event loop sends for others, and for threads without one: many calls with one wake-up, and many answers."""
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from pgchannels.errors import LayerClosed
+from pgchannels.sender import Sender
+
+Request = Callable[[Sender], Awaitable[Any]]
+Answer = Callable[[Any, BaseException | None], object]  # takes a result, or an error
+
+
+class LenderClosed(Exception):
+    """The lender did not take the call: nothing was sent, another one may be asked."""
+
+
+class Lender:
+    """Of the loop that sends. Calls wait until it opens; once it is closed they go back to their callers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Request, Answer]] = deque()
+        self._is_woken = False
+        self._sender: Sender | None = None
+        self._refusal: Exception | None = None
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    def call(self, request: Request, answer: Answer) -> None:
+        """Run a request in the loop of the lender, in the order of the calls; `answer` is called there. From any thread.
+
+        It gets `LenderClosed` when nothing was done, and `LayerClosed` when the loop ended meanwhile.
+        """
+        self._calls.append((request, answer))
+        if self._refusal is not None:
+            self._refuse_calls(self._refusal)
+        elif not self._is_woken:
+            self._is_woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._take_calls)
+            except RuntimeError:  # the loop is closed
+                self._is_woken = False
+                self._refuse_calls(LenderClosed())
+
+    def open(self, sender: Sender) -> None:
+        """Begin to take calls."""
+        self._sender = sender
+        self._take_calls()
+
+    def close(self, reason: Exception | None = None) -> None:
+        """Take no more calls: their callers get the reason, or look for another lender."""
+        self._refusal = self._refusal or reason or LenderClosed()
+        self._refuse_calls(self._refusal)
+
+    async def settled(self, *, timeout_seconds: float) -> None:
+        """Return when all calls that were taken are answered, or some seconds have passed."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=timeout_seconds)
+
+    def _take_calls(self) -> None:
+        self._is_woken = False  # before the calls are taken: who adds one now is seen, or wakes again
+        if self._sender is not None and self._refusal is None:
+            while self._calls:
+                self._begin(self._sender, *self._calls.popleft())
+
+    def _begin(self, sender: Sender, request: Request, answer: Answer) -> None:
+        try:
+            sending = asyncio.ensure_future(request(sender))
+        except Exception as error:
+            answer(None, error)
+        else:
+            self._under_way.add(sending)
+            sending.add_done_callback(partial(self._settle, answer))
+
+    def _settle(self, answer: Answer, sent: "asyncio.Future[Any]") -> None:
+        self._under_way.discard(sent)
+        if sent.cancelled():
+            text = "the event loop that sends for this one ended while the message was on its way"
+            answer(None, LayerClosed(text, may_have_been_sent=True))
+        elif (error := sent.exception()) is not None:
+            answer(None, error)
+        else:
+            answer(sent.result(), None)
+
+    def _refuse_calls(self, error: Exception) -> None:
+        with suppress(IndexError):  # empty: also when several threads do this
+            while True:
+                _, answer = self._calls.popleft()
+                answer(None, error)
+
+
+class Borrower:
+    """Of a loop that others send for: hands it their answers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)  # whoever keeps this keeps no loop that has ended
+        self._answers: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._is_woken = False
+
+    def call(self, lender: Lender, request: Request) -> "asyncio.Future[Any]":
+        """Have a lender run a request. Cancelling the future does not take the request back."""
+        future = asyncio.get_running_loop().create_future()
+        lender.call(request, partial(self._answer, future))
+        return future
+
+    def _answer(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+        self._answers.append((future, result, error))
+        loop = self._loop()
+        if not self._is_woken and loop is not None:
+            self._is_woken = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._take_answers)
+
+    def _take_answers(self) -> None:
+        self._is_woken = False
+        while self._answers:
+            future, result, error = self._answers.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
