@@ -31,7 +31,7 @@ class Lender:
         self._under_way: set[asyncio.Future[Any]] = set()
 
     def call(self, request: Request, answer: Answer) -> None:
-        """Run a request in the loop of the lender, in the order of the calls; `answer` is called there. From any thread.
+        """From any thread: run a request in the loop of the lender, in the order of the calls, and call `answer` there.
 
         It gets `LenderClosed` when nothing was done, and `LayerClosed` when the loop ended meanwhile.
         """

@@ -49,7 +49,7 @@ class Codec:
     def decode(self, plain: bytes) -> Any:
         """A new copy of the payload in a plain envelope.
 
-        :raises UnreadableMessage: the envelope is sealed, or the bytes are damaged, of a newer version, or in a format that is not registered.
+        :raises UnreadableMessage: it is sealed, damaged, of a newer version, or in a format that is not registered.
         """
         kind, content = envelope.unwrap(plain)
         if kind is Kind.MSGPACK:

@@ -52,7 +52,7 @@ def unwrap_named(content: memoryview) -> tuple[str, bytes]:
 
 
 def sealed_content(envelope: bytes) -> memoryview:
-    """What is inside a sealed envelope, where keys are configured: anybody who may write to the log could forge a plain one.
+    """What is inside a sealed envelope. Plain ones are refused: anybody who may write to the log could forge them.
 
     :raises UnreadableMessage: it is plain.
     """
