@@ -57,7 +57,9 @@ class BackgroundSender:
 
     async def _serve(self) -> None:
         try:
+            await self._sender.require_schema()
             await self._sender.open()
+            await self._sender.keep_messages()
             await self._connections.close()  # the pooled connection was for opening alone
             self.lender.open(self._sender)
         except Exception as error:

@@ -71,7 +71,7 @@ class Lender:
         try:
             sending = asyncio.ensure_future(request(sender))
         except Exception as error:
-            answer(None, error)
+            answer(None, _of_a_lender(error))
         else:
             self._under_way.add(sending)
             sending.add_done_callback(partial(self._settle, answer))
@@ -82,7 +82,7 @@ class Lender:
             text = "the event loop that sends for this one ended while the message was on its way"
             answer(None, LayerClosed(text, may_have_been_sent=True))
         elif (error := sent.exception()) is not None:
-            answer(None, error)
+            answer(None, _of_a_lender(error))
         else:
             answer(sent.result(), None)
 
@@ -91,6 +91,10 @@ class Lender:
             while True:
                 _, answer = self._calls.popleft()
                 answer(None, error)
+
+
+def _of_a_lender(error: BaseException) -> BaseException:
+    return LenderClosed() if isinstance(error, LayerClosed) and not error.may_have_been_sent else error
 
 
 class Borrower:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Database, explained, is_database_failure
+from pgchannels.database.connections import Database, explained, is_database_failure, together
 from pgchannels.database.statements.reading import extent, latest_messages, messages_after
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
@@ -43,6 +43,7 @@ from pgchannels.options import Options
 from pgchannels.sender import Sender
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
+_HELD_CONNECTIONS: Final = 2  # of the writer and of the listener
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -319,9 +320,9 @@ class Node:
             await self._give_back_claimed(self._failure)
 
     async def _connect(self) -> None:
-        await self.sender.open()
+        await together(self._connections.hold_ahead(_HELD_CONNECTIONS), self.sender.require_schema())
         self._router.add(self._address, self, self)
-        await self._listener.open()
+        await together(self.sender.open(), self._listener.open())
         await self._catch_up.look_for_gaps()
 
     async def _read_history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:

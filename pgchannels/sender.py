@@ -65,14 +65,16 @@ class Sender:
         )
         self.task: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        """Connect.
+    async def require_schema(self) -> None:
+        """Look for the tables.
 
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
         """
         await self._connections.run_sync(lambda connection: require_current_schema(connection, self._schema.name))
-        await self.keep_messages()
+
+    async def open(self) -> None:
+        """Connect."""
         await self._writer.open()
         self.task = asyncio.create_task(self._writer.run(), name="pgchannels writer")
 

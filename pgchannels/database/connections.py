@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -69,7 +69,10 @@ class Database:
             sync_engine = self._engine.sync_engine
             return Connections(create_async_engine(sync_engine.url, pool=sync_engine.pool.recreate()))
         pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if keep else {"poolclass": NullPool}
-        return Connections(create_async_engine("postgresql+asyncpg://", async_creator=self._open, **pool))
+        return Connections(self._new_engine(**pool), unpooled=self._new_engine(poolclass=NullPool))
+
+    def _new_engine(self, **pool: Any) -> AsyncEngine:
+        return create_async_engine("postgresql+asyncpg://", async_creator=self._open, **pool)
 
     async def _open(self) -> Any:
         if len(self._hosts) < 2:
@@ -90,15 +93,21 @@ class Database:
 
 
 class Connections:
-    """The connections that one event loop has to the database."""
+    """The connections that one event loop has to the database.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    :param unpooled: opens those that are held; without it, the pool does.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, unpooled: AsyncEngine | None = None) -> None:
+        self._unpooled = unpooled
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._one_at_a_time = asyncio.Lock()  # an engine of the user's may have a pool of many
         self._clock_offset = 0.0
+        self._ahead: list[asyncpg.Connection[Any]] = []
         self._in_use: asyncpg.Connection[Any] | None = None
         self._pooled: asyncpg.Connection[Any] | None = None
-        event.listen(engine.sync_engine, "connect", lambda driver, _: driver.run_async(self._prepare))
+        for connecting in filter(None, (engine, unpooled)):
+            event.listen(connecting.sync_engine, "connect", lambda driver, _: driver.run_async(self._prepare))
 
     def database_time(self) -> float:
         """The database's clock, in seconds since 1970, as told by the last connection that was made; never fast."""
@@ -133,10 +142,24 @@ class Connections:
             self._in_use.terminate()
 
     async def hold(self) -> "asyncpg.Connection[Any]":
-        """Open a connection that belongs to the caller, who closes it."""
+        """A connection that belongs to the caller, who closes it."""
+        while self._ahead:
+            if not (connection := self._ahead.pop()).is_closed():
+                return connection
+        return await self._hold()
+
+    async def hold_ahead(self, count: int) -> None:
+        """Open connections for the next calls of `hold`, all at the same time if no pool is in the way."""
+        if self._unpooled is not None:
+            await together(*[self._hold_ahead() for _ in range(count)])
+
+    async def _hold_ahead(self) -> None:
+        self._ahead.append(await self._hold())
+
+    async def _hold(self) -> "asyncpg.Connection[Any]":
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
             with _cancellation_kept():
-                pooled = await self._engine.raw_connection()
+                pooled = await (self._unpooled or self._engine).raw_connection()
         connection = pooled.driver_connection
         assert isinstance(connection, asyncpg.Connection)
         pooled.detach()
@@ -150,7 +173,9 @@ class Connections:
                 return await connection.run_sync(function)
 
     async def close(self) -> None:
-        """Close the pooled connection."""
+        """Close the pooled connection, and those that nobody holds."""
+        while self._ahead:
+            self._ahead.pop().terminate()
         await self._engine.dispose()
 
     @asynccontextmanager
@@ -205,6 +230,13 @@ class Connections:
         assert row is not None
         # Taken when the answer is here: the clock is behind by the way back at most, and never ahead.
         self._clock_offset = row[0] - asyncio.get_running_loop().time()
+
+
+async def together(*calls: Coroutine[Any, Any, None]) -> None:
+    """Run calls at the same time; when all have ended, raise the first one's error."""
+    for failure in await asyncio.gather(*calls, return_exceptions=True):
+        if failure is not None:
+            raise failure
 
 
 def driver_text(statement: ClauseElement) -> str:

@@ -116,7 +116,7 @@ class Hosting:
                     [(position,)] = await self._connections.fetch(self._host_text, self._node, addresses)
             finally:
                 # The database may have left these out until now, and may tell of them again although this call failed.
-                if not self._router.positions().keys().isdisjoint(addresses):
+                if any(map(self._router.is_read, addresses)):
                     self._catch_up.read_missed()
             if position is None:
                 self._on_unknown()

@@ -103,13 +103,14 @@ class Router:
         assert position is not None
         return position
 
+    def is_read(self, address: str) -> bool:
+        """Whether the address has a position from which the log is read on. Queues are claimed, not read."""
+        route = self._routes.get(address)
+        return route is not None and route.position is not None and not is_queue_address(address)
+
     def positions(self) -> dict[str, int]:
-        """The positions of all addresses that have one. Queues are claimed, not read: theirs are left out."""
-        return {
-            address: route.position
-            for address, route in self._routes.items()
-            if route.position is not None and not is_queue_address(address)
-        }
+        """The positions of all addresses that are read."""
+        return {address: self.position(address) for address in self._routes if self.is_read(address)}
 
     def addresses(self) -> list[str]:
         """All addresses that have a route."""
