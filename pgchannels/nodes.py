@@ -38,9 +38,8 @@ class Nodes:
         self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
         self._borrowers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Borrower] = weakref.WeakKeyDictionary()
         self._background: BackgroundSender | None = None
-        self._process = os.getpid()
-        if hasattr(os, "register_at_fork"):  # not on every system
-            begin_anew = weakref.WeakMethod(self._check_process)
+        if hasattr(os, "register_at_fork"):  # where processes fork
+            begin_anew = weakref.WeakMethod(self._begin_anew)
             os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
 
     async def open(self, *, in_any_case: bool = False) -> Node:
@@ -51,7 +50,6 @@ class Nodes:
 
         :raises LayerClosed: the layer was closed meanwhile.
         """
-        self._check_process()
         loop = asyncio.get_running_loop()
         opening = self._opening.get(loop)
         if opening is None:
@@ -62,12 +60,10 @@ class Nodes:
 
     def here(self) -> Node | None:
         """The open node of the running loop."""
-        self._check_process()
         return self._nodes.get(asyncio.get_running_loop())
 
     async def close(self) -> None:
         """Close the node of the running loop and, when no other is left, the background sender."""
-        self._check_process()
         if opening := self._opening.get(asyncio.get_running_loop()):
             await opening.close()
         if node := self.here():
@@ -98,7 +94,6 @@ class Nodes:
         :raises DatabaseUnavailable: the sender did not answer in time.
         :raises LayerClosed: the loop of the sender ended while the message was on its way.
         """
-        self._check_process()
         if asyncio._get_running_loop() is not None:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
         deadline = time.monotonic() + 2 * self._options.send_timeout
@@ -157,14 +152,11 @@ class Nodes:
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)
 
-    def _check_process(self) -> None:
-        if self._process == os.getpid():
-            return
+    def _begin_anew(self) -> None:
         _keep_for_ever([self._nodes, self._opening, self._borrowers, self._background])
         self._lock = threading.Lock()
         self._borrowers = weakref.WeakKeyDictionary()
         self._nodes, self._opening, self._background = {}, {}, None
-        self._process = os.getpid()
 
 
 class _Opening:

@@ -16,7 +16,7 @@ import msgpack
 from benchmarks.contestants.contestant import Addresses, Contestant, Member, Message
 
 _PART_BYTES = 4_000
-_DELIVER = "SELECT * FROM pgchannels.deliver($1, $2, $3, $4, $5, NULL, $6, 60)"
+_DELIVER = "SELECT * FROM pgchannels.deliver($1, $2, $3, NULL, $4, NULL, $5, 60)"
 
 
 class Bare(Contestant):
@@ -65,7 +65,6 @@ class Bare(Contestant):
             hash((self._node, self._calls)),
             time.time() + 10,
             [_address(group)] * count,
-            [None] * count,
             packed,
             [number // max(1, _PART_BYTES // len(packed[0])) for number in range(count)],
         )

@@ -264,6 +264,7 @@ class Writer:
     async def _run(
         self, statement: "PreparedStatement[asyncpg.Record]", token: int, batch: list[_Outgoing]
     ) -> "asyncpg.Record":
+        channels = [outgoing.channel for outgoing in batch]
         capacities = [outgoing.capacity for outgoing in batch]
         envelopes = [outgoing.envelope for outgoing in batch]
         with loss_recognised(self._connection):
@@ -271,7 +272,7 @@ class Writer:
                 token,
                 self._valid_until(),
                 [outgoing.address for outgoing in batch],
-                [outgoing.channel for outgoing in batch],
+                channels if any(channels) else None,
                 envelopes,
                 capacities if any(capacities) else None,
                 _parts(batch),

@@ -2,7 +2,7 @@
 -- Message n gets the id `first_id` + n - 1. At most 512 messages a call. Those to a channel or queue that is full are
 -- `refused`, by their n; copies for queues in a topic are `dropped`, by their count. `capacities` has a figure for
 -- each message to a queue, and for one to a channel unless the caller knows that it has room; it is NULL where it has none.
--- `parts` are as notify_nodes() takes them; NULL: each message is told by itself.
+-- `parts` are as notify_nodes() takes them; NULL: each message is told by itself. `channels` may be NULL, too.
 -- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed.
 --
 -- Many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's snapshot
