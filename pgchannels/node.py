@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
@@ -46,6 +47,9 @@ _CLOSE_TIMEOUT_SECONDS: Final = 5
 _HELD_CONNECTIONS: Final = 2  # of the writer and of the listener
 
 logger: logging.Logger = logging.getLogger("pgchannels")
+
+
+Received = tuple[Arrival, Any] | Gap | Connection  # a message with its payload, or news
 
 
 class _Part(Protocol):
@@ -171,30 +175,32 @@ class Node:
         self._channels.expect(channel)
         return channel
 
-    async def receive(self, channel: str) -> "tuple[Arrival, Any] | Gap | Connection":
+    async def receive(self, channel: str) -> "Received":
         """The next message of a channel, with its payload, or news; unreadable messages are counted and passed over.
 
         :raises LayerClosed: the channel belongs to another node, or this one is closed.
         """
         self._require_running()
+        receive: Callable[[], Awaitable[Item]]
         if is_queue(channel):
-            address = queue_address(self._options.prefix, channel)
-            return await self._next_readable(lambda: self._queues.receive(address))
-        if not self.owns(channel):
-            raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
-        return await self._next_readable(lambda: self._channels.receive(channel))
+            receive = partial(self._queues.receive, queue_address(self._options.prefix, channel))
+        elif self.owns(channel):
+            receive = partial(self._channels.receive, channel)
+        else:
+            raise self._not_ours(channel)
+        while (received := self._read(await receive())) is None:
+            pass
+        return received
 
-    async def receive_any(self, prefix: str) -> tuple[str, "tuple[Arrival, Any] | Gap | Connection"]:
+    async def receive_any(self, prefix: str) -> "tuple[str, Received]":
         """As `receive`, from all channels whose names begin with a prefix that ends with '!'; also tells which."""
         self._require_running()
         if not self.owns(prefix):
-            raise LayerClosed(f"{prefix} belongs to another node, or to one that is closed: only its own can receive")
+            raise self._not_ours(prefix)
         while True:
             channel, item = await self._channels.receive_any(prefix)
-            if not isinstance(item, Arrival):
-                return channel, item
-            for readable in self.readable([item]):
-                return channel, readable
+            if (received := self._read(item)) is not None:
+                return channel, received
 
     async def subscribe(self, topic: str, key: Hashable, mailbox: Mailbox) -> int:
         """Begin to receive a topic. Returns the position after which every message comes to the mailbox."""
@@ -348,15 +354,17 @@ class Node:
             self._retention,
         )
 
-    async def _next_readable(
-        self, receive: Callable[[], Coroutine[Any, Any, Item]]
-    ) -> "tuple[Arrival, Any] | Gap | Connection":
-        while True:
-            item = await receive()
-            if not isinstance(item, Arrival):
-                return item
-            for readable in self.readable([item]):
-                return readable
+    def _read(self, item: Item) -> "Received | None":
+        if not isinstance(item, Arrival):
+            return item
+        try:
+            return item, self.payload_of(item)
+        except UnreadableMessage as error:
+            self.pass_over(item, error)
+            return None
+
+    def _not_ours(self, channel: str) -> LayerClosed:
+        return LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
 
     def _hear(self, text: str) -> None:
         kind, _, content = text.partition(" ")

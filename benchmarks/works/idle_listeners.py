@@ -71,6 +71,6 @@ WORKS: Final = (
         },
         processes=2,
         rounds=3,
-        limit_seconds=90,
+        limit_seconds=180,
     ),
 )

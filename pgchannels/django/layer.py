@@ -24,7 +24,7 @@ from pgchannels.names import (
     DEFAULT_SCHEMA,
     require_valid_channel,
 )
-from pgchannels.node import Node
+from pgchannels.node import Node, Received
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
 
@@ -96,7 +96,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send a message to a channel of any process, or to a queue."""
         request = requests.send(channel, message)
         node = self._nodes.here()
-        with requests.errors_of_channels():
+        with requests.errors_of_channels:
             if node is not None and node.owns(channel):
                 await node.send(channel, message)
             else:
@@ -143,7 +143,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
-        with requests.errors_of_channels():
+        with requests.errors_of_channels:
             await self._nodes.send(requests.group_send(group, message))
 
     async def flush(self) -> None:
@@ -154,7 +154,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send what waits, end every `receive` of this event loop, disconnect."""
         await self._nodes.close()
 
-    def _message_of(self, node: Node, item: tuple[Arrival, Any] | Gap | Connection) -> dict[str, Any] | None:
+    def _message_of(self, node: Node, item: Received) -> dict[str, Any] | None:
         match item:
             case (_, dict(message)):
                 return message

@@ -44,5 +44,5 @@ class SyncChannelLayer:
         self._nodes().stop_background()
 
     def _run(self, request: requests.Request) -> None:
-        with requests.errors_of_channels():
+        with requests.errors_of_channels:
             self._nodes().send_blocking(request)
