@@ -49,7 +49,7 @@ def template_name(server_url: str, application_role: str) -> Iterator[str]:
 @pytest.fixture
 def owner_url(server_url: str, template_name: str) -> Iterator[str]:
     """A fresh database with the schema, for the role that owns the schema."""
-    with _new_database(server_url, f'TEMPLATE "{template_name}"') as url:
+    with new_database(server_url, f'TEMPLATE "{template_name}"') as url:
         yield url
 
 
@@ -62,7 +62,7 @@ def database_url(owner_url: str, application_role: str) -> str:
 @pytest.fixture
 def empty_database_url(server_url: str) -> Iterator[str]:
     """A fresh database without the schema."""
-    with _new_database(server_url, "TEMPLATE template0") as url:
+    with new_database(server_url, "TEMPLATE template0") as url:
         yield url
 
 
@@ -99,7 +99,8 @@ def url_of_role(url: str, role: str) -> str:
 
 
 @contextmanager
-def _new_database(server_url: str, origin: str) -> Iterator[str]:
+def new_database(server_url: str, origin: str) -> Iterator[str]:
+    """A database of one's own, by its URL; `origin` is its template."""
     name = f"pgchannels_test_{secrets.token_hex(4)}"
     asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}" {origin}'))
     try:

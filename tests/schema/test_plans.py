@@ -1,0 +1,277 @@
+"""Every statement on the road of a message finds its rows by an index, in an empty log and in a large one."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import md5
+from itertools import chain
+from secrets import token_hex
+from types import ModuleType
+from typing import Any, Final
+from unittest.mock import patch
+from uuid import UUID
+
+import asyncpg
+import pytest
+from sqlalchemy import Executable, text
+
+from pgchannels import ChannelFull, MessageLayer
+from pgchannels.codec import Codec
+from pgchannels.database.connections import Database
+from pgchannels.database.statements import measuring, membership, nodes, queues, reading, sending
+from pgchannels.database.tables import LARGEST_BATCH, Schema
+from tests.conftest import new_database
+from tests.schema.plans import LARGE_TABLES, Explained, Plan
+from tests.waiting import within
+
+MESSAGES: Final = 1_000_000
+MOST_ROWS: Final = reading.PAGE_ROWS  # that a step of a plan may read of a slot or another table
+# The server makes the first five plans of a prepared statement for their parameters, later ones for any.
+RUNS: Final = 7
+
+SCHEMA: Final = Schema("pgchannels")
+NODE: Final = UUID(md5(b"1", usedforsecurity=False).hexdigest())
+LEASE: Final = timedelta(days=2)
+ROOMS: Final = [f"topic:asgi:room-{n}" for n in range(1, 65)]
+BUSY: Final = "topic:asgi:busy"
+LAST: Final = 2**62  # greater than every id
+
+# In three slots: a fifth of the messages in one queue, a fifth in one topic, the others in six thousand.
+FILL: Final = """
+TRUNCATE {tables};
+SELECT pgchannels.extent();
+INSERT INTO pgchannels.message (slot, id, batch, address, number, payload, published_at, expires_at)
+SELECT 3 * (n - 1) / {messages}, began_at + n, CASE WHEN n % 10 = 0 THEN -n END,
+       CASE n % 5 WHEN 0 THEN 'queue:asgi:jobs' WHEN 2 THEN 'topic:asgi:busy' ELSE 'topic:asgi:room-' || n % 10000 END,
+       CASE WHEN n % 5 = 0 THEN n / 5 END, '\\x{payload}', now(), now() + interval '1 day'
+FROM pgchannels.log_state, generate_series(1, {messages}) AS n;
+SELECT setval('pgchannels.message_id', (began_at + {messages} | 511) + 1) FROM pgchannels.log_state;
+
+INSERT INTO pgchannels.node (id, name, leased_until)
+SELECT md5(n::text)::uuid, 'node-' || n, now() + interval '1 day' FROM generate_series(1, {nodes}) AS n;
+INSERT INTO pgchannels.subscription (address, node)
+SELECT 'topic:asgi:room-' || n, md5((1 + n % {nodes})::text)::uuid FROM generate_series(1, {addresses}) AS n;
+INSERT INTO pgchannels.member (topic, queue, capacity)
+SELECT 'topic:asgi:kept-' || n, 'queue:asgi:archive-' || n, 1000 FROM generate_series(1, {addresses}) AS n;
+INSERT INTO pgchannels.full_channel (channel, node)
+SELECT 'full.node-' || n || '!', md5(n::text)::uuid FROM generate_series(1, {nodes}) AS n;
+"""
+# As for the slots: no statistics come by themselves.
+NEVER_ANALYSE: Final = "".join(
+    f"ALTER TABLE pgchannels.{table} SET (autovacuum_enabled = off);" for table in sorted(LARGE_TABLES - {"message"})
+)
+TABLES: Final = ", ".join(f"pgchannels.{table}" for table in sorted(LARGE_TABLES))
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """A way on which a statement runs, with a layer or by itself, and the tables that it is seen to come by."""
+
+    statement: str
+    tables: str
+    way: Callable[[MessageLayer], Awaitable[object]] | Executable
+
+
+async def send(layer: MessageLayer, channel: str) -> None:
+    """Send a message that may find the channel full."""
+    with suppress(ChannelFull):
+        await layer.send(channel, "x")
+
+
+async def send_batch(layer: MessageLayer) -> None:
+    """Send as many messages as go into one batch, to all kinds of addresses."""
+    rooms = LARGEST_BATCH - 92
+    await asyncio.gather(
+        *(layer.publish(f"room-{n}", "x" * 10_000 if n % 100 == 0 else "x") for n in range(rooms)),
+        *(layer.publish(f"kept-{n % 4}", "x") for n in range(12)),
+        *(send(layer, f"some.node-{n}!x") for n in range(20)),
+        *(send(layer, f"full.node-{n}!x") for n in range(20)),
+        *(send(layer, "mail") for _ in range(20)),
+        *(send(layer, "jobs") for _ in range(20)),
+    )
+
+
+async def repeat_batch(layer: MessageLayer) -> None:
+    """Deliver again what was delivered, as after a lost connection."""
+    with patch("secrets.randbits", return_value=1):
+        await layer.publish_many([(f"room-{n}", "x") for n in range(LARGEST_BATCH)])
+
+
+async def claim(layer: MessageLayer) -> None:
+    """Receive from a queue that has a message at least."""
+    await send(layer, "jobs")
+    await within(layer.receive("jobs"))
+
+
+async def repeat_claim(layer: MessageLayer) -> None:
+    """Claim again what was claimed, as after a lost connection."""
+    await send(layer, "jobs")
+    with patch("secrets.randbits", return_value=2):
+        await within(layer.receive("jobs"))
+
+
+async def subscribe(layer: MessageLayer) -> None:
+    """Begin to receive topics that the node has not received before."""
+    async with layer.subscribe(*(token_hex(8) for _ in range(100))):
+        pass
+
+
+ROADS: Final = {
+    "message to a topic": Road("deliver", "message subscription", lambda layer: layer.publish("room-1", "x")),
+    "large message": Road("deliver", "message subscription", lambda layer: layer.publish("room-1", "x" * 10_000)),
+    "message to nobody": Road("deliver", "message subscription", lambda layer: layer.publish("nobody", "x")),
+    "message to a topic with a queue": Road("deliver", "message member", lambda layer: layer.publish("kept-1", "x")),
+    "message to a channel": Road("deliver", "message full_channel", lambda layer: send(layer, "some.node-1!x")),
+    "message to a full channel": Road("deliver", "message full_channel", lambda layer: send(layer, "full.node-1!x")),
+    "message to a queue": Road("deliver", "message subscription", lambda layer: send(layer, "mail")),
+    "message to a full queue": Road("deliver", "message subscription", lambda layer: send(layer, "jobs")),
+    "batch": Road("deliver", "message subscription member full_channel", send_batch),
+    "repeated batch": Road("deliver", "message", repeat_batch),
+    "claim": Road("claim", "message", claim),
+    "repeated claim": Road("claim", "message", repeat_claim),
+    "subscribing": Road("host", "node subscription", subscribe),
+    "subscribing another node": Road("host_for", "node subscription", nodes.host_for(SCHEMA, "node-1", ROOMS[0])),
+    "releasing an address": Road("unhost", "subscription", nodes.unhost(SCHEMA, NODE, ROOMS[:1])),
+    "releasing many addresses": Road("unhost", "subscription", nodes.unhost(SCHEMA, NODE, ROOMS)),
+    "registration": Road("register_node", "node", nodes.register_node(SCHEMA, NODE, "node-1", lease=LEASE)),
+    "heartbeat": Road("beat", "node subscription", nodes.beat(SCHEMA, NODE, "token", lease=LEASE)),
+    "channel that fills": Road("mark_full", "node full_channel", nodes.mark_full(SCHEMA, NODE, ["a!", "b!"])),
+    "channel that empties": Road("mark_not_full", "full_channel", nodes.mark_not_full(SCHEMA, ["a!", "b!"])),
+    "joining of a queue": Road(
+        "add_member", "member", membership.add_member(SCHEMA, ROOMS[0], "queue:asgi:x", capacity=1, expiry=LEASE)
+    ),
+    "leaving of a queue": Road("remove_member", "member", membership.remove_member(SCHEMA, ROOMS[0], "queue:asgi:x")),
+    "extent of the log": Road("extent", "log_state", reading.extent(SCHEMA)),
+    "page of a topic": Road("messages_after", "message", reading.messages_after(SCHEMA, {ROOMS[0]: 0}, up_to=LAST)),
+    "page of a busy topic": Road("messages_after", "message", reading.messages_after(SCHEMA, {BUSY: 0}, up_to=LAST)),
+    "page of many topics": Road(
+        "messages_after", "message", reading.messages_after(SCHEMA, dict.fromkeys(ROOMS, 0), up_to=LAST, limit=10)
+    ),
+    "end of the log": Road(
+        "messages_after", "message", reading.messages_after(SCHEMA, dict.fromkeys(ROOMS, LAST), up_to=LAST)
+    ),
+    "message by its id": Road("messages_with_ids", "message", reading.messages_with_ids(SCHEMA, [(ROOMS[0], 1)])),
+    "messages by their ids": Road(
+        "messages_with_ids", "message", reading.messages_with_ids(SCHEMA, [(room, 1) for room in ROOMS])
+    ),
+    "history of a topic": Road("latest_messages", "message", reading.latest_messages(SCHEMA, ROOMS[0], limit=100)),
+    "history of a busy topic": Road("latest_messages", "message", reading.latest_messages(SCHEMA, BUSY, limit=100)),
+}
+
+# Statements that no message, no join and no heartbeat waits for.
+COLD: Final = {
+    "explained_delivery",  # for people
+    "remove_all_members",  # a flush, as the next four
+    "remove_all_messages",
+    "addresses_of_nodes",
+    "note_flushed",
+    "count_unflushed",
+    "remove_deaf_nodes",  # for tests
+    "remove_node",  # once in a node's life
+    "keep_messages_for",  # at its beginning
+    "rotate",  # twice in a retention
+}
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["never analysed", "analysed"])
+def is_analysed(request: pytest.FixtureRequest) -> bool:
+    """Whether the server has statistics of the tables."""
+    analysed: bool = request.param
+    return analysed
+
+
+@pytest.fixture(scope="module")
+def small_url(server_url: str, template_name: str, is_analysed: bool) -> Iterator[str]:
+    """A database for tables of one row: each test fills it anew."""
+    with new_database(server_url, f'TEMPLATE "{template_name}"') as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def large_url(server_url: str, template_name: str, is_analysed: bool) -> Iterator[str]:
+    """A database whose tables are large."""
+    with new_database(server_url, f'TEMPLATE "{template_name}"') as url:
+        asyncio.run(fill(url, messages=MESSAGES, is_analysed=is_analysed))
+        yield url
+
+
+@pytest.mark.parametrize("road", ROADS)
+async def test_statement_reads_by_index_while_tables_have_one_row(small_url: str, is_analysed: bool, road: str) -> None:
+    # A plan may be kept for as long as its connection lives: it must suit what the tables become.
+    await fill(small_url, messages=1, is_analysed=is_analysed)
+    await require_good_plans(small_url, ROADS[road])
+
+
+@pytest.mark.parametrize("road", ROADS)
+async def test_statement_reads_by_index_and_little_when_tables_are_large(large_url: str, road: str) -> None:
+    await require_good_plans(large_url, ROADS[road])
+
+
+async def test_table_without_its_index_is_noticed(
+    owner_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await connection.execute("ALTER TABLE pgchannels.subscription DROP CONSTRAINT subscription_pkey")
+    with pytest.raises(pytest.fail.Exception, match="Seq Scan reads the whole of subscription"):
+        await require_good_plans(owner_url, ROADS["message to a topic"])
+
+
+async def test_rows_that_are_read_and_thrown_away_are_noticed(owner_url: str) -> None:
+    await fill(owner_url, messages=20 * MOST_ROWS, is_analysed=False)
+    query = text("SELECT FROM pgchannels.message WHERE address = 'topic:asgi:busy' AND payload = ''")
+    with pytest.raises(pytest.fail.Exception, match=r"reads \d+ rows of message_0"):
+        await require_good_plans(owner_url, Road("", "message", query))
+
+
+def test_statements_that_have_no_road_are_known() -> None:
+    modules = (measuring, membership, nodes, queues, reading, sending)
+    assert {road.statement for road in ROADS.values()} | COLD == set(chain.from_iterable(map(statements_of, modules)))
+
+
+async def fill(url: str, *, messages: int, is_analysed: bool) -> None:
+    """Make the tables as large as so many messages make them."""
+    payload = Codec().encode("x", bound_to="").hex()
+    rows = {"messages": messages, "addresses": -(-messages // 10), "nodes": -(-messages // 100)}
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(NEVER_ANALYSE + FILL.format(tables=TABLES, payload=payload, **rows))
+        if is_analysed:
+            await connection.execute(f"ANALYZE {TABLES}")
+    finally:
+        await connection.close()
+
+
+async def require_good_plans(url: str, road: Road) -> None:
+    """Walk a road, and fail with each statement that does not find its rows by an index, or reads too many."""
+    plans = await plans_of(url, road)
+    assert {step.table for plan in plans for step in plan.top.steps} >= set(road.tables.split())
+    faulty = {str(plan): list(plan.faults(most_rows=MOST_ROWS)) for plan in plans}
+    report = [f"{', '.join(faults)}:\n{plan}" for plan, faults in faulty.items() if faults]
+    if report:
+        pytest.fail("\n\n".join(report), pytrace=False)
+
+
+async def plans_of(url: str, road: Road) -> list[Plan]:
+    """How the server runs what there is on a road."""
+    explained = Explained(url)
+    if isinstance(road.way, Executable):
+        connections = Database(explained.engine).connect()  # with which the parts of a layer run it
+        await connections.run(road.way)
+        explained.forget()  # what the first run reads of the catalogues counts as read by the statement
+        for _ in range(RUNS):
+            await connections.run(road.way)
+        await connections.close()
+        return explained.plans()
+    async with MessageLayer(explained.engine, heartbeat=600) as layer:  # the heart beats too seldom to be seen
+        explained.forget()
+        for _ in range(RUNS):
+            await road.way(layer)
+        return explained.plans()
+
+
+def statements_of(module: ModuleType) -> set[str]:
+    """The statements that a module defines, by name."""
+    functions: list[tuple[str, Any]] = inspect.getmembers(module, inspect.isfunction)
+    return {name for name, function in functions if function.__module__ == module.__name__ and name[0] != "_"}
