@@ -126,6 +126,7 @@ def _create_nodes(schema: str) -> None:
         schema=schema,
         prefixes=["UNLOGGED"],
     )
+    op.create_index("node_leased_until_idx", "node", ["leased_until"], schema=schema)
     op.create_table(
         "subscription",
         sa.Column("address", sa.Text),

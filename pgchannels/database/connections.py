@@ -26,10 +26,16 @@ STATEMENT_TIMEOUT_SECONDS: Final = 30
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
 # Roles and databases may have other defaults: those that functions with several snapshots, and idle listeners, need.
+# A plan is kept as long as its connection, and made while tables may be empty: by index, whatever statistics say.
 _PREPARE: Final = """
     SELECT extract(epoch FROM clock_timestamp())::double precision,
            set_config('default_transaction_isolation', 'read committed', false),
-           set_config('idle_session_timeout', '0', false)
+           set_config('idle_session_timeout', '0', false),
+           set_config('enable_seqscan', 'off', false),
+           set_config('enable_bitmapscan', 'off', false),
+           set_config('enable_hashjoin', 'off', false),
+           set_config('enable_mergejoin', 'off', false),
+           set_config('jit', 'off', false)
 """
 
 # What says that the connection failed, not the statement: the same call may succeed on a new connection.

@@ -121,7 +121,7 @@ def _node(metadata: MetaData) -> Table:
 
     A node has forgotten all that came before the message with the id `flushed_until`.
     """
-    return Table(
+    node = Table(
         "node",
         metadata,
         Column("id", Uuid, primary_key=True),
@@ -130,6 +130,8 @@ def _node(metadata: MetaData) -> Table:
         Column("flushed_until", BigInteger, nullable=False, server_default="0"),
         prefixes=["UNLOGGED"],
     )
+    Index(None, node.c.leased_until)
+    return node
 
 
 def _subscription(metadata: MetaData) -> Table:

@@ -3,12 +3,13 @@
 CREATE FUNCTION {schema}.beat(beating_node uuid, lease interval, token text) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
+    moment timestamptz := clock_timestamp();  -- no index serves a function whose value changes
     ended uuid[];
 BEGIN
     UPDATE {schema}.node SET leased_until = clock_timestamp() + lease
     WHERE id = beating_node AND leased_until < clock_timestamp() + lease * 0.7;
     SELECT array_agg(id) INTO ended
-    FROM (SELECT id FROM {schema}.node WHERE leased_until < clock_timestamp() FOR UPDATE SKIP LOCKED) AS locked;
+    FROM (SELECT id FROM {schema}.node WHERE leased_until < moment FOR UPDATE SKIP LOCKED) AS locked;
     IF ended IS NOT NULL THEN
         PERFORM {schema}.remove_nodes(ended);
     END IF;

@@ -34,7 +34,9 @@ BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
         SELECT array_agg(m.queue ORDER BY n), array_agg(n ORDER BY n), array_agg(m.capacity ORDER BY n)
         INTO copies_to, copies_of, copies_capacity
-        FROM unnest(addresses) WITH ORDINALITY AS sent (address, n) JOIN {schema}.member AS m ON m.topic = sent.address
+        FROM unnest(addresses) WITH ORDINALITY AS sent (address, n)
+        -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
+        CROSS JOIN LATERAL (SELECT queue, capacity, expires_at FROM {schema}.member WHERE topic = sent.address OFFSET 0) AS m
         WHERE m.expires_at IS NULL OR m.expires_at > clock_timestamp();
     END IF;
     done := {schema}.lock_addresses(addresses || copies_to) IS NULL;
@@ -43,7 +45,9 @@ BEGIN
     IF FOUND THEN
         refused := ARRAY(
             SELECT n FROM unnest(addresses) WITH ORDINALITY AS sent (address, n)
-            WHERE NOT EXISTS (SELECT FROM {schema}.message AS m WHERE m.address = sent.address AND m.id = first_id + n - 1)
+            WHERE NOT EXISTS (
+                SELECT FROM {schema}.message AS m WHERE m.address = sent.address AND m.id = first_id + n - 1 OFFSET 0
+            )
         );
         RETURN;
     END IF;

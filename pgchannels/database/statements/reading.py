@@ -61,8 +61,13 @@ def messages_with_ids(schema: Schema, keys: Collection[tuple[str, int]]) -> Exec
     """The messages with these addresses and ids, a page as of `messages_after`."""
     message = schema.message
     wanted = _pairs([address for address, _ in keys], [message_id for _, message_id in keys])
-    found = select(message).join(wanted, (message.c.address == wanted.c.address) & (message.c.id == wanted.c.id))
-    return _page(found.subquery())
+    found = (
+        select(message)
+        .where(message.c.address == wanted.c.address, message.c.id == wanted.c.id)
+        .limit(1)  # keeps it a look-up for each: a join could read the whole log
+        .lateral()
+    )
+    return _page(select(found).join_from(wanted, found, true()).subquery())
 
 
 def latest_messages(schema: Schema, address: str, *, limit: int) -> Executable:
