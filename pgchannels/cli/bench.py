@@ -17,6 +17,7 @@ from pgchannels.database.connections import Connections, Database
 from pgchannels.database.statements.measuring import explained_delivery
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
+from pgchannels.delivery.writer import notification_parts
 from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 from pgchannels.layer import MessageLayer
 from pgchannels.names import DEFAULT_SCHEMA, topic_address
@@ -136,7 +137,8 @@ async def _delivery_seconds(connections: Connections, schema: str, address: str,
     connection = await connections.hold()
     try:
         statement = await connection.prepare(explained_delivery(Schema(schema)))
-        batch = [address] * count, [None] * count, [payload] * count
+        addresses, envelopes = [address] * count, [payload] * count
+        batch = addresses, None, envelopes, None, notification_parts(addresses, envelopes)
         seconds = [await _explained_seconds(statement, connections, *batch) for _ in range(_DELIVERIES)]
     finally:
         connection.terminate()
@@ -147,7 +149,7 @@ async def _explained_seconds(
     statement: "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]", connections: Connections, *batch: object
 ) -> float:
     valid_until = connections.database_time() + _EXPIRY_SECONDS
-    plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, None, float(_EXPIRY_SECONDS))
+    plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS))
     milliseconds: float = plan[0]["Execution Time"]  # SQLAlchemy has taught the connection to read JSON
     return milliseconds / 1000
 

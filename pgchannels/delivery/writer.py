@@ -264,6 +264,7 @@ class Writer:
     async def _run(
         self, statement: "PreparedStatement[asyncpg.Record]", token: int, batch: list[_Outgoing]
     ) -> "asyncpg.Record":
+        addresses = [outgoing.address for outgoing in batch]
         channels = [outgoing.channel for outgoing in batch]
         capacities = [outgoing.capacity for outgoing in batch]
         envelopes = [outgoing.envelope for outgoing in batch]
@@ -271,11 +272,11 @@ class Writer:
             delivered = await statement.fetchrow(
                 token,
                 self._valid_until(),
-                [outgoing.address for outgoing in batch],
+                addresses,
                 channels if any(channels) else None,
                 envelopes,
                 capacities if any(capacities) else None,
-                _parts(batch),
+                notification_parts(addresses, envelopes),
                 self._expiry_seconds,
                 timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
             )
@@ -314,15 +315,15 @@ def _ids(outcomes: Sequence[int | BaseException]) -> list[int]:
     raise next((failure for failure in failures if getattr(failure, "may_have_been_sent", False)), first)
 
 
-def _parts(batch: list[_Outgoing]) -> list[int]:
+def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:
     """Which consecutive messages to one address are told in one notification, see `notify_nodes.sql`."""
     parts: list[int] = []
     part, address, room = 0, "", 0
-    for outgoing in batch:
-        room -= len(outgoing.envelope) + _BYTES_BESIDE_PAYLOAD
-        if room < 0 or outgoing.address != address:
-            part, address = part + 1, outgoing.address
-            room = _BYTES_PER_PART - len(outgoing.envelope) - _BYTES_BESIDE_PAYLOAD
+    for next_address, envelope in zip(addresses, envelopes, strict=True):
+        size = len(envelope) + _BYTES_BESIDE_PAYLOAD
+        room -= size
+        if room < 0 or next_address != address:
+            part, address, room = part + 1, next_address, _BYTES_PER_PART - size
         parts.append(part)
     return parts
 
