@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from pgchannels.errors import LayerClosed
+from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.sender import Sender
 
 Request = Callable[[Sender], Awaitable[Any]]
@@ -98,18 +98,45 @@ def _of_a_lender(error: BaseException) -> BaseException:
 
 
 class Borrower:
-    """Of a loop that others send for: hands it their answers."""
+    """Of a loop that others send for: hands it their answers.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    :param patience_seconds: how long a call waits for its answer.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, patience_seconds: float) -> None:
         self._loop = weakref.ref(loop)  # whoever keeps this keeps no loop that has ended
+        self._patience_seconds = patience_seconds
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()  # by the time until which they wait
+        self._is_watching = False
         self._answers: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._is_woken = False
 
     def call(self, lender: Lender, request: Request) -> "asyncio.Future[Any]":
-        """Have a lender run a request. Cancelling the future does not take the request back."""
-        future = asyncio.get_running_loop().create_future()
+        """Have a lender run a request. Cancelling the future does not take the request back.
+
+        :raises DatabaseUnavailable: the lender did not answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.append((loop.time() + self._patience_seconds, future))
+        if not self._is_watching:
+            self._watch(loop)
         lender.call(request, partial(self._answer, future))
         return future
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        # One timer for all that wait: one for each would cost as much as the rest of the way.
+        self._is_watching = bool(self._waiting)
+        if self._waiting:
+            loop.call_at(self._waiting[0][0], self._give_up_overdue)
+
+    def _give_up_overdue(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and (self._waiting[0][0] <= loop.time() or self._waiting[0][1].done()):
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(no_answer())
+        self._watch(loop)
 
     def _answer(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
         self._answers.append((future, result, error))
@@ -129,3 +156,11 @@ class Borrower:
                 future.set_result(result)
             else:
                 future.set_exception(error)
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()
+
+
+def no_answer() -> DatabaseUnavailable:
+    """What to tell a caller whose lender did not answer in time."""
+    text = "the event loop that sends for this process did not answer: the message may have been sent"
+    return DatabaseUnavailable(text, may_have_been_sent=True)

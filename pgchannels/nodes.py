@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from pgchannels.background import BackgroundSender
 from pgchannels.database.connections import Database
-from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock
-from pgchannels.lending import Borrower, Lender, LenderClosed
+from pgchannels.errors import LayerClosed, WouldBlock
+from pgchannels.lending import Borrower, Lender, LenderClosed, no_answer
 from pgchannels.node import Node
 from pgchannels.options import Options
 from pgchannels.sender import Sender
@@ -105,21 +105,17 @@ class Nodes:
             except LenderClosed:
                 continue
             except TimeoutError:
-                raise _no_answer() from None
+                raise no_answer() from None
 
     async def _borrow(self, request: Callable[[Sender], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         borrower = self._borrowers.get(loop)
         if borrower is None:
-            borrower = self._borrowers[loop] = Borrower(loop)
-        try:
-            async with asyncio.timeout(2 * self._options.send_timeout):
-                while True:
-                    with suppress(LenderClosed):
-                        result: T = await borrower.call(self._lender(), request)
-                        return result
-        except TimeoutError:
-            raise _no_answer() from None
+            borrower = self._borrowers[loop] = Borrower(loop, patience_seconds=2 * self._options.send_timeout)
+        while True:
+            with suppress(LenderClosed):
+                result: T = await borrower.call(self._lender(), request)
+                return result
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         if closing := self._nodes.get(loop):
@@ -229,10 +225,3 @@ def _answer(future: "Future[Any]", result: Any, error: BaseException | None) -> 
         future.set_result(result)
     else:
         future.set_exception(error)
-
-
-def _no_answer() -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        "the event loop that sends for this process did not answer: the message may have been sent",
-        may_have_been_sent=True,
-    )

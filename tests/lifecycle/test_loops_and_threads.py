@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import uvloop
 
-from pgchannels import LayerClosed, MessageLayer
+from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
 from tests.layer.test_senders import connections_to_this_database, has_connections
 from tests.waiting import until, within
 
@@ -144,3 +144,28 @@ async def lend(layer: MessageLayer, *, close: bool) -> None:
             await within(anext(subscription))
     if close:
         await layer.close()
+
+
+async def test_senders_are_told_in_time_when_the_loop_that_sends_for_them_is_blocked(database_url: str) -> None:
+    layer = MessageLayer(database_url, send_timeout=0.25)
+    is_blocked, release = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        async with layer:
+            is_blocked.set()
+            release.wait(60)
+
+    with ThreadPoolExecutor(2) as executor:
+        loop = asyncio.get_running_loop()
+        blocking = loop.run_in_executor(executor, lambda: asyncio.run(block()))
+        try:
+            await loop.run_in_executor(executor, is_blocked.wait, 60)
+            for sending in (layer.publish("room", 1), asyncio.to_thread(layer.sync.publish, "room", 2)):
+                with pytest.raises(DatabaseUnavailable, match="did not answer") as raised:
+                    await within(sending)
+                assert raised.value.may_have_been_sent
+        finally:
+            release.set()
+            await blocking
+    await layer.publish("room", 3)
+    await layer.close()
