@@ -130,7 +130,8 @@ class Mailbox:
             self._messages += 1
             if self._room is not None and arrival.channel is not None:
                 self._room.enter()
-            self._note_fullness()
+            if self._messages >= self._capacity:
+                self._note_fullness()
             self._wake_next()
 
     def lose(self, gap: Gap) -> None:
@@ -248,7 +249,8 @@ class Mailbox:
         self._messages -= 1
         if self._room is not None and arrival.channel is not None:
             self._room.leave()
-        self._note_fullness()
+        if self._is_full:
+            self._note_fullness()
 
     def _note_fullness(self) -> None:
         is_full = self._messages >= self._capacity

@@ -12,7 +12,6 @@ from django.core import mail
 from sqlalchemy import URL
 
 from pgchannels.database.connections import Database
-from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.mailbox import Connection
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
@@ -110,13 +109,11 @@ class PostgresChannelLayer(BaseChannelLayer):
         """
         require_valid_channel(channel)
         node = self._nodes.here() or await self._nodes.open(in_any_case=True)
-        while True:
-            if channel.endswith("!"):
-                found_in, item = await node.receive_any(channel)
-                if (message := self._message_of(node, item)) is not None:
-                    return message | {"__asgi_channel__": found_in}
-            elif (message := self._message_of(node, await node.receive(channel))) is not None:
-                return message
+        if channel.endswith("!"):
+            return await self._receive_any(node, channel)
+        while (message := self._message_of(node, await node.receive(channel))) is None:
+            pass
+        return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
@@ -154,18 +151,25 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send what waits, end every `receive` of this event loop, disconnect."""
         await self._nodes.close()
 
+    async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
+        while True:
+            channel, item = await node.receive_any(prefix)
+            if (message := self._message_of(node, item)) is not None:
+                return message | {"__asgi_channel__": channel}
+
     def _message_of(self, node: Node, item: Received) -> dict[str, Any] | None:
-        match item:
-            case (_, dict(message)):
+        if isinstance(item, tuple):
+            arrival, message = item
+            if isinstance(message, dict):
                 return message
-            case (Arrival() as arrival, _):
-                node.pass_over(arrival, UnreadableMessage("Channels takes a dict"))
-            case Gap(reason, count) if self._options.on_gap:
-                return {"type": self._options.on_gap, "reason": str(reason), "count": count}
-            case Connection.LOST:
-                return {"type": self._options.on_disconnect}
-            case Connection.BACK:
-                return {"type": self._options.on_reconnect}
+            node.pass_over(arrival, UnreadableMessage("Channels takes a dict"))
+        elif isinstance(item, Gap):
+            if self._options.on_gap:
+                return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
+        elif item is Connection.LOST:
+            return {"type": self._options.on_disconnect}
+        else:
+            return {"type": self._options.on_reconnect}
         return None
 
     def database_url(self) -> str | URL:
