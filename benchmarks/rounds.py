@@ -78,11 +78,12 @@ class Run:
         measured = self.record.of(work.name, crew.contestant)
         if measured.missing is not None:
             return
+        limit_seconds = min(work.limit_seconds, self._scale.limit_seconds)
         try:
-            async with asyncio.timeout(work.limit_seconds):
+            async with asyncio.timeout(limit_seconds):
                 figures = await work.measure(crew, self._scale)
         except TimeoutError:
-            measured.missing = f"took more than {work.limit_seconds:g} s"
+            measured.missing = f"took more than {limit_seconds:g} s"
         except PartFailed as failure:
             measured.missing = _last_line(str(failure))
             self._say(str(failure))

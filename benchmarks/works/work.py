@@ -1,5 +1,6 @@
 """What a work is: something that contestants do side by side, what is measured in it, and what was promised of it."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -43,6 +44,7 @@ class Scale:
     subscribers: int
     waiting_messages: int
     share_databases: bool  # of a contestant, between its works
+    limit_seconds: float = math.inf  # for one measurement, if a work has no shorter one
 
 
 FULL: Final = Scale(
@@ -68,6 +70,7 @@ QUICK: Final = Scale(
     subscribers=200,
     waiting_messages=500,
     share_databases=True,
+    limit_seconds=20,
 )
 
 
