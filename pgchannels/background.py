@@ -34,9 +34,9 @@ class BackgroundSender:
         atexit.register(self.stop)
 
     @property
-    def has_failed(self) -> bool:
-        """Whether it could not be opened: another one may have more luck."""
-        return self._has_failed
+    def is_of_use(self) -> bool:
+        """Whether it can send, or may be able to when it is open; another one may have more luck."""
+        return self._thread.is_alive() and not self._has_failed
 
     def end(self) -> None:
         """Let the thread send what waits and end; does not wait for it."""

@@ -142,7 +142,7 @@ class MessageLayer:
         position = _position(since)
         after = None if position is None else position.to_id()
         arrivals = await node.history(require_valid_topic(topic), after=after, limit=limit)
-        return [message_from(arrival, payload) for arrival, payload in node.readable(arrivals)]
+        return [message_from(arrival, payload) for arrival, payload in node.payloads.readable(arrivals)]
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""

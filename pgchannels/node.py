@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final, Protocol
@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Database, explained, is_database_failure, together
-from pgchannels.database.statements.reading import extent, latest_messages, messages_after
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.catch_up import CatchUp
@@ -20,13 +19,14 @@ from pgchannels.delivery.fullness import Fullness
 from pgchannels.delivery.hosting import Hosting
 from pgchannels.delivery.lease import Lease
 from pgchannels.delivery.listener import Listener
+from pgchannels.delivery.log import Log
 from pgchannels.delivery.losses import Losses
 from pgchannels.delivery.mailbox import Connection, Item, Mailbox
+from pgchannels.delivery.payloads import Payloads
 from pgchannels.delivery.queues import Queues
 from pgchannels.delivery.retention import Retention
 from pgchannels.delivery.retry import insist
 from pgchannels.delivery.router import Router
-from pgchannels.delivery.unreadable import Unreadable
 from pgchannels.errors import LayerClosed, PgChannelsError, UnreadableMessage
 from pgchannels.lending import Lender
 from pgchannels.messages import Gap, GapReason
@@ -63,11 +63,11 @@ class Node:
         self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
         self.name: str = new_node_name()
         self.losses: Losses = Losses()
-        self._unreadable = Unreadable()
         self._options = options
-        self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
-        self._schema = schema = Schema(options.schema)
+        self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys))
+        schema = Schema(options.schema)
         self._connections = connections = database.connect()
+        self._log = Log(connections, schema, prefix=options.prefix)
         self._address = node_address(options.prefix, self.name)
         self._router = router = Router()
         self._fullness = Fullness(connections, schema, self.id)
@@ -113,11 +113,6 @@ class Node:
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
-
-    @property
-    def unreadable(self) -> int:
-        """How many messages and notifications could not be read, and were passed over."""
-        return self._unreadable.count
 
     async def open(self) -> None:
         """Connect and begin to listen; nothing stays open when this fails.
@@ -243,46 +238,19 @@ class Node:
         """
         self._require_running()
         return await insist(
-            lambda: self._read_history(topic, after=after, limit=limit),
+            lambda: self._log.history(topic, after=after, limit=limit),
             seconds=self._options.send_timeout,
             what_failed="could not read the history",
         )
 
-    async def read_log(self, topics: Sequence[str], *, after: int, up_to: int | None, limit: int) -> list[Arrival]:
-        """A page of the messages of topics after a position, none at the end; expired ones have no envelope."""
-        self._require_running()
-        positions = {topic_address(self._options.prefix, topic): after for topic in topics}
-        rows = await self._connections.run(messages_after(self._schema, positions, up_to=up_to, limit=limit))
-        return [Arrival.from_row(row) for row in rows]
+    @property
+    def log(self) -> Log:
+        """What was published before.
 
-    async def extent_of_log(self) -> tuple[int, int, int]:
-        """Where this log began, up to which id messages may have left it, and the greatest id so far."""
-        [seen] = await self._connections.run(extent(self._schema))
-        return seen.began_at, seen.gone_until, seen.last_id
-
-    def payload_of(self, arrival: Arrival) -> Any:
-        """A new copy of the payload.
-
-        :raises UnreadableMessage: no key opens it, it is damaged, or a newer version wrote it.
+        :raises LayerClosed: the node is closed, or has failed.
         """
-        assert arrival.envelope is not None
-        if not self._codec.is_sealing:
-            return self._codec.decode(arrival.envelope)
-        if arrival.plain is None:
-            arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
-        return self._codec.decode(arrival.plain)
-
-    def readable(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, Any]]:
-        """Messages with their payloads; unreadable ones are counted and passed over."""
-        for arrival in arrivals:
-            try:
-                yield arrival, self.payload_of(arrival)
-            except UnreadableMessage as error:
-                self.pass_over(arrival, error)
-
-    def pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
-        """Count and log a message that cannot be read."""
-        self._unreadable.note("passed over message %d to %s: %s", arrival.id, arrival.address, error)
+        self._require_running()
+        return self._log
 
     def when_closed(self, key: Hashable, notify: Callable[[Exception], None] | None) -> None:
         """Call `notify` with the reason when the node closes or fails; None takes that back."""
@@ -299,7 +267,7 @@ class Node:
         if arrival.envelope is None:
             self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
             return
-        for _, command in self.readable([arrival]):
+        for _, command in self.payloads.readable([arrival]):
             self._obey(command, arrival.id)
 
     def lose(self, gap: Gap) -> None:
@@ -331,17 +299,6 @@ class Node:
         await together(self.sender.open(), self._listener.open())
         await self._catch_up.look_for_gaps()
 
-    async def _read_history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
-        if after is None:
-            address = topic_address(self._options.prefix, topic)
-            rows = await self._connections.run(latest_messages(self._schema, address, limit=limit))
-            return [Arrival.from_row(row) for row in rows]
-        arrivals: list[Arrival] = []
-        while len(arrivals) < limit and (page := await self.read_log([topic], after=after, up_to=None, limit=limit)):
-            arrivals += [arrival for arrival in page if arrival.envelope is not None]
-            after = page[-1].id
-        return arrivals[:limit]
-
     def _parts(self) -> "tuple[_Part, ...]":
         return (
             self._listener,
@@ -358,9 +315,9 @@ class Node:
         if not isinstance(item, Arrival):
             return item
         try:
-            return item, self.payload_of(item)
+            return item, self.payloads.open(item)
         except UnreadableMessage as error:
-            self.pass_over(item, error)
+            self.payloads.pass_over(item, error)
             return None
 
     def _not_ours(self, channel: str) -> LayerClosed:
@@ -372,7 +329,7 @@ class Node:
             try:
                 arrivals = Arrival.from_notification(content)
             except ValueError:
-                self._unreadable.note("ignored a notification that no pgchannels wrote")
+                self.payloads.note_unreadable("ignored a notification that no pgchannels wrote")
                 return
             for arrival in arrivals:
                 self._catch_up.arrive(arrival)
@@ -381,7 +338,7 @@ class Node:
         elif kind == "p":
             self._lease.hear(content)
         else:
-            self._unreadable.note("ignored a notification of a kind that this version does not know")
+            self.payloads.note_unreadable("ignored a notification of a kind that this version does not know")
 
     async def _begin_listening(self) -> None:
         await self._lease.open()
@@ -425,7 +382,7 @@ class Node:
                 self._queues.clear(until=position)
                 self._flushing.note(position)
             case _:
-                self._unreadable.note("ignored a command that this version does not know")
+                self.payloads.note_unreadable("ignored a command that this version does not know")
 
     def _require_running(self) -> None:
         if self._failure is not None:

@@ -135,7 +135,7 @@ class Nodes:
             if loop.is_running() and not node.is_closing:
                 return node.lender
         with self._lock:
-            if self._background is not None and self._background.has_failed:
+            if self._background is not None and not self._background.is_of_use:
                 self._background.stop()
                 self._background = None
             if self._background is None:

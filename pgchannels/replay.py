@@ -35,7 +35,7 @@ class Replay:
                 await backoff.pause_after(error, "could not read what a subscription missed")
 
     async def _read_page(self) -> list[Item]:
-        page = await self._node.read_log(self._topics, after=self.after, up_to=self._until, limit=_PAGE_MESSAGES)
+        page = await self._node.log.page(self._topics, after=self.after, up_to=self._until, limit=_PAGE_MESSAGES)
         gaps = await self._gaps()  # after reading: what left the log meanwhile is noticed
         if page:
             self.after = page[-1].id
@@ -43,7 +43,7 @@ class Replay:
         return [*gaps, *(Gap(GapReason.EXPIRED, 1) if arrival.envelope is None else arrival for arrival in page)]
 
     async def _gaps(self) -> list[Item]:
-        began_at, gone_until, last_id = await self._node.extent_of_log()
+        began_at, gone_until, last_id = await self._node.log.extent()
         is_elsewhere = self._complete_until > last_id  # the position of another log: all that there is comes after it
         if is_elsewhere:
             self.after = 0

@@ -86,9 +86,9 @@ class Subscription:
             item = await (self._mailbox.get() if not self._is_replayed else self._next_item())
             if isinstance(item, Arrival):
                 try:
-                    return message_from(item, self._node.payload_of(item))
+                    return message_from(item, self._node.payloads.open(item))
                 except UnreadableMessage as error:
-                    self._node.pass_over(item, error)
+                    self._node.payloads.pass_over(item, error)
             elif isinstance(item, Gap):
                 self._tell(item)
 

@@ -11,6 +11,7 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.statements.reading import extent, messages_after, messages_with_ids
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
+from pgchannels.delivery.reach import Reach
 from pgchannels.delivery.retry import repeat
 from pgchannels.delivery.router import Router
 from pgchannels.messages import Gap, GapReason, Position
@@ -93,19 +94,19 @@ class CatchUp:
         if len(self._held) >= MOST_HELD:
             self._held.clear()
         try:
-            last_id = await self.look_for_gaps()
-            while await self._read_page(up_to=last_id):
-                pass
+            reach = Reach(await self.look_for_gaps())
+            while not reach.is_complete:
+                reach.note_page(await self._read_page(up_to=reach.until))
             self._completeness.note_read(now=asyncio.get_running_loop().time())
         except BaseException:
             self._is_stale = True
             raise
 
-    async def _read_page(self, *, up_to: int) -> bool:
+    async def _read_page(self, *, up_to: int) -> list[int]:
         positions = self._router.positions()
         rows = await self._connections.run(messages_after(self._schema, positions, up_to=up_to)) if positions else []
         await self.look_for_gaps([Arrival.from_row(row) for row in rows])
-        return bool(rows)
+        return [row.id for row in rows]
 
     async def look_for_gaps(self, arrivals: Sequence[Arrival] = ()) -> int:
         """Tell all receivers when the log has lost what this node has not read; returns the greatest id so far.

@@ -162,7 +162,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             arrival, message = item
             if isinstance(message, dict):
                 return message
-            node.pass_over(arrival, UnreadableMessage("Channels takes a dict"))
+            node.payloads.pass_over(arrival, UnreadableMessage("Channels takes a dict"))
         elif isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}

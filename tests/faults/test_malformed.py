@@ -62,7 +62,7 @@ async def test_hundred_thousand_malformed_notifications_stop_nothing(
         assert (await within(anext(subscription))).payload == "genuine"
         for number in range(NOTIFICATIONS_AT_ONCE, NOTIFICATIONS, NOTIFICATIONS_AT_ONCE):
             assert (await within(anext(subscription))).payload == number
-    assert node.unreadable == NOTIFICATIONS
+    assert node.payloads.unreadable == NOTIFICATIONS
     assert blocks_in_use() - before < MOST_BLOCKS
     require_few_lines(caplog)
 
@@ -109,7 +109,7 @@ async def test_malformed_envelopes_are_counted_and_the_good_ones_among_them_come
             while (payload := await within(way.receive())) != {"good": number}:
                 require_carriable(payload)
                 others += 1
-    assert node.unreadable == count - others > count / 2
+    assert node.payloads.unreadable == count - others > count / 2
     assert blocks_in_use() - before < MOST_BLOCKS
     require_few_lines(caplog)
 
@@ -133,7 +133,7 @@ async def test_malformed_commands_to_a_node_stop_nothing(
     await deliver(connection, address, None, list(islice(malformed_envelopes(SEED), ENVELOPES_AT_ONCE)))
     await other_layer.send(channel, "good")
     assert await within(layer.receive(channel)) == "good"
-    assert node.unreadable == len(commands) + ENVELOPES_AT_ONCE
+    assert node.payloads.unreadable == len(commands) + ENVELOPES_AT_ONCE
     require_few_lines(caplog)
 
 
@@ -144,4 +144,4 @@ async def test_history_passes_over_what_cannot_be_read(layer: MessageLayer, conn
     assert [message.payload for message in await layer.history("room")] == ["before", "after"]
     assert [message.payload for message in await layer.history("room", since="0-0")] == ["before", "after"]
     assert [message.position for message in await layer.history("room", limit=2)] == [position]
-    assert node_of(layer).unreadable == 2 + 2 + 1
+    assert node_of(layer).payloads.unreadable == 2 + 2 + 1

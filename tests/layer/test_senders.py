@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import asyncpg
 import pytest
 
-from pgchannels import MessageLayer, SchemaMissing
+from pgchannels import DatabaseUnavailable, MessageLayer, SchemaMissing
 from tests.waiting import until, within
 
 
@@ -103,6 +104,14 @@ async def test_borrowed_sender_raises_what_the_database_says(empty_database_url:
             await layer.publish("room", 1)
     await layer.close()
     assert "pgchannels sender" not in {thread.name for thread in set(threading.enumerate()) - before}
+
+
+def test_background_sender_whose_thread_has_ended_is_replaced(database_url: str) -> None:
+    layer = MessageLayer(database_url, send_timeout=0.25)
+    with pytest.raises(DatabaseUnavailable, match="did not answer"):
+        layer._nodes.send_blocking(lambda _: sys.exit())
+    layer.sync.publish("room", "by the next one")
+    layer.sync.close()
 
 
 async def _publish(layer: MessageLayer, payload: object) -> None:

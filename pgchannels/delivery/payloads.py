@@ -1,0 +1,51 @@
+"""Between arrivals and what users get of them: opens payloads, and passes over what cannot be read."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pgchannels.codec import Codec
+from pgchannels.delivery.arrival import Arrival
+from pgchannels.delivery.bursts import Bursts
+from pgchannels.errors import UnreadableMessage
+
+logger: logging.Logger = logging.getLogger("pgchannels")
+
+
+class Payloads:
+    """Of one node. `unreadable` counts messages and notifications; a burst of one kind is one line of the log."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self.unreadable: int = 0
+        self._bursts = Bursts()
+
+    def open(self, arrival: Arrival) -> Any:
+        """A new copy of the payload.
+
+        :raises UnreadableMessage: no key opens it, it is damaged, or a newer version wrote it.
+        """
+        assert arrival.envelope is not None
+        if not self._codec.is_sealing:
+            return self._codec.decode(arrival.envelope)
+        if arrival.plain is None:
+            arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
+        return self._codec.decode(arrival.plain)
+
+    def readable(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, Any]]:
+        """Messages with their payloads, without those that cannot be read."""
+        for arrival in arrivals:
+            try:
+                yield arrival, self.open(arrival)
+            except UnreadableMessage as error:
+                self.pass_over(arrival, error)
+
+    def pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
+        """Count and log a message that cannot be read."""
+        self.note_unreadable("passed over message %d to %s: %s", arrival.id, arrival.address, error)
+
+    def note_unreadable(self, text: str, *arguments: object) -> None:
+        """Count and log; the text without its arguments says of which kind it is."""
+        self.unreadable += 1
+        if self._bursts.begins(text):
+            logger.warning("%s; further ones are only counted", text % arguments)
