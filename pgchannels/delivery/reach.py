@@ -23,7 +23,7 @@ class Reach:
         self._step = 0
 
     def note_page(self, ids: Sequence[int]) -> None:
-        """Take the ids of a page in their order. All up to the last of them is read now, with none all up to `until`."""
+        """Take the ids of a page in their order: all up to the last of them is read, with none all up to `until`."""
         if len(ids) > _MANY:
             self._step = ids[-1] - ids[0] + 1
             self.until = min(ids[-1] + self._step, self._last_id)
