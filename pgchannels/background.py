@@ -36,7 +36,8 @@ class BackgroundSender:
     @property
     def is_of_use(self) -> bool:
         """Whether it can send, or may be able to when it is open; another one may have more luck."""
-        return self._thread.is_alive() and not self._has_failed
+        writing = self._sender.task
+        return self._thread.is_alive() and not self._has_failed and (writing is None or not writing.done())
 
     def end(self) -> None:
         """Let the thread send what waits and end; does not wait for it."""

@@ -4,6 +4,7 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -106,44 +107,51 @@ class Borrower:
     def __init__(self, loop: asyncio.AbstractEventLoop, *, patience_seconds: float) -> None:
         self._loop = weakref.ref(loop)  # whoever keeps this keeps no loop that has ended
         self._patience_seconds = patience_seconds
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()  # by the time until which they wait
+        self._waiting: dict[asyncio.Future[Any], float] = {}  # until when each waits, the first of them first
         self._is_watching = False
         self._answers: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._is_woken = False
 
-    def call(self, lender: Lender, request: Request) -> "asyncio.Future[Any]":
-        """Have a lender run a request. Cancelling the future does not take the request back.
+    async def call(self, lender: Lender, request: Request) -> Any:
+        """Have a lender run a request. Cancelling this does not take the request back.
 
+        :raises LenderClosed: nothing was done.
         :raises DatabaseUnavailable: the lender did not answer in time.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self._waiting.append((loop.time() + self._patience_seconds, future))
+        self._waiting[future] = loop.time() + self._patience_seconds
         if not self._is_watching:
             self._watch(loop)
         lender.call(request, partial(self._answer, future))
-        return future
+        try:
+            return await future
+        finally:
+            del self._waiting[future]
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         # One timer for all that wait: one for each would cost as much as the rest of the way.
         self._is_watching = bool(self._waiting)
         if self._waiting:
-            loop.call_at(self._waiting[0][0], self._give_up_overdue)
+            loop.call_at(next(iter(self._waiting.values())), self._give_up_overdue)
 
     def _give_up_overdue(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting and (self._waiting[0][0] <= loop.time() or self._waiting[0][1].done()):
-            _, future = self._waiting.popleft()
+        for future, deadline in self._waiting.items():
+            if deadline > loop.time():
+                break
             if not future.done():
-                future.set_exception(no_answer())
-        self._watch(loop)
+                future.set_exception(_no_answer())
+        loop.call_soon(self._watch, loop)  # when those have left
 
     def _answer(self, future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
-        self._answers.append((future, result, error))
         loop = self._loop()
-        if not self._is_woken and loop is not None:
+        if loop is None or loop.is_closed() or future.done():  # nobody waits
+            return
+        self._answers.append((future, result, error))
+        if not self._is_woken:
             self._is_woken = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
+            with suppress(RuntimeError):  # the loop was closed just now
                 loop.call_soon_threadsafe(self._take_answers)
 
     def _take_answers(self) -> None:
@@ -156,11 +164,27 @@ class Borrower:
                 future.set_result(result)
             else:
                 future.set_exception(error)
-        while self._waiting and self._waiting[0][1].done():
-            self._waiting.popleft()
 
 
-def no_answer() -> DatabaseUnavailable:
-    """What to tell a caller whose lender did not answer in time."""
+def call_blocking(lender: Lender, request: Request, *, timeout_seconds: float) -> Any:
+    """Have a lender run a request, and wait for it in a thread without an event loop; raises as `Borrower.call`."""
+    future: Future[Any] = Future()
+
+    def answer(result: Any, error: BaseException | None) -> None:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    lender.call(request, answer)
+    try:
+        return future.result(timeout_seconds)
+    except TimeoutError:
+        if future.done():  # just now, or the error is the answer
+            return future.result()
+        raise _no_answer() from None
+
+
+def _no_answer() -> DatabaseUnavailable:
     text = "the event loop that sends for this process did not answer: the message may have been sent"
     return DatabaseUnavailable(text, may_have_been_sent=True)

@@ -7,18 +7,17 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
-from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pgchannels.background import BackgroundSender
 from pgchannels.database.connections import Database
-from pgchannels.errors import LayerClosed, WouldBlock
-from pgchannels.lending import Borrower, Lender, LenderClosed, no_answer
+from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock
+from pgchannels.lending import Borrower, Lender, LenderClosed, call_blocking
 from pgchannels.node import Node
 from pgchannels.options import Options
 from pgchannels.sender import Sender
+
+_PAUSE_SECONDS: Final = 0.01  # before another lender is asked
 
 T = TypeVar("T")
 
@@ -38,7 +37,9 @@ class Nodes:
         self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
         self._borrowers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Borrower] = weakref.WeakKeyDictionary()
         self._background: BackgroundSender | None = None
-        if hasattr(os, "register_at_fork"):  # where processes fork
+        self._patience_seconds = 2 * options.send_timeout
+        self._process = os.getpid()
+        if hasattr(os, "register_at_fork"):  # not on every system
             begin_anew = weakref.WeakMethod(self._begin_anew)
             os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
 
@@ -50,6 +51,7 @@ class Nodes:
 
         :raises LayerClosed: the layer was closed meanwhile.
         """
+        self._check_process()
         loop = asyncio.get_running_loop()
         opening = self._opening.get(loop)
         if opening is None:
@@ -64,6 +66,7 @@ class Nodes:
 
     async def close(self) -> None:
         """Close the node of the running loop and, when no other is left, the background sender."""
+        self._check_process()
         if opening := self._opening.get(asyncio.get_running_loop()):
             await opening.close()
         if node := self.here():
@@ -73,6 +76,7 @@ class Nodes:
 
     def stop_background(self) -> None:
         """Stop sending for those who have no node, until somebody sends again."""
+        self._check_process()
         with self._lock:
             background, self._background = self._background, None
         if background is not None:
@@ -96,26 +100,34 @@ class Nodes:
         """
         if asyncio._get_running_loop() is not None:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
-        deadline = time.monotonic() + 2 * self._options.send_timeout
+        self._check_process()
+        deadline = time.monotonic() + self._patience_seconds
         while True:
-            future: Future[T] = Future()
-            self._lender().call(request, partial(_answer, future))
             try:
-                return future.result(deadline - time.monotonic())
+                result: T = call_blocking(self._lender(), request, timeout_seconds=deadline - time.monotonic())
+                return result
             except LenderClosed:
-                continue
-            except TimeoutError:
-                raise no_answer() from None
+                self._require_patience(deadline)
+            time.sleep(_PAUSE_SECONDS)
 
     async def _borrow(self, request: Callable[[Sender], Awaitable[T]]) -> T:
+        self._check_process()
         loop = asyncio.get_running_loop()
         borrower = self._borrowers.get(loop)
         if borrower is None:
-            borrower = self._borrowers[loop] = Borrower(loop, patience_seconds=2 * self._options.send_timeout)
+            borrower = self._borrowers[loop] = Borrower(loop, patience_seconds=self._patience_seconds)
+        deadline = time.monotonic() + self._patience_seconds
         while True:
-            with suppress(LenderClosed):
+            try:
                 result: T = await borrower.call(self._lender(), request)
                 return result
+            except LenderClosed:
+                self._require_patience(deadline)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _require_patience(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise DatabaseUnavailable("nothing in this process could send the message: it was not sent") from None
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         if closing := self._nodes.get(loop):
@@ -139,8 +151,9 @@ class Nodes:
                 self._background.stop()
                 self._background = None
             if self._background is None:
-                self._background = BackgroundSender(self._database, self._options, idle_seconds=self._idle_seconds)
-                self._background.start()
+                background = BackgroundSender(self._database, self._options, idle_seconds=self._idle_seconds)
+                background.start()
+                self._background = background
                 # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
                 weakref.finalize(self, self._background.end).atexit = False
             return self._background.lender
@@ -148,11 +161,16 @@ class Nodes:
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)
 
+    def _check_process(self) -> None:
+        if self._process != os.getpid():  # a fork that Python was not told of, as some servers written in C make it
+            self._begin_anew()
+
     def _begin_anew(self) -> None:
         _keep_for_ever([self._nodes, self._opening, self._borrowers, self._background])
         self._lock = threading.Lock()
         self._borrowers = weakref.WeakKeyDictionary()
         self._nodes, self._opening, self._background = {}, {}, None
+        self._process = os.getpid()
 
 
 class _Opening:
@@ -218,10 +236,3 @@ def _keep_for_ever(belongings_of_the_parent: object) -> None:
     # A reference that nobody gives back. At a child's exit Python would collect the parent's tasks, sockets and loops:
     # they complain of that, and may take the parent's sockets out of the epoll that both processes share.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(belongings_of_the_parent))
-
-
-def _answer(future: "Future[Any]", result: Any, error: BaseException | None) -> None:
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)

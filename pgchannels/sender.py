@@ -102,11 +102,11 @@ class Sender:
         capacity = None if has_room else self._options.capacity_of(channel)
         return self._writer.write(address, local_channel, envelope, capacity=capacity)
 
-    async def publish_many(self, messages: Sequence[tuple[str, Any]]) -> list[int]:
+    def publish_many(self, messages: Sequence[tuple[str, Any]]) -> Awaitable[list[int]]:
         """Send payloads to topics, in their order; nothing is sent when one of them cannot be."""
         addressed = [(topic_address(self._prefix, topic), payload) for topic, payload in messages]
         packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in addressed]
-        return await self._writer.write_many(packed)
+        return self._writer.write_many(packed)
 
     async def resend(self, arrival: Arrival) -> None:
         """Put a message back, at the end of the queue that it was claimed from."""

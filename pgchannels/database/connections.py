@@ -94,7 +94,8 @@ class Database:
                 return await asyncpg.connect(self._url, host=host, port=port, timeout=seconds)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
                 failures.append(f"{host}:{port}: {failure!r}")
-                self._hosts.rotate(-1)  # begin with another one next time
+                if self._hosts[0] == (host, port):  # no other connection that is opened now has found it out
+                    self._hosts.rotate(-1)  # begin with another one next time
         raise ConnectionError("; ".join(failures))
 
 

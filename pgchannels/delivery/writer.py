@@ -96,13 +96,12 @@ class Writer:
             return self._put(address, channel, envelope, capacity, deadline)
         return self._write_when_there_is_room(address, channel, envelope, capacity, deadline)
 
-    async def write_many(self, messages: Sequence[tuple[str, bytes]]) -> list[int]:
+    def write_many(self, messages: Sequence[tuple[str, bytes]]) -> Awaitable[list[int]]:
         """Send envelopes to addresses, in their order; raises as `write` when one of them was not sent."""
         deadline = self._deadline()
-        if not self._room.is_set():
-            await self._wait_for_room(deadline)
-        sent = [self._put(address, None, envelope, None, deadline) for address, envelope in messages]
-        return _ids(await asyncio.gather(*sent, return_exceptions=True))
+        if self._room.is_set():
+            return _all_ids(self._put_many(messages, deadline))
+        return self._write_many_when_there_is_room(messages, deadline)
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
@@ -140,6 +139,13 @@ class Writer:
         await self._wait_for_room(deadline)
         return await self._put(address, channel, envelope, capacity, deadline)
 
+    async def _write_many_when_there_is_room(self, messages: Sequence[tuple[str, bytes]], deadline: float) -> list[int]:
+        await self._wait_for_room(deadline)
+        return await _all_ids(self._put_many(messages, deadline))
+
+    def _put_many(self, messages: Sequence[tuple[str, bytes]], deadline: float) -> "list[asyncio.Future[int]]":
+        return [self._put(address, None, envelope, None, deadline) for address, envelope in messages]
+
     def _put(
         self, address: str, channel: str | None, envelope: bytes, capacity: int | None, deadline: float
     ) -> "asyncio.Future[int]":
@@ -166,7 +172,12 @@ class Writer:
     async def _give_connection_back(self) -> None:
         connection, self._connection, self._statement = self._connection, None, None
         if connection is not None:
-            await connection.close(timeout=_ATTEMPT_SECONDS)
+            try:
+                await connection.close(timeout=_ATTEMPT_SECONDS)
+            except Exception as error:
+                if not is_connection_failure(error):
+                    raise
+                connection.terminate()
 
     async def _wait_for_room(self, deadline: float) -> None:
         try:
@@ -302,6 +313,10 @@ class Writer:
             f"the database did not take the message within send_timeout={self._timeout_seconds} seconds: {fate}",
             may_have_been_sent=may_have_been_sent,
         )
+
+
+async def _all_ids(sent: "list[asyncio.Future[int]]") -> list[int]:
+    return _ids(await asyncio.gather(*sent, return_exceptions=True))
 
 
 def _ids(outcomes: Sequence[int | BaseException]) -> list[int]:

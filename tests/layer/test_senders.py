@@ -1,9 +1,11 @@
 """Sending from loops and threads that do not receive."""
 
 import asyncio
+import gc
 import multiprocessing
 import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
@@ -112,6 +114,49 @@ def test_background_sender_whose_thread_has_ended_is_replaced(database_url: str)
     assert background is not None
     background.stop()
     assert layer.sync.publish("room", "by the next one") > first
+    layer.sync.close()
+
+
+def test_background_sender_that_no_longer_writes_is_replaced(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    first = layer.sync.publish("room", "by the first one")
+    background = layer._nodes._background
+    assert background is not None
+    writing = background._sender.task
+    assert writing is not None
+    background._loop.call_soon_threadsafe(writing.cancel)
+    assert layer.sync.publish("room", "by the next one") > first
+    assert layer._nodes._background is not background
+    layer.sync.close()
+
+
+async def test_calls_of_a_loop_that_only_sends_keep_their_order(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    for number in range(0, 60, 3):
+        many = layer.publish_many([("room", number), ("room", number + 1)])
+        await asyncio.gather(many, layer.publish("room", number + 2))
+    await layer.close()
+    async with layer:
+        assert [message.payload for message in await layer.history("room")] == list(range(60))
+
+
+def test_loops_that_gave_up_before_the_answer_came_are_not_kept(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    layer.sync.publish("room", "connects")
+    ended: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def give_up(number: int) -> None:
+        ended.append(weakref.ref(asyncio.get_running_loop()))
+        sending = asyncio.ensure_future(layer.publish("room", number))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait([sending])
+
+    for number in range(20):
+        asyncio.run(give_up(number))
+    layer.sync.publish("room", "behind them all")
+    gc.collect()
+    assert [loop for loop in ended if loop() is not None] == []
     layer.sync.close()
 
 
