@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.actor import Stage
 from benchmarks.contestants.contestant import Contestant, Member
-from benchmarks.crew import Crew, Figures
+from benchmarks.crew import Crew, Figures, PartFailed
 from benchmarks.works.messages import SMALL_BYTES, messages
 from benchmarks.works.work import PUBSUB, Figure, Goal, Scale, Work, except_for
 
@@ -117,7 +117,10 @@ async def _measure_spread(crew: Crew, scale: Scale) -> Figures:
     hearing = [("fan_out.hear", {"members": _MEMBERS_EACH, "repeats": repeats})] * _PROCESSES
     *heard, sent = await crew.play_together(*hearing, ("fan_out.send", {"repeats": repeats}))
     last: list[float] = [max(arrived) for arrived in zip(*[part["arrived"] for part in heard], strict=True)]
-    return {"last": statistics.median(end - begin for begin, end in list(zip(sent["called"], last, strict=True))[1:])}
+    seconds = [end - begin for begin, end in zip(sent["called"], last, strict=True)]
+    if min(seconds) < 0:
+        raise PartFailed("some messages came more than once: which delivery was the last cannot be told")
+    return {"last": statistics.median(seconds[1:])}
 
 
 _FIGURES: Final = {"last": Figure("call to last delivery", "s")}
