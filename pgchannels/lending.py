@@ -158,31 +158,27 @@ class Borrower:
         self._is_woken = False
         while self._answers:
             future, result, error = self._answers.popleft()
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+            if not future.done():
+                _resolve(future, result, error)
 
 
 def call_blocking(lender: Lender, request: Request, *, timeout_seconds: float) -> Any:
     """Have a lender run a request, and wait for it in a thread without an event loop; raises as `Borrower.call`."""
     future: Future[Any] = Future()
-
-    def answer(result: Any, error: BaseException | None) -> None:
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    lender.call(request, answer)
+    lender.call(request, partial(_resolve, future))
     try:
         return future.result(timeout_seconds)
     except TimeoutError:
         if future.done():  # just now, or the error is the answer
             return future.result()
         raise _no_answer() from None
+
+
+def _resolve(future: "asyncio.Future[Any] | Future[Any]", result: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def _no_answer() -> DatabaseUnavailable:

@@ -27,7 +27,7 @@ from pgchannels.delivery.queues import Queues
 from pgchannels.delivery.retention import Retention
 from pgchannels.delivery.retry import insist
 from pgchannels.delivery.router import Router
-from pgchannels.errors import LayerClosed, PgChannelsError, UnreadableMessage
+from pgchannels.errors import LayerClosed, PgChannelsError
 from pgchannels.lending import Lender
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
@@ -312,13 +312,7 @@ class Node:
         )
 
     def _read(self, item: Item) -> "Received | None":
-        if not isinstance(item, Arrival):
-            return item
-        try:
-            return item, self.payloads.open(item)
-        except UnreadableMessage as error:
-            self.payloads.pass_over(item, error)
-            return None
+        return self.payloads.read(item) if isinstance(item, Arrival) else item
 
     def _not_ours(self, channel: str) -> LayerClosed:
         return LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")

@@ -8,7 +8,7 @@ from typing import Self
 
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
-from pgchannels.errors import LayerClosed, MessagesLost, UnreadableMessage
+from pgchannels.errors import LayerClosed, MessagesLost
 from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.names import topic_of_address
 from pgchannels.node import Node
@@ -85,10 +85,8 @@ class Subscription:
         while True:
             item = await (self._mailbox.get() if not self._is_replayed else self._next_item())
             if isinstance(item, Arrival):
-                try:
-                    return message_from(item, self._node.payloads.open(item))
-                except UnreadableMessage as error:
-                    self._node.payloads.pass_over(item, error)
+                if (read := self._node.payloads.read(item)) is not None:
+                    return message_from(*read)
             elif isinstance(item, Gap):
                 self._tell(item)
 

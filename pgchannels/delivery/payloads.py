@@ -20,25 +20,17 @@ class Payloads:
         self.unreadable: int = 0
         self._bursts = Bursts()
 
-    def open(self, arrival: Arrival) -> Any:
-        """A new copy of the payload.
-
-        :raises UnreadableMessage: no key opens it, it is damaged, or a newer version wrote it.
-        """
-        assert arrival.envelope is not None
-        if not self._codec.is_sealing:
-            return self._codec.decode(arrival.envelope)
-        if arrival.plain is None:
-            arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
-        return self._codec.decode(arrival.plain)
+    def read(self, arrival: Arrival) -> tuple[Arrival, Any] | None:
+        """A message with a new copy of its payload; None when it cannot be read, and was passed over."""
+        try:
+            return arrival, self._open(arrival)
+        except UnreadableMessage as error:
+            self.pass_over(arrival, error)
+            return None
 
     def readable(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, Any]]:
         """Messages with their payloads, without those that cannot be read."""
-        for arrival in arrivals:
-            try:
-                yield arrival, self.open(arrival)
-            except UnreadableMessage as error:
-                self.pass_over(arrival, error)
+        return filter(None, map(self.read, arrivals))
 
     def pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
         """Count and log a message that cannot be read."""
@@ -49,3 +41,11 @@ class Payloads:
         self.unreadable += 1
         if self._bursts.begins(text):
             logger.warning("%s; further ones are only counted", text % arguments)
+
+    def _open(self, arrival: Arrival) -> Any:
+        assert arrival.envelope is not None
+        if not self._codec.is_sealing:
+            return self._codec.decode(arrival.envelope)
+        if arrival.plain is None:
+            arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
+        return self._codec.decode(arrival.plain)
