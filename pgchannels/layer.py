@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from pgchannels.database.connections import Database, DatabaseTarget
-from pgchannels.delivery.mailbox import WhenFull
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position
 from pgchannels.names import (
@@ -18,6 +17,7 @@ from pgchannels.names import (
 from pgchannels.node import Node
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
+from pgchannels.receiving.mailbox import WhenFull
 from pgchannels.subscription import Subscription, message_from
 from pgchannels.sync import SyncMessageLayer
 

@@ -10,23 +10,8 @@ from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Database, explained, is_database_failure, together
+from pgchannels.database.retry import insist
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.catch_up import CatchUp
-from pgchannels.delivery.channels import Channels
-from pgchannels.delivery.flushing import Flushing
-from pgchannels.delivery.fullness import Fullness
-from pgchannels.delivery.hosting import Hosting
-from pgchannels.delivery.lease import Lease
-from pgchannels.delivery.listener import Listener
-from pgchannels.delivery.log import Log
-from pgchannels.delivery.losses import Losses
-from pgchannels.delivery.mailbox import Connection, Item, Mailbox
-from pgchannels.delivery.payloads import Payloads
-from pgchannels.delivery.queues import Queues
-from pgchannels.delivery.retention import Retention
-from pgchannels.delivery.retry import insist
-from pgchannels.delivery.router import Router
 from pgchannels.errors import LayerClosed, PgChannelsError
 from pgchannels.lending import Lender
 from pgchannels.messages import Gap, GapReason
@@ -41,7 +26,22 @@ from pgchannels.names import (
     topic_address,
 )
 from pgchannels.options import Options
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.catch_up import CatchUp
+from pgchannels.receiving.channels import Channels
+from pgchannels.receiving.hosting import Hosting
+from pgchannels.receiving.listener import Listener
+from pgchannels.receiving.log import Log
+from pgchannels.receiving.losses import Losses
+from pgchannels.receiving.mailbox import Connection, Item, Mailbox
+from pgchannels.receiving.payloads import Payloads
+from pgchannels.receiving.queues import Queues
+from pgchannels.receiving.router import Router
 from pgchannels.sender import Sender
+from pgchannels.upkeep.flushing import Flushing
+from pgchannels.upkeep.fullness import Fullness
+from pgchannels.upkeep.lease import Lease
+from pgchannels.upkeep.retention import Retention
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
 _HELD_CONNECTIONS: Final = 2  # of the writer and of the listener

@@ -9,6 +9,7 @@ from sqlalchemy import Executable, Row
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
+from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
 from pgchannels.database.statements.nodes import (
@@ -20,13 +21,12 @@ from pgchannels.database.statements.nodes import (
 )
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.catch_up import LONGEST_DELIVERY_SECONDS
-from pgchannels.delivery.losses import Losses
-from pgchannels.delivery.retry import insist
-from pgchannels.delivery.writer import Writer
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.catch_up import LONGEST_DELIVERY_SECONDS
+from pgchannels.receiving.losses import Losses
+from pgchannels.sending.writer import Writer
 
 _UNBOUNDED: Final = 2**31 - 1
 _FLUSH_PAUSE_SECONDS: Final = 0.01

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
 from pgchannels.errors import LayerClosed, MessagesLost
 from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.names import topic_of_address
 from pgchannels.node import Node
-from pgchannels.replay import Replay
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
+from pgchannels.receiving.replay import Replay
 
 
 class Subscription:

@@ -17,10 +17,10 @@ from pgchannels.database.connections import Connections, Database
 from pgchannels.database.statements.measuring import explained_delivery
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.writer import notification_parts
 from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 from pgchannels.layer import MessageLayer
 from pgchannels.names import DEFAULT_SCHEMA, topic_address
+from pgchannels.sending.writer import notification_parts
 from pgchannels.subscription import Subscription
 
 _ONE_BY_ONE: Final = 300

@@ -12,7 +12,6 @@ from django.core import mail
 from sqlalchemy import URL
 
 from pgchannels.database.connections import Database
-from pgchannels.delivery.mailbox import Connection
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
 from pgchannels.django.sync import SyncChannelLayer
@@ -26,6 +25,7 @@ from pgchannels.names import (
 from pgchannels.node import Node, Received
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
+from pgchannels.receiving.mailbox import Connection
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
 

@@ -1,7 +1,7 @@
 """What a node knows of the log's completeness."""
 
 from pgchannels import GapReason, Position
-from pgchannels.delivery.catch_up import Completeness
+from pgchannels.receiving.catch_up import Completeness
 
 
 def position(epoch: int, offset: int) -> int:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgchannels import Gap, GapReason, MessagesLost
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.mailbox import Connection, Item, Mailbox, WhenFull
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.mailbox import Connection, Item, Mailbox, WhenFull
 
 CAPACITY = 3
 

@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgchannels.delivery.reach import Reach
+from pgchannels.receiving.reach import Reach
 
 PAGE = 1_000
 

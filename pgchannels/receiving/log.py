@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pgchannels.database.connections import Connections
 from pgchannels.database.statements.reading import extent, latest_messages, messages_after
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.arrival import Arrival
 from pgchannels.names import topic_address
+from pgchannels.receiving.arrival import Arrival
 
 
 class Log:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pgchannels.codec import Codec
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.bursts import Bursts
 from pgchannels.errors import UnreadableMessage
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.bursts import Bursts
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from pgchannels.database.connections import Connections, loss_recognised
-from pgchannels.delivery.retry import repeat
+from pgchannels.database.retry import repeat
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
 

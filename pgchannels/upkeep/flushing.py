@@ -4,9 +4,9 @@ import asyncio
 from uuid import UUID
 
 from pgchannels.database.connections import Connections
+from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import note_flushed
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.retry import repeat
 
 
 class Flushing:

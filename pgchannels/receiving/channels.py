@@ -8,14 +8,14 @@ from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from pgchannels.delivery.absences import Absences
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.losses import Losses
-from pgchannels.delivery.mailbox import Connection, Item, Mailbox, Room, WhenFull
-from pgchannels.delivery.router import Router
 from pgchannels.errors import ChannelFull
 from pgchannels.messages import Gap
 from pgchannels.names import non_local_part
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.losses import Losses
+from pgchannels.receiving.mailbox import Connection, Item, Mailbox, Room, WhenFull
+from pgchannels.receiving.missed_gaps import MissedGaps
+from pgchannels.receiving.router import Router
 
 # Messages to a channel that were sent before all senders could know that it is full.
 _ON_THEIR_WAY: Final = 1000
@@ -45,12 +45,12 @@ class Channels:
         self._topics: dict[str, dict[str, float]] = {}  # and when the channel joined each
         self._sending: dict[str, int] = {}
         self._receiving_any: dict[str, deque[asyncio.Future[None]]] = {}
-        self._absences = Absences()
+        self._missed_gaps = MissedGaps()
 
     def expect(self, channel: str) -> None:
         """Take notice that somebody will receive from a channel: whatever is lost from now on concerns it."""
         if channel not in self._mailboxes:
-            self._absences.leave(channel)
+            self._missed_gaps.leave(channel)
 
     def accept(self, channel: str, arrival: Arrival) -> None:
         """Put a message that was sent to a channel into its mailbox."""
@@ -89,7 +89,7 @@ class Channels:
 
     def lose(self, gap: Gap) -> None:
         """Tell all channels that messages to them were lost, or may have been."""
-        self._absences.lose(gap)
+        self._missed_gaps.lose(gap)
         for mailbox in self._mailboxes.values():
             mailbox.lose(gap)
 
@@ -152,7 +152,7 @@ class Channels:
                 on_left=partial(self._wake_any, channel),
                 room=self._room(channel),
             )
-            for gap in self._absences.come_back(channel):
+            for gap in self._missed_gaps.come_back(channel):
                 mailbox.lose(gap)
         return mailbox
 
@@ -160,7 +160,7 @@ class Channels:
         mailbox = self._mailboxes.get(channel)
         if mailbox is not None and mailbox.is_idle and channel not in self._topics:
             del self._mailboxes[channel]
-            self._absences.leave(channel)
+            self._missed_gaps.leave(channel)
 
     def _room(self, channel: str) -> Room:
         part = non_local_part(channel)

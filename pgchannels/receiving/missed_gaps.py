@@ -9,7 +9,7 @@ _MOST_NAMES: Final = 10_000
 _MOST_GAPS: Final = 16
 
 
-class Absences:
+class MissedGaps:
     """Remembers the receivers that have no mailbox at the moment, the last ten thousand of them."""
 
     def __init__(self) -> None:

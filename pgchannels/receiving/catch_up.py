@@ -8,13 +8,13 @@ from itertools import islice
 from typing import Final
 
 from pgchannels.database.connections import Connections
+from pgchannels.database.retry import repeat
 from pgchannels.database.statements.reading import extent, messages_after, messages_with_ids
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.reach import Reach
-from pgchannels.delivery.retry import repeat
-from pgchannels.delivery.router import Router
 from pgchannels.messages import Gap, GapReason, Position
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.reach import Reach
+from pgchannels.receiving.router import Router
 
 MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has them all, so more need not be kept
 _ROWS_AT_ONCE: Final = 64

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import Final
 
-from pgchannels.delivery.arrival import Arrival
 from pgchannels.errors import MessagesLost
 from pgchannels.messages import Gap, GapReason
+from pgchannels.receiving.arrival import Arrival
 
 _MOST_NEWS: Final = 16
 _PATIENT_CALLS: Final = 20

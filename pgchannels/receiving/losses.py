@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from pgchannels.delivery.bursts import Bursts
 from pgchannels.messages import Gap
+from pgchannels.receiving.bursts import Bursts
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 

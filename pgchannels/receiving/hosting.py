@@ -6,12 +6,12 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections, driver_text, is_connection_failure, is_database_failure
+from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import host, unhost
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.catch_up import CatchUp
-from pgchannels.delivery.retry import repeat
-from pgchannels.delivery.router import Router
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
+from pgchannels.receiving.catch_up import CatchUp
+from pgchannels.receiving.router import Router
 
 _TIMEOUT_SECONDS: Final = 30
 

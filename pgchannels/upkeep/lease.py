@@ -8,9 +8,9 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections
+from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import beat, register_node, remove_node
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.retry import repeat
 
 _SHORTEST_LEASE_SECONDS: Final = 30
 _SHORTEST_PROBE_SECONDS: Final = 1

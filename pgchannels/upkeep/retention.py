@@ -8,9 +8,9 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from pgchannels.database.connections import Connections
+from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import rotate
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.retry import repeat
 
 _INTERVAL_SECONDS: Final = 2
 

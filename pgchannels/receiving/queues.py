@@ -9,17 +9,17 @@ from functools import partial
 from typing import Final
 
 from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.retry import insist, repeat
 from pgchannels.database.statements.queues import claim
 from pgchannels.database.tables import Schema
-from pgchannels.delivery.absences import Absences
-from pgchannels.delivery.arrival import Arrival
-from pgchannels.delivery.catch_up import CatchUp
-from pgchannels.delivery.hosting import Hosting
-from pgchannels.delivery.losses import Losses
-from pgchannels.delivery.mailbox import Item, Mailbox, WhenFull
-from pgchannels.delivery.retry import insist, repeat
-from pgchannels.delivery.router import Router
 from pgchannels.messages import Gap, GapReason
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.catch_up import CatchUp
+from pgchannels.receiving.hosting import Hosting
+from pgchannels.receiving.losses import Losses
+from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
+from pgchannels.receiving.missed_gaps import MissedGaps
+from pgchannels.receiving.router import Router
 
 _MOST_AT_ONCE: Final = 100
 
@@ -53,7 +53,7 @@ class Queues:
         self._claiming = asyncio.Lock()
         self._is_closed = False
         self._cleared_until = 0
-        self._absences = Absences()
+        self._missed_gaps = MissedGaps()
 
     async def receive(self, address: str) -> Item:
         """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
@@ -79,7 +79,7 @@ class Queues:
 
     def lose(self, gap: Gap) -> None:
         """Tell whoever receives that what was in the queues is lost."""
-        self._absences.lose(gap)
+        self._missed_gaps.lose(gap)
         for mailbox in self._claimed.values():
             mailbox.lose(gap)
 
@@ -139,7 +139,7 @@ class Queues:
     def _forget_if_idle(self, address: str) -> None:
         if self._claimed_from(address).is_idle:
             del self._claimed[address]
-            self._absences.leave(address)
+            self._missed_gaps.leave(address)
 
     async def _claim_ready(self) -> None:
         await self._work.wait()
@@ -184,7 +184,7 @@ class Queues:
             mailbox = self._claimed[address] = Mailbox(
                 capacity=sys.maxsize, when_full=WhenFull.FAIL, on_lost=self._losses.at(address)
             )
-            for gap in self._absences.come_back(address):
+            for gap in self._missed_gaps.come_back(address):
                 mailbox.lose(gap)
         return self._claimed[address]
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from pgchannels.database.connections import is_database_failure
-from pgchannels.delivery.mailbox import Item
-from pgchannels.delivery.retry import Backoff
+from pgchannels.database.retry import Backoff
 from pgchannels.messages import Gap, GapReason
 from pgchannels.node import Node
+from pgchannels.receiving.mailbox import Item
 
 _PAGE_MESSAGES: Final = 500
 

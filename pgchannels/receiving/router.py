@@ -6,9 +6,9 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from pgchannels.delivery.arrival import Arrival
 from pgchannels.messages import Gap
 from pgchannels.names import is_queue_address
+from pgchannels.receiving.arrival import Arrival
 
 _LONGEST_WAIT_SECONDS: Final = 5
 

@@ -11,13 +11,13 @@ import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from pgchannels.database.connections import Connections, driver_text, is_connection_failure, loss_recognised
+from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import LARGEST_BATCH, Schema
-from pgchannels.delivery.losses import Losses
-from pgchannels.delivery.retry import Backoff
 from pgchannels.errors import ChannelFull, DatabaseRefused, DatabaseUnavailable, LayerClosed, PgChannelsError
 from pgchannels.messages import Gap, GapReason
+from pgchannels.receiving.losses import Losses
 
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024

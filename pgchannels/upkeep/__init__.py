@@ -1,0 +1,1 @@
+"""What keeps a node alive in the database, and the log small."""
