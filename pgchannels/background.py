@@ -6,7 +6,9 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from pgchannels.database.connections import Database, explained
+from pgchannels.database.connections import Connections
+from pgchannels.database.database import Database
+from pgchannels.database.failures import explained
 from pgchannels.database.tables import Schema
 from pgchannels.lending import Lender
 from pgchannels.options import Options
@@ -20,7 +22,7 @@ class BackgroundSender:
     """A sender that any thread and any event loop may borrow; one connection, given back after `idle_seconds`."""
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
-        self._connections = database.connect(keep=idle_seconds is None)
+        self._connections = Connections(database, keep=False)
         self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
         self._loop = asyncio.new_event_loop()
         self.lender: Lender = Lender(self._loop)
@@ -61,7 +63,6 @@ class BackgroundSender:
             await self._sender.require_schema()
             await self._sender.open()
             await self._sender.keep_messages()
-            await self._connections.close()  # the pooled connection was for opening alone
             self.lender.open(self._sender)
         except Exception as error:
             self._has_failed = True

@@ -79,3 +79,12 @@ class MessagesLost(PgChannelsError):
     def count(self) -> int | None:
         """How many messages were lost; None: nobody knows."""
         return self.gap.count
+
+
+def copy_of(error: Exception) -> Exception:
+    """The same error once more, without where it was raised."""
+    copy = type(error).__new__(type(error))
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy

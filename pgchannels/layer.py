@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.database import Database
+from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position
 from pgchannels.names import (
@@ -146,7 +147,7 @@ class MessageLayer:
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
-        return self._node_here().new_channel(prefix)
+        return self._node_here().receiver.new_channel(prefix)
 
     async def send(self, channel: str, payload: Any) -> Position:
         """Send a payload to a channel: to its one receiver or, without a '!', to one of all who receive from it.
@@ -156,7 +157,7 @@ class MessageLayer:
         """
         require_valid_channel(channel)
         node = self._nodes.here()
-        if node is not None and node.owns(channel):
+        if node is not None and node.receiver.owns(channel):
             return Position.from_id(await node.send(channel, payload))
         return Position.from_id(await self._nodes.send(lambda sender: sender.send(channel, payload)))
 
@@ -169,7 +170,7 @@ class MessageLayer:
         """
         node = self._node_here()
         while True:
-            item = await node.receive(require_valid_channel(channel))
+            item = await node.receiver.receive(require_valid_channel(channel))
             if isinstance(item, tuple):
                 return item[1]
             if isinstance(item, Gap):

@@ -5,17 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Executable, Row
+from sqlalchemy import Executable
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Connections
+from pgchannels.database.connections import Connections, Records
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
 from pgchannels.database.statements.nodes import (
     addresses_of_nodes,
     count_unflushed,
-    host_for,
     keep_messages_for,
     remove_deaf_nodes,
 )
@@ -24,12 +23,12 @@ from pgchannels.database.tables import Schema
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.catch_up import LONGEST_DELIVERY_SECONDS
 from pgchannels.receiving.losses import Losses
 from pgchannels.sending.writer import Writer
 
 _UNBOUNDED: Final = 2**31 - 1
 _FLUSH_PAUSE_SECONDS: Final = 0.01
+_SHORTEST_MEMORY_SECONDS: Final = 5  # for calls that must be made again
 _LONGEST_UNDER_WAY_SECONDS: Final = 20.0  # for which the database takes a call that was perhaps made again meanwhile
 
 
@@ -50,14 +49,15 @@ class Sender:
         self._schema = schema
         self._options = options
         self._prefix = options.prefix
-        # A node knows only some time later that it has read everything: until then nothing may leave the log.
-        self._retention_seconds = max(options.expiry, 3 * options.heartbeat + LONGEST_DELIVERY_SECONDS)
+        # A node knows with each heartbeat that it has heard everything: until then nothing may leave the log.
+        self._retention_seconds = max(options.expiry, 3 * options.heartbeat + _SHORTEST_MEMORY_SECONDS)
         self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
         self._writer = Writer(
             connections,
             schema,
             expiry_seconds=options.expiry,
             timeout_seconds=options.send_timeout,
+            retention_seconds=self._retention_seconds,
             valid_until=self.valid_until,
             losses=losses or Losses(),
             on_sent=on_sent,
@@ -71,7 +71,7 @@ class Sender:
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
         """
-        await self._connections.run_sync(lambda connection: require_current_schema(connection, self._schema.name))
+        await require_current_schema(self._connections.fetch, self._schema.name)
 
     async def open(self) -> None:
         """Connect."""
@@ -80,7 +80,7 @@ class Sender:
 
     async def keep_messages(self) -> None:
         """Make the log keep messages for as long as this layer's may be received; a failover can undo it."""
-        await self._connections.run(keep_messages_for(self._schema, timedelta(seconds=self._retention_seconds)))
+        await self._connections.ask(keep_messages_for(self._schema, timedelta(seconds=self._retention_seconds)))
 
     def valid_until(self) -> float:
         """Until when, by the database's clock, a call that is made now may take effect; the log remembers it longer."""
@@ -121,11 +121,8 @@ class Sender:
             expiry = timedelta(seconds=self._options.group_expiry) or None
             await self._ask(add_member(self._schema, address, queue, capacity=capacity, expiry=expiry))
         else:
-            node_name = node_name_of(channel)
-            for (position,) in await self._ask(host_for(self._schema, node_name, address)):
-                # Its node is told of messages to the topic from here on, and takes those behind the command.
-                if position is not None:
-                    await self._command(node_name, {"join": [address, channel]})
+            # Its node hosts the topic when it comes to this command, and reads what was sent behind it.
+            await self._command(node_name_of(channel), {"join": [address, channel]})
 
     async def leave(self, topic: str, channel: str) -> None:
         """Undo `join`."""
@@ -143,7 +140,7 @@ class Sender:
         await self._ask(remove_all_members(self._schema, self._prefix))
         await self._ask(remove_all_messages(self._schema, self._prefix))
         nodes = await self._ask(addresses_of_nodes(self._schema, self._prefix))
-        commands = [await self._send(node.address, {"flush": True}) for node in nodes]
+        commands = [await self._send(address, {"flush": True}) for (address,) in nodes]
         while commands and await self._is_unflushed(since=min(commands)):  # noqa: ASYNC110 (it lies in other processes)
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
@@ -155,7 +152,7 @@ class Sender:
         """Send what waits, for as long as a send may take, then disconnect."""
         self._writer.close()
         if self.task is None:
-            self._writer.disconnect()
+            await self._writer.disconnect()
             return
         try:
             await asyncio.wait([self.task], timeout=self._options.send_timeout)
@@ -167,9 +164,9 @@ class Sender:
         [(count,)] = await self._ask(count_unflushed(self._schema, self._prefix, since))
         return bool(count)
 
-    async def _ask(self, statement: Executable) -> Sequence[Row[Any]]:
+    async def _ask(self, statement: Executable) -> Records:
         return await insist(
-            lambda: self._connections.run(statement),
+            lambda: self._connections.ask(statement),
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )

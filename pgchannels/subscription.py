@@ -1,7 +1,5 @@
 """A subscriber's view of its topics."""
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -12,7 +10,7 @@ from pgchannels.names import topic_of_address
 from pgchannels.node import Node
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
-from pgchannels.receiving.replay import Replay
+from pgchannels.receiving.replay import Cursor
 
 
 class Subscription:
@@ -37,16 +35,13 @@ class Subscription:
     ) -> None:
         self._find_node = find_node
         self._topics = topics
-        self._is_replayed = since is not None
+        self._since = since
         self._capacity = capacity
         self._when_full = when_full
         self._on_gap = on_gap
         self._mailbox = Mailbox(capacity=capacity, when_full=when_full)
         self._node: Node | None = None
-        self._replay: Replay | None = None
-        self._replayed: deque[Item] = deque()
-        self._since_id = 0 if since is None else since.to_id()
-        self._received: dict[str, int] = {}
+        self._cursor: Cursor | None = None
 
     @property
     def lost(self) -> int:
@@ -60,14 +55,16 @@ class Subscription:
             when_full=self._when_full,
             on_lost=node.losses.at(f"a subscription to {', '.join(self._topics):.200}"),
         )
-        node.when_closed(self, self._mailbox.close)
+        node.receiver.when_closed(self, self._mailbox.close)
         try:
-            begins = await asyncio.gather(*[node.subscribe(topic, self, self._mailbox) for topic in self._topics])
+            if self._since is None:
+                await node.receiver.subscribe(self._topics, self, self._mailbox)
+            else:
+                after = self._since.to_id()
+                self._cursor = await node.receiver.replay(self._topics, self, self._mailbox, after=after)
         except BaseException:
             self._leave(node)
             raise
-        if self._is_replayed:
-            self._replay = Replay(node, self._topics, after=self._since_id, until=max(begins))
         return self
 
     async def __aexit__(
@@ -83,7 +80,7 @@ class Subscription:
         if self._node is None:
             raise LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
         while True:
-            item = await (self._mailbox.get() if not self._is_replayed else self._next_item())
+            item = await (self._mailbox.get() if self._cursor is None else self._next_of(self._node, self._cursor))
             if isinstance(item, Arrival):
                 if (read := self._node.payloads.read(item)) is not None:
                     return message_from(*read)
@@ -96,34 +93,18 @@ class Subscription:
         elif gap.reason is not GapReason.CAPACITY:
             raise MessagesLost(gap)  # what is over capacity the subscriber chose to drop: it is counted
 
-    async def _next_item(self) -> Item:
-        while True:
-            item = await self._next_replayed() if self._replay is not None else None
-            if item is None:
-                item = await self._mailbox.get()
-            if not isinstance(item, Arrival) or self._is_new(item):
-                return item
-
-    async def _next_replayed(self) -> Item | None:
-        while self._replay is not None and not self._replayed:
-            self._replayed.extend(await self._replay.next_page())
-            # Never for a crash that the node notices later: what it reads then may have been replayed, or seen before.
-            self._since_id = min(self._since_id, self._replay.after)
-            if not self._replayed:
-                self._replay = None
-        return self._replayed.popleft() if self._replayed else None
-
-    def _is_new(self, arrival: Arrival) -> bool:
-        # What came live while older messages were replayed may be among these.
-        is_new = arrival.id > self._received.get(arrival.address, self._since_id)
-        if is_new:
-            self._received[arrival.address] = arrival.id
-        return is_new
+    async def _next_of(self, node: Node, cursor: Cursor) -> Item:
+        await node.receiver.replays.read_on(cursor)
+        if cursor.items:
+            return cursor.items.popleft()
+        self._cursor = None
+        return await self._mailbox.get()
 
     def _leave(self, node: Node) -> None:
-        node.when_closed(self, None)
-        for topic in self._topics:
-            node.unsubscribe(topic, self)
+        node.receiver.when_closed(self, None)
+        node.receiver.unsubscribe(self._topics, self)
+        if self._cursor is not None:
+            node.receiver.replays.forget(self._cursor)
         self._mailbox.close(LayerClosed("the subscription has ended"))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import context, op
+from sqlalchemy.dialects.postgresql import OID
 
 revision = "0001"
 down_revision = None
@@ -65,7 +66,13 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("slot", sa.SmallInteger, nullable=False),
         sa.Column("rotated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("began_at", sa.BigInteger, nullable=False),
+        sa.Column("filled_until", sa.BigInteger, nullable=False),
         sa.Column("gone_until", sa.BigInteger, nullable=False),
+        sa.Column("identity", sa.BigInteger, nullable=False),
+        sa.Column("identity_from", sa.BigInteger, nullable=False),
+        sa.Column("former", sa.ARRAY(sa.BigInteger), nullable=False),
+        sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("filenode", OID, nullable=False),
         schema=schema,
         prefixes=["UNLOGGED"],
     )
@@ -121,6 +128,8 @@ def _create_nodes(schema: str) -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("leased_until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("flushed_until", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("pid", sa.Integer, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("id", name="node_pkey"),
         sa.UniqueConstraint("name", name="node_name_key"),
         schema=schema,

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import secrets
 import statistics
@@ -13,7 +14,8 @@ from typing import Final
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, Database
+from pgchannels.database.connections import Connections
+from pgchannels.database.database import Database
 from pgchannels.database.statements.measuring import explained_delivery
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
@@ -94,10 +96,10 @@ async def measure(url: str, schema: str, senders: int, seconds: float, size: int
 
 @asynccontextmanager
 async def _connections(url: str, schema: str, prefix: str) -> AsyncIterator[Connections]:
-    connections = Database(url).connect()
+    connections = Connections(Database(url))
     try:
         yield connections
-        await connections.run(remove_all_messages(Schema(schema), prefix))
+        await connections.ask(remove_all_messages(Schema(schema), prefix))
     finally:
         await connections.close()
 
@@ -134,14 +136,15 @@ async def _seconds_each(layer: MessageLayer, subscription: Subscription, payload
 
 async def _delivery_seconds(connections: Connections, schema: str, address: str, payload: bytes, count: int) -> float:
     """Median seconds of the database by message, for batches of so many: by its own clock, without the commit."""
-    connection = await connections.hold()
+    held = connections.hold()
+    connection = await held.opened()
     try:
         statement = await connection.prepare(explained_delivery(Schema(schema)))
         addresses, envelopes = [address] * count, [payload] * count
         batch = addresses, None, envelopes, None, notification_parts(addresses, envelopes)
         seconds = [await _explained_seconds(statement, connections, *batch) for _ in range(_DELIVERIES)]
     finally:
-        connection.terminate()
+        await held.close()
     return statistics.median(seconds) / count
 
 
@@ -150,7 +153,7 @@ async def _explained_seconds(
 ) -> float:
     valid_until = connections.database_time() + _EXPIRY_SECONDS
     plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS))
-    milliseconds: float = plan[0]["Execution Time"]  # SQLAlchemy has taught the connection to read JSON
+    milliseconds: float = json.loads(plan)[0]["Execution Time"]
     return milliseconds / 1000
 
 

@@ -1,26 +1,24 @@
-"""Connections to one database: one pooled for everything, and held ones for the hot places."""
+"""The connections of one event loop: held ones of the driver, each with one job, and SQLAlchemy for what is rare."""
 
 import asyncio
-import re
 import socket
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
-from sqlalchemy import URL, Connection, Executable, Row, event
+from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects import registry
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 
-from pgchannels.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
+from pgchannels.database.database import Database
+from pgchannels.database.failures import is_connection_failure, loss_recognised
 
-CONNECT_TIMEOUT_SECONDS: Final = 10
+OPEN_TIMEOUT_SECONDS: Final = 10
 STATEMENT_TIMEOUT_SECONDS: Final = 30
+_LEAVE_TIMEOUT_SECONDS: Final = 1
 
 # The server that runs the other end may be gone without a word, or a firewall between forget the connection.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
@@ -38,212 +36,172 @@ _PREPARE: Final = """
            set_config('jit', 'off', false)
 """
 
-# What says that the connection failed, not the statement: the same call may succeed on a new connection.
-CONNECTION_FAILURES: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what a statement meets on a connection that is just being lost
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
-    asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
-)
-
-_HOST: Final = re.compile(r"(\[.*\]|[^:]*)(?::(\d*))?")
-_DEFAULT_PORT: Final = 5432
-
-DatabaseTarget = str | URL | AsyncEngine
+DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Records: TypeAlias = "Sequence[asyncpg.Record]"
 T = TypeVar("T")
 
 
-class Database:
-    """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over."""
+class HeldConnection:
+    """A connection of the driver that is opened when it is needed, and anew when it was lost; one statement at a time.
 
-    def __init__(self, target: DatabaseTarget) -> None:
-        self._engine = target if isinstance(target, AsyncEngine) else None
-        self._url = "" if isinstance(target, AsyncEngine) else _driver_url(target)
-        self._hosts = deque(_hosts(self._url))
+    :param on_open: what each new connection is for: it runs before anything else on it.
+    """
 
-    def connect(self, *, keep: bool = True) -> "Connections":
-        """Connections for the running event loop; none is opened yet.
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[DriverConnection]],
+        *,
+        on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
+    ) -> None:
+        self.on_open = on_open
+        self._connect = connect
+        self._connection: DriverConnection | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
 
-        :param keep: keep the pooled connection between two statements.
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as anybody has noticed."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def opened(self) -> DriverConnection:
+        """The connection, opened if there is none.
+
+        :raises CONNECTION_FAILURES: the database could not be reached.
         """
-        if self._engine is not None:
-            sync_engine = self._engine.sync_engine
-            return Connections(create_async_engine(sync_engine.url, pool=sync_engine.pool.recreate()))
-        pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if keep else {"poolclass": NullPool}
-        return Connections(self._new_engine(**pool), unpooled=self._new_engine(poolclass=NullPool))
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            await self._left()  # never one more than was promised
+            connection = self._connection = await self._connect()
+            if self.on_open is not None:
+                with self.left_when_lost():
+                    await self.on_open(connection)
+        return connection
 
-    def _new_engine(self, **pool: Any) -> AsyncEngine:
-        return create_async_engine("postgresql+asyncpg://", async_creator=self._open, **pool)
+    async def fetch(self, text: str, *arguments: object, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Records:
+        """Run a statement, which the driver prepares once, and return its rows; the time counts from when it is sent.
 
-    async def _open(self) -> Any:
-        if len(self._hosts) < 2:
-            return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS)
-        return await self._open_any()
+        :raises CONNECTION_FAILURES: the statement may or may not have run.
+        """
+        async with self._one_at_a_time:
+            connection = await self.opened()
+            with self.left_when_lost():
+                return await connection.fetch(text, *arguments, timeout=timeout_seconds)
 
-    async def _open_any(self) -> Any:
-        # The driver has one limit for all hosts: one that gives no answer would take the time of all others.
-        seconds = CONNECT_TIMEOUT_SECONDS / (len(self._hosts) + 1)
-        failures = []
-        for host, port in list(self._hosts):
-            try:
-                return await asyncpg.connect(self._url, host=host, port=port, timeout=seconds)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-                failures.append(f"{host}:{port}: {failure!r}")
-                if self._hosts[0] == (host, port):  # no other connection that is opened now has found it out
-                    self._hosts.rotate(-1)  # begin with another one next time
-        raise ConnectionError("; ".join(failures))
+    @contextmanager
+    def left_when_lost(self) -> Iterator[None]:
+        """Leave the connection when what runs on it meanwhile fails otherwise than by the server's word."""
+        try:
+            with _cancellation_kept(), loss_recognised(self._connection):
+                yield
+        except BaseException as error:
+            if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the connection up. What runs on it is cancelled in the server: there it would go on, and hold its locks."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            leaving = asyncio.get_running_loop().create_task(_leave(connection), name="pgchannels leave a connection")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """Close the connection; the next statement opens another one."""
+        self.leave()
+        await self._left()
+
+    async def _left(self) -> None:
+        if self._leaving:
+            await asyncio.wait(self._leaving)
 
 
 class Connections:
-    """The connections that one event loop has to the database.
+    """Opens the connections of one event loop, and runs on one of them what needs none of its own.
 
-    :param unpooled: opens those that are held; without it, the pool does.
+    :param keep: keep that one between two statements.
     """
 
-    def __init__(self, engine: AsyncEngine, *, unpooled: AsyncEngine | None = None) -> None:
-        self._unpooled = unpooled
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._one_at_a_time = asyncio.Lock()  # an engine of the user's may have a pool of many
+    def __init__(self, database: Database, *, keep: bool = True) -> None:
+        self._database = database
+        self._keep = keep
+        self._engine = None if database.engine is None else _engine_like(database.engine)
         self._clock_offset = 0.0
-        self._ahead: list[asyncpg.Connection[Any]] = []
-        self._in_use: asyncpg.Connection[Any] | None = None
-        self._pooled: asyncpg.Connection[Any] | None = None
-        for connecting in filter(None, (engine, unpooled)):
-            event.listen(connecting.sync_engine, "connect", lambda driver, _: driver.run_async(self._prepare))
+        self._for_all = self.hold()
+
+    def hold(self, *, on_open: Callable[[DriverConnection], Awaitable[None]] | None = None) -> HeldConnection:
+        """A connection for one job; none is opened yet."""
+        return HeldConnection(self._open, on_open=on_open)
+
+    def when_opened(self, on_open: Callable[[DriverConnection], Awaitable[None]]) -> None:
+        """Run this whenever the connection for all is a new one, before anything else on it."""
+        self._for_all.on_open = on_open
 
     def database_time(self) -> float:
         """The database's clock, in seconds since 1970, as told by the last connection that was made; never fast."""
         return asyncio.get_running_loop().time() + self._clock_offset
 
-    async def run(
-        self, statement: Executable, *, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS
-    ) -> Sequence[Row[Any]]:
-        """Run one statement by itself on the pooled connection and return its rows.
+    async def open(self) -> None:
+        """Open the connection for all, so that the first statement need not wait for it."""
+        await self._for_all.opened()
 
-        :raises CONNECTION_FAILURES: the statement may or may not have run.
-        """
-        async with asyncio.timeout(timeout_seconds), self._one_at_a_time:
-            with _cancellation_kept():
-                return await self._run(statement)
+    async def fetch(self, text: str, *arguments: object, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Records:
+        """Run a statement on the connection for all; see `HeldConnection.fetch`."""
+        try:
+            return await self._for_all.fetch(text, *arguments, timeout_seconds=timeout_seconds)
+        finally:
+            if not self._keep:
+                await self.close()
 
-    async def fetch(
-        self, text: str, *arguments: object, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS
-    ) -> "Sequence[asyncpg.Record]":
-        """As `run`, in a third of its time: the text of a statement, which the driver prepares once.
-
-        :raises CONNECTION_FAILURES: the statement may or may not have run.
-        """
-        async with asyncio.timeout(timeout_seconds), self._one_at_a_time:
-            with _cancellation_kept():
-                async with self._driver_connection() as connection:
-                    return await self._fetch(connection, text, arguments)
-
-    def interrupt(self) -> None:
-        """Make the statement that runs now fail, and the next one take a new connection: this one does not answer."""
-        if self._in_use is not None:
-            self._in_use.terminate()
-
-    async def hold(self) -> "asyncpg.Connection[Any]":
-        """A connection that belongs to the caller, who closes it."""
-        while self._ahead:
-            if not (connection := self._ahead.pop()).is_closed():
-                return connection
-        return await self._hold()
-
-    async def hold_ahead(self, count: int) -> None:
-        """Open connections for the next calls of `hold`, all at the same time if no pool is in the way."""
-        if self._unpooled is not None:
-            await together(*[self._hold_ahead() for _ in range(count)])
-
-    async def _hold_ahead(self) -> None:
-        self._ahead.append(await self._hold())
-
-    async def _hold(self) -> "asyncpg.Connection[Any]":
-        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            with _cancellation_kept():
-                pooled = await (self._unpooled or self._engine).raw_connection()
-        connection = pooled.driver_connection
-        assert isinstance(connection, asyncpg.Connection)
-        pooled.detach()
-        return connection
-
-    async def run_sync(self, function: Callable[[Connection], T]) -> T:
-        """Run a function with a synchronous connection, in a transaction of its own."""
-        async with self._one_at_a_time, self._engine.connect() as connection:
-            await connection.execution_options(isolation_level="READ COMMITTED")
-            async with connection.begin():
-                return await connection.run_sync(function)
+    async def ask(self, statement: Executable) -> Records:
+        """As `fetch`, for a statement with its values, which is compiled each time."""
+        return await self.fetch(*compiled(statement))
 
     async def close(self) -> None:
-        """Close the pooled connection, and those that nobody holds."""
-        while self._ahead:
-            self._ahead.pop().terminate()
-        await self._engine.dispose()
+        """Close the connection for all."""
+        await self._for_all.close()
 
-    @asynccontextmanager
-    async def _driver_connection(self) -> "AsyncIterator[asyncpg.Connection[Any]]":
-        # What lies in the pool nobody else takes: checking it out and in again would take longer than the statement.
-        if self._pooled is not None and not self._pooled.is_closed():
-            yield self._pooled
-            return
-        async with self._engine.connect() as connection:
-            driver_connection = (await connection.get_raw_connection()).driver_connection
-            assert isinstance(driver_connection, asyncpg.Connection)
-            self._pooled = driver_connection
-            yield driver_connection
+    async def _open(self) -> DriverConnection:
+        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+            with _cancellation_kept():
+                connection = await (self._database.open() if self._engine is None else _detached(self._engine))
+            await self._prepare(connection)
+        return connection
 
-    async def _fetch(
-        self, connection: "asyncpg.Connection[Any]", text: str, arguments: Sequence[object]
-    ) -> "Sequence[asyncpg.Record]":
-        self._in_use = connection
+    async def _prepare(self, connection: DriverConnection) -> None:
         try:
-            with loss_recognised(connection):
-                return await connection.fetch(text, *arguments)
-        except BaseException as error:
-            if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
-                connection.terminate()
-                await self._engine.dispose(close=False)  # the pool would hand it out once more
-            raise
-        finally:
-            self._in_use = None
-
-    async def _run(self, statement: Executable) -> Sequence[Row[Any]]:
-        async with self._engine.connect() as connection:
-            self._in_use = (await connection.get_raw_connection()).driver_connection
-            try:
-                with loss_recognised(self._in_use):
-                    result = await connection.execute(statement)
-            except Exception as error:
-                if is_connection_failure(error):
-                    await connection.invalidate()  # perhaps another server takes the next one
-                raise
-            finally:
-                self._in_use = None
-            return result.all() if result.returns_rows else []
-
-    async def _prepare(self, connection: "asyncpg.Connection[Any]") -> None:
-        _keep_alive(connection)
-        try:
+            _keep_alive(connection)
             with loss_recognised(connection):
                 row = await connection.fetchrow(_PREPARE)
         except BaseException:
-            connection.terminate()  # the pool would forget it as it is
+            connection.terminate()
             raise
         assert row is not None
         # Taken when the answer is here: the clock is behind by the way back at most, and never ahead.
         self._clock_offset = row[0] - asyncio.get_running_loop().time()
 
 
-async def together(*calls: Coroutine[Any, Any, None]) -> None:
+async def run_sync(database: Database, function: Callable[[Connection], T]) -> T:
+    """Run a function with a synchronous connection of SQLAlchemy, in a transaction of its own."""
+    if database.engine is not None:
+        engine = _engine_like(database.engine)
+    else:
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=database.open, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                return await connection.run_sync(function)
+    finally:
+        await engine.dispose()
+
+
+async def together(*calls: Coroutine[Any, Any, object]) -> None:
     """Run calls at the same time; when all have ended, raise the first one's error."""
-    for failure in await asyncio.gather(*calls, return_exceptions=True):
-        if failure is not None:
-            raise failure
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def driver_text(statement: ClauseElement) -> str:
@@ -251,51 +209,34 @@ def driver_text(statement: ClauseElement) -> str:
     return str(statement.compile(dialect=registry.load("postgresql.asyncpg")()))
 
 
-@contextmanager
-def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[None]:
-    """Raise what the driver meets on a connection that is lost between two of its steps as what it is.
-
-    It has let go of the connection's parts then, and asks None for them.
-    """
-    try:
-        yield
-    except AttributeError as error:
-        if connection is None or not connection.is_closed():
-            raise
-        raise ConnectionResetError("the connection was lost") from error
+def compiled(statement: Executable) -> tuple[Any, ...]:
+    """The SQL of a statement as of `driver_text`, and its values."""
+    assert isinstance(statement, ClauseElement)
+    text = statement.compile(dialect=registry.load("postgresql.asyncpg")())
+    return str(text), *(text.params[name] for name in text.positiontup or ())
 
 
-def is_connection_failure(error: BaseException | None) -> bool:
-    """Whether the connection failed rather than the statement, by the error or by any that caused it."""
-    return _is_caused_by(error, CONNECTION_FAILURES)
+async def _leave(connection: DriverConnection) -> None:
+    # Closing cancels what runs, and waits for the server's word that it has ended.
+    with suppress(Exception):
+        async with asyncio.timeout(_LEAVE_TIMEOUT_SECONDS):
+            await connection.close()
+    connection.terminate()
 
 
-def is_database_failure(error: BaseException | None) -> bool:
-    """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
-    return _is_caused_by(error, (*CONNECTION_FAILURES, asyncpg.PostgresError, DBAPIError))
+def _engine_like(engine: AsyncEngine) -> AsyncEngine:
+    return create_async_engine(engine.sync_engine.url, pool=engine.sync_engine.pool.recreate())
 
 
-def explained(error: Exception) -> Exception:
-    """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
-    if is_connection_failure(error):
-        return DatabaseUnavailable(f"cannot reach the database: {error!r}")
-    if not is_database_failure(error):
-        return error
-    refusal = getattr(error, "orig", None) or error
-    if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
-        return DatabaseRefused(f"the database refused: {refusal}")
-    return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
+async def _detached(engine: AsyncEngine) -> DriverConnection:
+    pooled = await engine.raw_connection()
+    connection = pooled.driver_connection
+    assert isinstance(connection, asyncpg.Connection)
+    pooled.detach()
+    return connection
 
 
-def _is_caused_by(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
-    while error is not None:
-        if isinstance(error, kinds):
-            return True
-        error = error.__cause__
-    return False
-
-
-def _keep_alive(connection: "asyncpg.Connection[Any]") -> None:
+def _keep_alive(connection: DriverConnection) -> None:
     endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009 -- asyncpg has no setting for this
     if endpoint.family == socket.AF_UNIX:
         return
@@ -321,33 +262,3 @@ def _cancellation_kept() -> Iterator[None]:
         raise asyncio.CancelledError from error
     if error is not None:
         raise error
-
-
-def _hosts(url: str) -> list[tuple[str, int]]:
-    """The hosts of a URL with their ports; in its query as well, as libpq and SQLAlchemy take them."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    names = (parts.netloc.rpartition("@")[2] or ",".join(query.get("host", ()))).split(",")
-    ports = ",".join(query.get("port", ())).split(",")
-    ports = ports * len(names) if len(ports) == 1 else ports
-    found = [(_HOST.fullmatch(name), port) for name, port in zip(names, ports, strict=False)]
-    return [(host[1].strip("[]"), _port(host[2] or port)) for host, port in found if host is not None]
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() or not text):
-        raise ConfigurationError("the URL of the database has a port that is no number")
-    return int(text or _DEFAULT_PORT)
-
-
-def _driver_url(target: str | URL) -> str:
-    url = target.render_as_string(hide_password=False) if isinstance(target, URL) else target
-    # Never show the URL: it may hold a password.
-    if not isinstance(url, str) or not re.match(r"postgres(ql)?(\+\w+)?://", url):
-        raise ConfigurationError(
-            "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
-            " or an AsyncEngine"
-        )
-    if not all(_HOST.fullmatch(host) for host in urlsplit(url).netloc.rpartition("@")[2].split(",")):
-        raise ConfigurationError("the URL of the database has a port that is no number")
-    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)

@@ -5,15 +5,17 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.connections import run_sync
+from pgchannels.database.database import Database
 from pgchannels.database.revision import VERSION_TABLE
 from pgchannels.database.tables import VIEWS
+from pgchannels.database.url import DatabaseTarget
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 _TABLES: Final = {
     VERSION_TABLE: "SELECT",
     "log": "SELECT, UPDATE",
-    "log_state": "SELECT, INSERT",
+    "log_state": "SELECT",
     "message": "SELECT, INSERT, DELETE",
     "node": "SELECT, INSERT, UPDATE, DELETE",
     "subscription": "SELECT, INSERT, DELETE",
@@ -28,11 +30,7 @@ async def grant(target: DatabaseTarget, role: str, *, schema: str = DEFAULT_SCHE
 
     :raises sqlalchemy.exc.DBAPIError: there is no such role, or one may not grant; nothing was changed.
     """
-    connections = Database(target).connect()
-    try:
-        await connections.run_sync(lambda connection: _grant(connection, role, require_valid_schema(schema)))
-    finally:
-        await connections.close()
+    await run_sync(Database(target), lambda connection: _grant(connection, role, require_valid_schema(schema)))
 
 
 def _grant(connection: Connection, role: str, schema: str) -> None:

@@ -12,9 +12,11 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
-from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.connections import run_sync
+from pgchannels.database.database import Database
 from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
 from pgchannels.database.tables import Schema
+from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
@@ -26,22 +28,12 @@ async def upgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revis
 
     :raises sqlalchemy.exc.DBAPIError: the role may not create them; nothing was changed.
     """
-    connections = Database(target).connect()
-    try:
-        await connections.run_sync(lambda connection: command.upgrade(_config(schema, connection), revision))
-    finally:
-        await connections.close()
+    await run_sync(Database(target), lambda connection: command.upgrade(_config(schema, connection), revision))
 
 
 async def downgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "base") -> None:
     """Go back to an older revision; `base` removes all tables and functions of the schema."""
-    connections = Database(target).connect()
-    try:
-        await connections.run_sync(lambda connection: command.downgrade(_config(schema, connection), revision))
-        if revision == "base":
-            await connections.run(text(_drop_version_table(schema)))
-    finally:
-        await connections.close()
+    await run_sync(Database(target), lambda connection: _downgrade(connection, schema, revision))
 
 
 def upgrade_sql(schema: str, revisions: str) -> str:
@@ -68,6 +60,12 @@ def run_environment() -> None:
         asyncio.run(_run_on_own_connection(attributes["schema"]))
 
 
+def _downgrade(connection: Connection, schema: str, revision: str) -> None:
+    command.downgrade(_config(schema, connection), revision)
+    if revision == "base":
+        connection.execute(text(_drop_version_table(schema)))
+
+
 def _run_offline(schema: str) -> None:
     context.configure(
         dialect_name="postgresql",
@@ -90,11 +88,7 @@ def _run_on(connection: Connection, schema: str) -> None:
 
 
 async def _run_on_own_connection(schema: str) -> None:
-    connections = Database(_url_from_outside()).connect()
-    try:
-        await connections.run_sync(lambda connection: _run_on(connection, schema))
-    finally:
-        await connections.close()
+    await run_sync(Database(_url_from_outside()), lambda connection: _run_on(connection, schema))
 
 
 def _environment(schema: str) -> dict[str, Any]:

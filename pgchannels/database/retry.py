@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.connections import explained, is_connection_failure, is_database_failure
+from pgchannels.database.failures import explained, is_connection_failure, is_database_failure
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0

@@ -1,8 +1,7 @@
 """Which revision the tables of a database are at; without Alembic, since every layer asks when it opens."""
 
-from typing import Final
-
-from sqlalchemy import Connection, text
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from pgchannels.errors import SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
@@ -11,32 +10,27 @@ VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a hos
 REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
 
 
-def require_current_schema(connection: Connection, schema: str) -> None:
+async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Sequence[Any]]]], schema: str) -> None:
     """Check that the tables are there, and not older than this code.
 
+    :param fetch: runs a query and returns its rows.
     :raises SchemaMissing: no tables; the text names the command that makes them.
     :raises SchemaOutdated: older tables; the text names the command that upgrades them.
     """
-    found = installed_revision(connection, schema)
+    [(is_there,)] = await fetch(version_table_query(schema))
+    rows = await fetch(version_query(schema)) if is_there else []
     remedy = (
         f"run `pgchannels upgrade --url …{'' if schema == DEFAULT_SCHEMA else f' --schema {schema}'}`"
         " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
     )
-    if found is None:
+    if not rows:
         raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
+    [(found,)] = rows
     if found in REVISIONS[:-1]:
         raise SchemaOutdated(
             f"the pgchannels tables in the schema {schema!r} are at revision {found},"
             f" this version needs {REVISIONS[-1]}: {remedy}"
         )
-
-
-def installed_revision(connection: Connection, schema: str) -> str | None:
-    """The revision that the tables of the schema are at, None where there are none."""
-    if not connection.scalar(text(version_table_query(schema))):
-        return None
-    revision: str | None = connection.scalar(text(version_query(schema)))
-    return revision
 
 
 def upgrading_lock(schema: str) -> str:

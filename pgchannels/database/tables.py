@@ -3,8 +3,10 @@
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
+    ColumnElement,
     DateTime,
     Index,
     Integer,
@@ -13,10 +15,14 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
+    TableClause,
     Text,
     Uuid,
-    func,
+    column,
+    literal_column,
+    table,
 )
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
@@ -45,11 +51,14 @@ class Schema:
         self.subscription: Table = _subscription(self.metadata)
         self.full_channel: Table = _full_channel(self.metadata)
         self.member: Table = _member(self.metadata)
+        # A sequence is read as a table is; it is none of the metadata.
+        sequence: TableClause = table("message_id", column("last_value", BigInteger), schema=name)
+        self.last_id: ColumnElement[int] = sequence.c.last_value + literal_column(str(LARGEST_BATCH - 1), Integer)
 
     def call(self, function_name: str, *arguments: Any) -> Function[Any]:
         """A call of one of the schema's own functions."""
-        function: Function[Any] = getattr(getattr(func, self.name), function_name)(*arguments)
-        return function
+        # Not by attributes of `func`: these take an underscore at the end of a schema's name off.
+        return Function(function_name, *arguments, packagenames=(self.name,))
 
 
 def _log(metadata: MetaData) -> Table:
@@ -65,7 +74,9 @@ def _log(metadata: MetaData) -> Table:
 def _log_state(metadata: MetaData) -> Table:
     """One row that a crash removes together with the messages: the slot that takes new ones.
 
-    This log has ids from `began_at` on. Messages with ids up to `gone_until` may have left it; all others are there.
+    This log has ids from `began_at` on. All up to `filled_until` are in the slots before this one; messages with ids up
+    to `gone_until` may have left it. `identity` is no other log's: see `start_epoch.sql`. `former` has the identities
+    that it had before, each with its first and its last id.
     """
     return Table(
         "log_state",
@@ -73,7 +84,13 @@ def _log_state(metadata: MetaData) -> Table:
         Column("slot", SmallInteger, nullable=False),
         Column("rotated_at", DateTime(timezone=True), nullable=False),
         Column("began_at", BigInteger, nullable=False),
+        Column("filled_until", BigInteger, nullable=False),
         Column("gone_until", BigInteger, nullable=False),
+        Column("identity", BigInteger, nullable=False),
+        Column("identity_from", BigInteger, nullable=False),
+        Column("former", ARRAY(BigInteger), nullable=False),
+        Column("server_started_at", DateTime(timezone=True), nullable=False),
+        Column("filenode", OID, nullable=False),
         prefixes=["UNLOGGED"],
     )
 
@@ -119,7 +136,8 @@ def _message(metadata: MetaData) -> Table:
 def _node(metadata: MetaData) -> Table:
     """The running nodes; one whose lease has ended is gone. The id is also what the node listens on.
 
-    A node has forgotten all that came before the message with the id `flushed_until`.
+    A node has forgotten all that came before the message with the id `flushed_until`. `version` grows with each call that
+    ends subscriptions of it. `pid` is of the session by which it listens.
     """
     node = Table(
         "node",
@@ -128,6 +146,8 @@ def _node(metadata: MetaData) -> Table:
         Column("name", Text, nullable=False, unique=True),
         Column("leased_until", DateTime(timezone=True), nullable=False),
         Column("flushed_until", BigInteger, nullable=False, server_default="0"),
+        Column("version", BigInteger, nullable=False, server_default="0"),
+        Column("pid", Integer, nullable=False, server_default="0"),
         prefixes=["UNLOGGED"],
     )
     Index(None, node.c.leased_until)

@@ -11,7 +11,7 @@ from channels.layers import BaseChannelLayer
 from django.core import mail
 from sqlalchemy import URL
 
-from pgchannels.database.connections import Database
+from pgchannels.database.database import Database
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
 from pgchannels.django.sync import SyncChannelLayer
@@ -22,10 +22,11 @@ from pgchannels.names import (
     DEFAULT_SCHEMA,
     require_valid_channel,
 )
-from pgchannels.node import Node, Received
+from pgchannels.node import Node
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
 from pgchannels.receiving.mailbox import Connection
+from pgchannels.receiving.receiver import Received
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
 
@@ -96,7 +97,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         request = requests.send(channel, message)
         node = self._nodes.here()
         with requests.errors_of_channels:
-            if node is not None and node.owns(channel):
+            if node is not None and node.receiver.owns(channel):
                 await node.send(channel, message)
             else:
                 await self._nodes.send(request)
@@ -111,21 +112,21 @@ class PostgresChannelLayer(BaseChannelLayer):
         node = self._nodes.here() or await self._nodes.open(in_any_case=True)
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
-        while (message := self._message_of(node, await node.receive(channel))) is None:
+        while (message := self._message_of(node, await node.receiver.receive(channel))) is None:
             pass
         return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
         node = await self._nodes.open(in_any_case=True)
-        return node.new_channel(prefix)
+        return node.receiver.new_channel(prefix)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
         request = requests.group_add(group, channel)
         node = self._nodes.here()
-        if node is not None and node.owns(channel):
-            await node.join(group, channel)
+        if node is not None and node.receiver.owns(channel):
+            await node.receiver.join(group, channel)
         else:
             await self._nodes.send(request)
 
@@ -133,8 +134,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Remove a channel from a group; nothing happens when it is not in it."""
         request = requests.group_discard(group, channel)
         node = self._nodes.here()
-        if node is not None and node.owns(channel):
-            await node.leave(group, channel)
+        if node is not None and node.receiver.owns(channel):
+            await node.receiver.leave(group, channel)
         else:
             await self._nodes.send(request)
 
@@ -153,7 +154,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
         while True:
-            channel, item = await node.receive_any(prefix)
+            channel, item = await node.receiver.receive_any(prefix)
             if (message := self._message_of(node, item)) is not None:
                 return message | {"__asgi_channel__": channel}
 

@@ -18,7 +18,8 @@ _LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta
 class Arrival:
     """One message for any number of receivers on this node.
 
-    `envelope` is None until the row has been read, when the payload was too large for the notification.
+    `envelope` is None until the row has been read, when the payload was too large for the notification; and for good
+    when the message had expired, or its row was gone.
     """
 
     id: int
@@ -26,6 +27,7 @@ class Arrival:
     address: str
     channel: str | None
     envelope: bytes | None
+    is_read: bool = False  # from the log: what it does not have is gone
     plain: bytes | None = None  # the envelope without its seal, kept by the first receiver for the others
 
     @classmethod
@@ -47,7 +49,12 @@ class Arrival:
     @classmethod
     def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
         """Take a row of one of the statements that read messages; its first columns are in this order."""
-        return cls(row[0], row[1], row[2], row[3], row[4])
+        return cls(row[0], row[1], row[2], row[3], row[4], is_read=True)
+
+    @property
+    def must_be_read(self) -> bool:
+        """Whether it was announced by its id alone."""
+        return self.envelope is None and not self.is_read
 
     @property
     def bound_to(self) -> str:

@@ -1,191 +1,212 @@
-"""Reads from the log what notifications did not bring: large payloads, and all that was missed."""
+"""Keeps what a node hears in order, and reads from the log what notifications did not bring."""
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import islice
 from typing import Final
 
-from pgchannels.database.connections import Connections
+from pgchannels.database.extent import Extent
 from pgchannels.database.retry import repeat
-from pgchannels.database.statements.reading import extent, messages_after, messages_with_ids
-from pgchannels.database.tables import Schema
-from pgchannels.messages import Gap, GapReason, Position
+from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.reach import Reach
+from pgchannels.receiving.hosting import Hosting
+from pgchannels.receiving.log import GREATEST_ID, Log
+from pgchannels.receiving.page_limit import PageLimit
 from pgchannels.receiving.router import Router
 
 MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has them all, so more need not be kept
-_ROWS_AT_ONCE: Final = 64
-LONGEST_DELIVERY_SECONDS: Final = 5  # from taking an id to the commit
 
 
 class CatchUp:
-    """Keeps arrivals in order: while rows are read for one, all behind it wait."""
+    """Either what is heard is routed at once, or the log is read: then all that is heard waits, and is routed with what is read.
 
-    def __init__(self, connections: Connections, schema: Schema, router: Router) -> None:
-        self._connections = connections
-        self._schema = schema
+    Both are routed in the order of ids: whoever sent one message after another sees them come in that order, whatever
+    their addresses are. The log is read for the address of a large message, for one that a channel of this node was
+    added to by others, and for all addresses whenever something may have been missed.
+
+    One task hosts and reads, in turns: an address is hosted before it is read, so nothing lies between the two.
+    """
+
+    def __init__(self, log: Log, router: Router, hosting: Hosting) -> None:
+        self._log = log
         self._router = router
+        self._hosting = hosting
         self._held: deque[Arrival] = deque()
-        self._is_stale = False
-        self._holders = 0
+        self._to_read: set[str] = set()
+        self._is_all_to_read = False
+        self._limit: PageLimit | None = None  # of a reading that goes on
+        self._is_listening = False
+        self._is_live = False
         self._work = asyncio.Event()
-        self._completeness = Completeness()
+        self._extent: Extent | None = None
+        self._accounted_until = 0  # all with ids up to this one were routed, or told as lost
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what is heard is routed at once: all that was sent before has come."""
+        return self._is_live
 
     def arrive(self, arrival: Arrival) -> None:
         """Take a message from a notification."""
-        if self._completeness.is_past(arrival.id):
-            return
-        if not self._work.is_set() and not self._holders and arrival.envelope is not None:
+        if not self._is_live:
+            self._hold(arrival)
+        elif not arrival.must_be_read:
             self._router.route(arrival)
-        elif len(self._held) < MOST_HELD:
-            self._held.append(arrival)
-            self._work.set()
-        else:
-            self.read_missed()
+        elif self._router.is_awaited(arrival):
+            self._hold(arrival)
+            self.read(arrival.address)
 
-    @contextmanager
-    def holding(self) -> Iterator[None]:
-        """Let all arrivals wait meanwhile.
+    def read(self, address: str) -> None:
+        """Read the messages to an address after its position; all that is heard waits."""
+        self._to_read.add(address)
+        self._begin_reading()
 
-        Whoever begins to listen, or to host, holds what comes until the positions are known and what was missed is
-        marked to be read: a message that came first would move the position past those that were missed.
-        """
-        self._holders += 1
-        try:
-            yield
-        except BaseException:
-            self._is_stale = True  # what was heard meanwhile may have come behind something missed
-            raise
-        finally:
-            self._holders -= 1
-            self._work.set()
+    def read_all(self) -> None:
+        """Read the messages to all addresses after their positions."""
+        self._is_all_to_read = True
+        self._begin_reading()
 
-    def read_missed(self) -> None:
-        """Read the messages after the positions of all addresses.
+    def stop_listening(self) -> None:
+        """Hold what is heard until `begin_listening`: a message that came behind one that was missed would be routed before it."""
+        self._is_listening = self._is_live = False
 
-        All, also when one would do: what came to one address must not overtake what was sent to another before it.
-        """
-        self._is_stale = True
+    def begin_listening(self) -> None:
+        """Read what was missed until now: everything from now on is heard."""
+        self._is_listening = True
+        self.read_all()
+
+    def wake(self) -> None:
+        """Look for something to do."""
         self._work.set()
 
     async def run(self) -> None:
-        """Read whatever there is to read, for ever."""
-        await repeat(self._read_when_asked, what_failed="could not read the log")
+        """Host and read whatever there is to, for ever."""
+        await repeat(self._step_when_asked, what_failed="could not host addresses and read the log")
 
-    async def _read_when_asked(self) -> None:
+    async def settle(self) -> None:
+        """Host and read all that there is to."""
+        while not self._is_live or self._hosting.is_behind:
+            if not self._is_listening:
+                raise ConnectionError("the listening connection was lost")
+            await self._step()
+
+    def note_heard(self, *, filled_until: int) -> None:
+        """Note that all was heard that was sent until a moment, and the last id of the slots that were full then."""
+        if self._is_live:
+            self._accounted_until = max(self._accounted_until, filled_until)
+
+    async def look_at_identity(self, identity: int) -> None:
+        """Find out whether the log is another one, if its identity is."""
+        if self._extent is None or identity != self._extent.identity:
+            self.meet(await self._log.extent())
+
+    def meet(self, extent: Extent) -> None:
+        """Take the extent of the log. One that does not continue the log that was known is a gap: the node begins anew."""
+        known, self._extent = self._extent, extent
+        if known is None:
+            self._accounted_until = extent.filled_until
+            return
+        seen_until = max(known.last_id, self._router.greatest_position())
+        if not extent.continues(known.identity, seen_until):
+            begin = self._accounted_until = extent.begin_after(known.identity, seen_until)
+            self._router.lose(Gap(GapReason.CRASH, None))
+            self._router.begin_anew(begin)
+            self.read_all()
+
+    @property
+    def extent(self) -> Extent:
+        """The log's extent when it was last looked at."""
+        assert self._extent is not None
+        return self._extent
+
+    def _begin_reading(self) -> None:
+        self._is_live = False
+        self._work.set()
+
+    def _hold(self, arrival: Arrival) -> None:
+        if len(self._held) < MOST_HELD:
+            self._held.append(arrival)
+        else:
+            self.read_all()
+
+    async def _step_when_asked(self) -> None:
         await self._work.wait()
-        await self._read()
+        await self._step()
+
+    async def _step(self) -> None:
+        if not self._is_listening:
+            self._work.clear()  # the database may not know this node until it listens
+        elif self._hosting.is_behind:
+            await self._hosting.reconcile()
+        elif self._is_all_to_read or self._to_read:
+            await self._read()
+        else:
+            self._route_held(until=GREATEST_ID)
+            if not self._to_read:
+                self._is_live = True
+                self._work.clear()
+            if self._hosting.is_behind:
+                self._work.set()
 
     async def _read(self) -> None:
-        while self._is_stale or (self._held and not self._holders):
-            if self._is_stale:
-                await self._read_log()
-            elif self._held[0].envelope is None and self._router.is_awaited(self._held[0]):
-                await self._read_held()
-            else:
-                self._router.route(self._held.popleft())
-        self._work.clear()
-
-    async def _read_log(self) -> None:
-        self._is_stale = False
-        if len(self._held) >= MOST_HELD:
-            self._held.clear()
+        is_all, some = self._is_all_to_read, self._to_read
+        self._is_all_to_read, self._to_read = False, set()
+        is_complete = False
         try:
-            reach = Reach(await self.look_for_gaps())
-            while not reach.is_complete:
-                reach.note_page(await self._read_page(up_to=reach.until))
-            self._completeness.note_read(now=asyncio.get_running_loop().time())
-        except BaseException:
-            self._is_stale = True
-            raise
+            is_complete = await self._read_page(None if is_all else some)
+        finally:
+            if not is_complete:
+                self._is_all_to_read |= is_all
+                self._to_read |= some
 
-    async def _read_page(self, *, up_to: int) -> list[int]:
-        positions = self._router.positions()
-        rows = await self._connections.run(messages_after(self._schema, positions, up_to=up_to)) if positions else []
-        await self.look_for_gaps([Arrival.from_row(row) for row in rows])
-        return [row.id for row in rows]
+    async def _read_page(self, addresses: set[str] | None) -> bool:
+        """Read the next page of some addresses or, with None, of all, and route it; returns whether it was the last."""
+        if addresses is None:
+            self._held = deque()  # what was heard until now is in the log
+        positions, known, heard = self._router.positions(addresses), self.extent, len(self._held)
+        limit = self._limit or PageLimit()
+        if not positions:
+            return True
+        page = await self._log.page(positions, up_to=limit.until)
+        await self.look_at_identity(page.identity)
+        if not known.identity == page.identity == self.extent.identity:
+            return False  # a page of one log, asked for with positions of another
+        if addresses is None:
+            self._tell_lost(page.gone_until)
+        until = page.arrivals[-1].id if page.is_full else limit.until
+        self._note_gone(heard, positions, until)
+        # What was heard comes behind what was missed, if more is to be read now than when the page was asked for.
+        heard_meanwhile = () if self._is_all_to_read else self._held
+        self._held = deque(sorted([*page.arrivals, *heard_meanwhile], key=_id_of))
+        limit.note_page([arrival.id for arrival in page.arrivals], is_full=page.is_full, last_id=page.last_id)
+        if limit.is_complete and addresses is None:
+            self._accounted_until = max(self._accounted_until, page.filled_until)
+        self._route_held(until=until)
+        self._limit = None if limit.is_complete or self._to_read or self._is_all_to_read else limit
+        return limit.is_complete
 
-    async def look_for_gaps(self, arrivals: Sequence[Arrival] = ()) -> int:
-        """Tell all receivers when the log has lost what this node has not read; returns the greatest id so far.
+    def _tell_lost(self, gone_until: int) -> None:
+        # Ids up to `filled_until` are of batches that were committed before a page that was read to its end was asked
+        # for, since a slot is left when all batches in it are committed. What left the log later was read or told before.
+        if gone_until > self._accounted_until:
+            self._router.lose(Gap(GapReason.EXPIRED, None), until=gone_until)
+            self._accounted_until = gone_until
 
-        Delivers messages that were just read: those of a log that is gone since before that gap, others behind it.
-        """
-        [seen] = await self._connections.run(extent(self._schema))
-        reason = self._completeness.compare(seen.began_at, seen.gone_until, seen.last_id)
-        is_past = self._completeness.is_past
-        for arrival in arrivals:
-            if is_past(arrival.id):
-                self._router.route(arrival)
-        if reason is not None:
-            self._router.lose(Gap(reason, None))
-        if reason is GapReason.CRASH:
-            self._is_stale = True
-            # What was heard before the crash comes behind what was lost in it, and counts as lost with it.
-            self._held = deque(held for held in self._held if not is_past(held.id))
-        for arrival in arrivals:
-            if not is_past(arrival.id):
-                self._router.route(arrival)
-        return int(seen.last_id)
+    def _note_gone(self, heard: int, positions: Mapping[str, int], until: int) -> None:
+        """Note that messages were heard before a page was asked for, and have no row: what is not in the page is gone."""
+        for arrival in islice(self._held, heard):
+            if arrival.address in positions and arrival.id <= until:
+                arrival.is_read = True
 
-    def may_follow_a_gap(self, message_id: int) -> bool:
-        """Whether a message is of a later log than the one that this node has read."""
-        return Position.from_id(message_id).epoch > Position.from_id(self._completeness.began_at).epoch
-
-    async def _read_held(self) -> None:
-        awaited = (arrival for arrival in self._held if arrival.envelope is None and self._router.is_awaited(arrival))
-        large = list(islice(awaited, _ROWS_AT_ONCE))
-        envelopes = await self._envelopes_of(large)
-        for arrival in large:
-            arrival.envelope = envelopes.get(arrival.id)
-        if large[0].envelope is None and not await self._fill_in(large[0]):
-            await self.look_for_gaps()  # a crash explains it: then it is forgotten there
-            if self._held and self._held[0] is large[0]:
-                self._router.route(self._held.popleft())
-
-    async def _envelopes_of(self, arrivals: list[Arrival]) -> dict[int, bytes]:
-        keys = [(arrival.address, arrival.id) for arrival in arrivals]
-        rows = await self._connections.run(messages_with_ids(self._schema, keys))
-        return {row.id: row.payload for row in rows}
-
-    async def _fill_in(self, arrival: Arrival) -> bool:
-        # A page may have been full before this row: asked for alone, it comes if it is there at all.
-        arrival.envelope = (await self._envelopes_of([arrival])).get(arrival.id)
-        return arrival.envelope is not None
+    def _route_held(self, *, until: int) -> None:
+        held = self._held
+        while held and held[0].id <= until and not self._to_read:  # a command may have asked to read first
+            if held[0].must_be_read and self._router.is_awaited(held[0]):
+                self._to_read = {arrival.address for arrival in held if arrival.must_be_read}
+            else:
+                self._router.route(held.popleft())
 
 
-class Completeness:
-    """Up to which id this node has read all that there was; later ids that leave the log are a gap."""
-
-    def __init__(self) -> None:
-        self.began_at: int = 0
-        self._read_until: int | None = None
-        self._last_id = 0
-        self._older_last_id = 0
-        self._older_since = 0.0
-
-    def compare(self, began_at: int, gone_until: int, last_id: int) -> GapReason | None:
-        """Take the extent of the log, and tell whether and why something was lost since it was last read."""
-        read_until, self._last_id, self.began_at = self._read_until, last_id, began_at
-        if read_until is None:
-            self._begin(last_id)
-            return None
-        if gone_until <= read_until:
-            return None
-        self._begin(last_id)
-        return GapReason.CRASH if read_until < began_at else GapReason.EXPIRED
-
-    def is_past(self, message_id: int) -> bool:
-        """Whether a message is of an earlier log than the one that was last compared."""
-        return message_id < self.began_at
-
-    def note_read(self, *, now: float) -> None:
-        """Note that all was read that was there at the last comparison."""
-        # A message may be committed some time after its id was taken: only old ids are known to be complete.
-        if now - self._older_since >= LONGEST_DELIVERY_SECONDS:
-            self._read_until, self._older_last_id, self._older_since = self._older_last_id, self._last_id, now
-
-    def _begin(self, last_id: int) -> None:
-        self._read_until = self._older_last_id = last_id
+def _id_of(arrival: Arrival) -> int:
+    return arrival.id

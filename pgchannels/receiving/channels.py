@@ -104,10 +104,14 @@ class Channels:
             mailbox.expire(published_before=published_before)
             self._forget_if_unused(channel)
 
-    def join(self, address: str, channel: str) -> None:
-        """Give a channel every message to the address of a topic."""
+    def is_in(self, address: str, channel: str) -> bool:
+        """Whether a channel gets every message to the address of a topic."""
+        return address in self._topics.get(channel, ())
+
+    def join(self, address: str, channel: str, *, after: int) -> None:
+        """Give a channel every message to the address of a topic that comes after an id; if it is in it, for longer."""
         self._topics.setdefault(channel, {})[address] = asyncio.get_running_loop().time()
-        self._router.add(address, channel, self._mailbox(channel))
+        self._router.add(address, channel, self._mailbox(channel), after=after)
 
     def leave(self, address: str, channel: str) -> None:
         """Undo `join`; what the channel has got stays."""

@@ -1,23 +1,32 @@
 """Tells the database which addresses this node hosts."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain, islice
 from typing import Final
 from uuid import UUID
 
-from pgchannels.database.connections import Connections, driver_text, is_connection_failure, is_database_failure
-from pgchannels.database.retry import repeat
-from pgchannels.database.statements.nodes import host, unhost
+from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.failures import is_connection_failure, is_database_failure
+from pgchannels.database.statements.nodes import host
 from pgchannels.database.tables import Schema
-from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
-from pgchannels.receiving.catch_up import CatchUp
+from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
 from pgchannels.receiving.router import Router
 
 _TIMEOUT_SECONDS: Final = 30
+_AT_ONCE: Final = 5_000  # senders to these addresses wait for the call, some ten milliseconds
 
 
 class Hosting:
-    """One statement at a time for all who ask meanwhile, so that hosting and unhosting never overtake each other."""
+    """Makes the database's subscriptions of this node those to the router's addresses, one call at a time.
+
+    What a call was to change is changed once it is answered; until then it is asked for again. A call that removes
+    something has a version, so that it does nothing when it comes late: another one may have added the same.
+
+    :param on_work: called when there is something to do: somebody must call `reconcile`.
+    :param on_unknown: called when the database does not know this node: it must register again.
+    :param on_identity: awaited with the identity of the log before its positions are used.
+    """
 
     def __init__(
         self,
@@ -25,113 +34,145 @@ class Hosting:
         schema: Schema,
         node: UUID,
         router: Router,
-        catch_up: CatchUp,
         *,
+        on_work: Callable[[], None],
         on_unknown: Callable[[], None],
+        on_identity: Callable[[int], Awaitable[None]],
     ) -> None:
         self._connections = connections
-        self._schema = schema
         self._host_text = driver_text(host(schema))
         self._node = node
         self._router = router
-        self._catch_up = catch_up
+        self._on_work = on_work
         self._on_unknown = on_unknown
+        self._on_identity = on_identity
         self._hosted: set[str] = set()
-        self._released: set[str] = set()  # at the last heartbeat
-        self._wanted: dict[str, asyncio.Future[None]] = {}
-        self._work = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
+        self._to_add: dict[str, None] = {}
+        self._to_remove: set[str] = set()
+        self._waiting: dict[str, list[asyncio.Future[int]]] = {}
+        self._version = 0  # of the last call that was answered
+        self._last_version = 0  # of the last call that was made
+        self._has_version_to_tell = True  # the database knows none of this node, or a lesser one than it should
 
-    async def ensure(self, address: str) -> None:
-        """Return once every message published from now on comes to this node.
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._to_add or self._to_remove)
+
+    def hosts(self, address: str) -> bool:
+        """Whether every message to an address is told to this node."""
+        return address in self._hosted
+
+    def want(self, address: str) -> None:
+        """Begin to host an address."""
+        self._to_add[address] = None
+        self._on_work()
+
+    async def positions_of(self, addresses: Sequence[str]) -> Sequence[int]:
+        """Host addresses, also again; every message that is sent to one from now on has a greater id than its position.
 
         :raises DatabaseUnavailable: the database could not be asked in time.
+        :raises DatabaseRefused: it answered with an error.
         """
-        if address in self._hosted:
-            return
-        hosted = self.want(address)
-        await asyncio.wait([hosted], timeout=_TIMEOUT_SECONDS)
-        if not hosted.done():
-            raise DatabaseUnavailable(f"could not subscribe to {address} within {_TIMEOUT_SECONDS} seconds")
-        hosted.result()
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[int]] = [loop.create_future() for _ in addresses]
+        for address, answer in zip(addresses, answers, strict=True):
+            self._waiting.setdefault(address, []).append(answer)
+            self.want(address)
+        try:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                positions = await asyncio.gather(*answers, return_exceptions=True)
+        except TimeoutError:
+            text = f"could not subscribe to {', '.join(addresses):.200} within {_TIMEOUT_SECONDS} seconds"
+            raise DatabaseUnavailable(text) from None
+        for position in positions:
+            if isinstance(position, BaseException):
+                raise position
+        return [position for position in positions if isinstance(position, int)]
 
-    def want(self, address: str) -> "asyncio.Future[None]":
-        """Begin to host an address; the future tells when."""
-        future = self._wanted.get(address)
-        if future is None:
-            future = self._wanted[address] = asyncio.get_running_loop().create_future()
-            self._work.set()
-        return future
+    def is_known(self, version: int) -> bool:
+        """Whether the database has this version of what the node hosts; else it has forgotten the node."""
+        return version in {self._version, self._last_version} and version != 0
 
-    async def run(self) -> None:
-        """Host what is wanted, for ever."""
-        await repeat(self._host_wanted, what_failed="could not host addresses")
+    def forget(self) -> None:
+        """Host all addresses of the router anew: the database has forgotten this node."""
+        self._hosted.clear()
+        self._to_remove.clear()
+        self._has_version_to_tell = True
+        self._to_add |= dict.fromkeys(self._router.addresses())
+        self._on_work()
 
-    def adopt(self, address: str) -> None:
-        """Take over an address that another node has subscribed this one to."""
-        if address in self._released:
-            self.want(address)  # the release may have come after that subscription, and undone it
-        else:
-            self._hosted.add(address)
-
-    async def host_again(self) -> None:
-        """Host all addresses of the router anew: the database may have forgotten this node."""
-        await self._host(self._router.addresses())
-
-    async def verify(self, count: int) -> None:
-        """Host all addresses anew if the database knows fewer than this node; it says that it knows `count`."""
-        if count < len(self._hosted):
-            await self.host_again()
-
-    async def release_unused(self) -> None:
+    def release_unused(self) -> None:
         """Stop hosting what nobody here receives any more."""
-        async with self._one_at_a_time:
-            self._released = set(self._router.take_unused())
-            self._hosted -= self._released
-            if self._released:
-                await self._connections.run(unhost(self._schema, self._node, self._released))
+        unused = set(self._router.take_unused())
+        # Whoever wants one of them from now on asks for it anew: the call that removes it may be on its way.
+        self._hosted -= unused
+        self._to_remove |= unused
+        self._on_work()
+
+    async def reconcile(self) -> None:
+        """Make one call.
+
+        :raises CONNECTION_FAILURES: the call may or may not have had an effect; the next one repeats it.
+        """
+        self._to_remove = {address for address in self._to_remove if not self._router.has(address)}
+        added, removed = list(islice(self._to_add, _AT_ONCE)), list(islice(self._to_remove, _AT_ONCE))
+        waiting = {address: self._waiting.pop(address, []) for address in added}
+        for address in added:
+            del self._to_add[address]
+        try:
+            position = await self._host(added, removed)
+        except BaseException as error:
+            if not _is_refusal(error) or not any(waiting.values()):
+                self._ask_again(waiting)
+                raise
+            self._refuse(waiting, f"the database refused to subscribe: {error}")
+            return
+        self._to_remove -= set(removed)
+        for address, answered in waiting.items():
+            self._router.host(address, position)
+            if self._router.has(address):
+                self._hosted.add(address)
+            for future in answered:
+                if not future.done():
+                    future.set_result(position)
 
     def close(self, error: Exception) -> None:
         """End every wait with an error."""
-        self._settle(list(self._wanted), error)
+        waiting, self._waiting = self._waiting, {}
+        for future in chain.from_iterable(waiting.values()):
+            if not future.done():
+                future.set_exception(copy_of(error))
 
-    async def _host_wanted(self) -> None:
-        await self._work.wait()
-        wanted = list(self._wanted)
-        try:
-            await self._host(wanted)
-        except Exception as error:
-            if is_connection_failure(error) or not is_database_failure(error):
-                raise
-            self._settle(wanted, DatabaseRefused(f"the database refused to subscribe: {error}"))
-        else:
-            self._settle(wanted)
-        if not self._wanted:
-            self._work.clear()
+    async def _host(self, added: list[str], removed: list[str]) -> int:
+        version = None
+        if removed or self._has_version_to_tell:
+            version = self._last_version = self._last_version + 1
+            self._has_version_to_tell = True  # until it is answered: what comes after it must make it come too late
+        rows = await self._connections.fetch(self._host_text, self._node, version, added, removed)
+        identity, position = rows[0]
+        if position is None:
+            self._on_unknown()
+            raise ConnectionError("the database has removed this node: it registers again")
+        if version is not None:
+            self._version, self._has_version_to_tell = version, False
+        await self._on_identity(identity)
+        found: int = position
+        return found
 
-    async def _host(self, addresses: list[str]) -> None:
-        with self._catch_up.holding():
-            try:
-                async with self._one_at_a_time:
-                    [(position,)] = await self._connections.fetch(self._host_text, self._node, addresses)
-            finally:
-                # The database may have left these out until now, and may tell of them again although this call failed.
-                if any(map(self._router.is_read, addresses)):
-                    self._catch_up.read_missed()
-            if position is None:
-                self._on_unknown()
-                raise ConnectionError("the database has removed this node: it must register again")
-            for address in addresses:
-                self._router.begin(address, position)
-            self._hosted.update(addresses)
+    def _ask_again(self, waiting: "dict[str, list[asyncio.Future[int]]]") -> None:
+        for address, answered in waiting.items():
+            self._to_add[address] = None
+            self._waiting.setdefault(address, []).extend(answered)
 
-    def _settle(self, addresses: list[str], error: Exception | None = None) -> None:
-        for address in addresses:
-            future = self._wanted.pop(address)
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-                future.exception()  # marks it as seen: perhaps nobody waits any more
+    def _refuse(self, waiting: "dict[str, list[asyncio.Future[int]]]", text: str) -> None:
+        for address, answered in waiting.items():
+            if not answered:
+                self._to_add[address] = None  # nobody waits: it is asked for again
+            for future in answered:
+                if not future.done():
+                    future.set_exception(DatabaseRefused(text))
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return is_database_failure(error) and not is_connection_failure(error)

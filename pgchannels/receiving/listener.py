@@ -2,103 +2,180 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
-from typing import Any, Final
+import secrets
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, loss_recognised
+from pgchannels.database.connections import Connections, DriverConnection
+from pgchannels.database.failures import is_connection_failure
 from pgchannels.database.retry import repeat
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
+_SHORTEST_PROBE_SECONDS: Final = 1
+_LONGEST_PROBE_SECONDS: Final = 3600  # ends by silence long before
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
+class Probe(Protocol):
+    """Runs a statement, whose last parameter is a token, and returns its row when the token was heard."""
+
+    async def __call__(self, text: str, *arguments: object) -> "asyncpg.Record": ...
+
+
+class Hearer(Protocol):
+    """Who hears what comes by the listening connection."""
+
+    def begin(self) -> None:
+        """A connection begins to listen. What comes by it must wait until `beat` has returned for the first time."""
+
+    async def beat(self, probe: Probe) -> None:
+        """Keep the node alive in the database by a statement that makes it send the node a token."""
+
+    def hear(self, text: str) -> None:
+        """Take a notification; never waits."""
+
+    def lost(self) -> None:
+        """The connection was lost; another one is made."""
+
+    def back(self) -> None:
+        """Another one listens."""
+
+
 class Listener:
-    """Keeps one connection on LISTEN, and makes a new one whenever it is lost.
+    """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more."""
 
-    `on_listening` runs after each LISTEN, also the first: whatever was sent before must be read from the log.
-    Until it is done, `holding` keeps back what is heard. `on_lost` and `on_back` tell of each interruption.
-    """
-
-    def __init__(
-        self,
-        connections: Connections,
-        node: UUID,
-        *,
-        on_notification: Callable[[str], None],
-        on_listening: Callable[[], Awaitable[None]],
-        holding: Callable[[], AbstractContextManager[None]],
-        on_lost: Callable[[], None],
-        on_back: Callable[[], None],
-    ) -> None:
-        self._connections = connections
+    def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
+        self._held = connections.hold(on_open=self._listen)
+        self._connection: DriverConnection | None = None
         self._channel = str(node)
-        self._on_notification = on_notification
-        self._on_listening = on_listening
-        self._holding = holding
-        self._on_lost = on_lost
-        self._on_back = on_back
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._hearer = hearer
+        self._heartbeat_seconds = heartbeat_seconds
+        self._probe_seconds = max(heartbeat_seconds, _SHORTEST_PROBE_SECONDS)
+        self._token = ""
+        self._heard_token = asyncio.Event()
+        self._heard_count = 0
         self._lost = asyncio.Event()
+        self._due = asyncio.Event()  # a heartbeat, at once
         self._is_interrupted = False
         self.reconnected: int = 0
 
     async def open(self) -> None:
         """Listen; raises what the database answers."""
         async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
-            connection = self._connection = await self._connections.hold()
-            connection.add_termination_listener(self._on_terminated)
-            with self._holding():
-                # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
-                with loss_recognised(connection):
-                    await connection.add_listener(self._channel, self._on_notified)
-                await self._on_listening()
+            self._hearer.begin()
+            await self._held.opened()
+            await self._hearer.beat(self._probe)
 
     async def run(self) -> None:
-        """Listen again whenever the connection is lost, for ever."""
-        await repeat(self._listen_again, what_failed="could not listen again")
+        """Beat, and listen again whenever the connection is lost, for ever."""
+        await repeat(self._beat_or_reconnect, what_failed="could not listen again")
 
     def reconnect(self) -> None:
         """Give the connection up and make a new one."""
         self._lost.set()
+        self._due.set()
 
-    def close(self) -> None:
+    def beat_now(self) -> None:
+        """Beat without waiting for the time to come."""
+        self._due.set()
+
+    async def close(self) -> None:
         """Drop the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.remove_termination_listener(self._on_terminated)
-            connection.terminate()
+        self._connection = None
+        await self._held.close()
+
+    async def _beat_or_reconnect(self) -> None:
+        if not self._lost.is_set():
+            await self._wait_until_due()
+        if not self._lost.is_set():
+            await self._beat()
+        if self._lost.is_set():
+            await self._listen_again()
+
+    async def _wait_until_due(self) -> None:
+        try:
+            async with asyncio.timeout(self._heartbeat_seconds):
+                await self._due.wait()
+        except TimeoutError:
+            return  # it is time
+        finally:
+            self._due.clear()
+
+    async def _beat(self) -> None:
+        try:
+            await self._hearer.beat(self._probe)
+        except Exception as error:
+            if not is_connection_failure(error):
+                raise
+            logger.debug("the listening connection is given up: %r", error)
+            self._lost.set()
 
     async def _listen_again(self) -> None:
-        await self._lost.wait()
         self._note_interruption()
-        self.close()
+        self._connection = None
+        self._held.leave()
+        await self.open()
         self._lost.clear()
-        try:
-            await self.open()
-        except BaseException:
-            self._lost.set()
-            raise
         self._is_interrupted = False
         self.reconnected += 1
         logger.warning("listening again after a lost connection")
-        self._on_back()
+        self._hearer.back()
 
     def _note_interruption(self) -> None:
         if not self._is_interrupted:
             self._is_interrupted = True
             logger.warning("the listening connection was lost")
-            self._on_lost()
+            self._hearer.lost()
+
+    async def _listen(self, connection: DriverConnection) -> None:
+        self._connection = connection
+        self._lost.clear()
+        connection.add_termination_listener(self._on_terminated)
+        # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
+        await connection.add_listener(self._channel, self._on_notified)
+
+    async def _probe(self, text: str, *arguments: object) -> "asyncpg.Record":
+        """Run a statement and hear its token.
+
+        Whatever is heard meanwhile tells that the connection is not deaf: with much on its way, the token takes its time.
+
+        :raises TimeoutError: nothing came for the time of a heartbeat.
+        """
+        self._token = secrets.token_hex(8)
+        self._heard_token.clear()
+        asking = asyncio.create_task(self._ask(text, *arguments), name="pgchannels probe")
+        try:
+            heard_until_then = -1
+            while not asking.done() and self._heard_count > heard_until_then:
+                heard_until_then = self._heard_count
+                await asyncio.wait([asking], timeout=self._probe_seconds)
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait([asking])
+        if asking.cancelled():
+            raise TimeoutError("no probe came back through the listening connection")
+        return asking.result()
+
+    async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
+        [row] = await self._held.fetch(text, *arguments, self._token, timeout_seconds=_LONGEST_PROBE_SECONDS)
+        await self._heard_token.wait()
+        return row
 
     def _on_terminated(self, connection: object) -> None:
         if connection is self._connection:
-            self._lost.set()
+            self.reconnect()
 
-    def _on_notified(self, connection: object, _pid: int, _channel: str, text: object) -> None:
+    def _on_notified(self, connection: object, _pid: int, _channel: str, text: Any) -> None:
         # A connection that was given up may still have notifications of before: the new one reads them from the log.
-        if connection is self._connection:
-            self._on_notification(str(text))
+        if connection is not self._connection:
+            return
+        self._heard_count += 1
+        if text.startswith("p "):
+            if text[2:] == self._token:
+                self._heard_token.set()
+        else:
+            self._hearer.hear(text)

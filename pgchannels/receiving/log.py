@@ -1,40 +1,101 @@
-"""Reads the log for those who ask for what was published before."""
+"""The one reader of the log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from pgchannels.database.connections import Connections
-from pgchannels.database.statements.reading import extent, latest_messages, messages_after
+from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.extent import Extent
+from pgchannels.database.statements.reading import (
+    PAGE_BYTES,
+    PAGE_ROWS,
+    extent,
+    messages_after,
+    position_before_latest,
+    rest_of_message,
+)
 from pgchannels.database.tables import Schema
-from pgchannels.names import topic_address
 from pgchannels.receiving.arrival import Arrival
+
+GREATEST_ID: Final = 2**63 - 1
+_FIELDS_OF_ARRIVAL: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The next messages of some addresses in the order of their ids, and the state of the log at that moment.
+
+    `is_full` tells that there may be more; each address is complete up to `until`, as far as it was asked for.
+    """
+
+    arrivals: Sequence[Arrival]
+    is_full: bool
+    until: Mapping[str, int]
+    identity: int
+    filled_until: int
+    gone_until: int
+    last_id: int
 
 
 class Log:
-    """The messages to topics of one prefix."""
+    """Statements that bring a bounded number of bytes each, so that a slow link is no broken one."""
 
-    def __init__(self, connections: Connections, schema: Schema, *, prefix: str) -> None:
+    def __init__(self, connections: Connections, schema: Schema) -> None:
         self._connections = connections
-        self._schema = schema
-        self._prefix = prefix
+        self._page_text = driver_text(messages_after(schema))
+        self._rest_text = driver_text(rest_of_message(schema))
+        self._extent_text = driver_text(extent(schema))
+        self._latest_text = driver_text(position_before_latest(schema))
 
-    async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """The last messages of a topic, or the first ones after a position; oldest first, without expired ones."""
+    async def extent(self) -> Extent:
+        """What there is to know of the log."""
+        return Extent.from_row((await self._connections.fetch(self._extent_text))[0])
+
+    async def page(
+        self,
+        positions: Mapping[str, int],
+        *,
+        up_to: int = GREATEST_ID,
+        most_of_each: int = PAGE_ROWS,
+        most: int = PAGE_ROWS,
+    ) -> Page:
+        """The messages of each address after its position; expired ones have no envelope."""
+        addresses, ids = list(positions), list(positions.values())
+        while not (rows := await self._connections.fetch(self._page_text, addresses, ids, up_to, most_of_each, most)):
+            await self.extent()  # there is no log yet, or not any more: it begins
+        *_, identity, filled_until, gone_until, last_id = rows[0]
+        rows = [row for row in rows if row[0] is not None]
+        arrivals = [Arrival.from_row(row) for row in rows]
+        brought = sum(len(arrival.envelope or b"") for arrival in arrivals)
+        is_full = len(rows) == most or brought >= PAGE_BYTES
+        counts: dict[str, int] = {}
+        for arrival in arrivals:
+            counts[arrival.address] = counts.get(arrival.address, 0) + 1
+        cut = {address for address, count in counts.items() if count == most_of_each}
+        last = {arrival.address: arrival.id for arrival in arrivals if arrival.address in cut}
+        end = arrivals[-1].id if is_full else up_to
+        until = {address: min(last.get(address, end), end) for address in positions}
+        for row, arrival in zip(rows, arrivals, strict=True):
+            await self._complete(arrival, size=row[_FIELDS_OF_ARRIVAL])
+        return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
+
+    async def history(self, address: str, *, after: int | None, limit: int) -> list[Arrival]:
+        """The last messages of an address, or the first ones after a position; oldest first, without expired ones."""
         if after is None:
-            statement = latest_messages(self._schema, topic_address(self._prefix, topic), limit=limit)
-            return [Arrival.from_row(row) for row in await self._connections.run(statement)]
+            [(first,)] = await self._connections.fetch(self._latest_text, address, limit)
+            after = GREATEST_ID if first is None else first - 1
         arrivals: list[Arrival] = []
-        while len(arrivals) < limit and (page := await self.page([topic], after=after, up_to=None, limit=limit)):
-            arrivals += [arrival for arrival in page if arrival.envelope is not None]
-            after = page[-1].id
+        while len(arrivals) < limit:
+            page = await self.page({address: after}, most=min(limit, PAGE_ROWS))
+            arrivals += [arrival for arrival in page.arrivals if arrival.envelope is not None]
+            if not page.is_full:
+                break
+            after = page.arrivals[-1].id
         return arrivals[:limit]
 
-    async def page(self, topics: Sequence[str], *, after: int, up_to: int | None, limit: int) -> list[Arrival]:
-        """The messages of topics after a position, none at the end; expired ones have no envelope."""
-        positions = {topic_address(self._prefix, topic): after for topic in topics}
-        rows = await self._connections.run(messages_after(self._schema, positions, up_to=up_to, limit=limit))
-        return [Arrival.from_row(row) for row in rows]
-
-    async def extent(self) -> tuple[int, int, int]:
-        """Where this log began, up to which id messages may have left it, and the greatest id so far."""
-        [seen] = await self._connections.run(extent(self._schema))
-        return seen.began_at, seen.gone_until, seen.last_id
+    async def _complete(self, arrival: Arrival, *, size: int) -> None:
+        """Read the rest of a payload; one that leaves the log meanwhile is gone."""
+        while arrival.envelope is not None and len(arrival.envelope) < size:
+            begin = len(arrival.envelope) + 1
+            rows = await self._connections.fetch(self._rest_text, begin, arrival.address, arrival.id)
+            arrival.envelope = arrival.envelope + rows[0][0] if rows else None

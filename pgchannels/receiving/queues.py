@@ -14,7 +14,6 @@ from pgchannels.database.statements.queues import claim
 from pgchannels.database.tables import Schema
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.catch_up import CatchUp
 from pgchannels.receiving.hosting import Hosting
 from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
@@ -35,7 +34,6 @@ class Queues:
         hosting: Hosting,
         losses: Losses,
         *,
-        catch_up: CatchUp,
         valid_until: Callable[[], float],
     ) -> None:
         self._connections = connections
@@ -43,7 +41,6 @@ class Queues:
         self._router = router
         self._hosting = hosting
         self._losses = losses
-        self._catch_up = catch_up
         self._valid_until = valid_until
         self._receivers: dict[str, int] = {}
         self._claimed: dict[str, Mailbox] = {}
@@ -59,7 +56,8 @@ class Queues:
         """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
         with self._receiving(address) as claimed:
             # Hosting before claiming: what is sent after the claim found nothing wakes this node.
-            await self._hosting.ensure(address)
+            if not self._hosting.hosts(address):
+                await self._hosting.positions_of([address])
             self.wake(address)
             return await claimed.get()
 
@@ -121,7 +119,7 @@ class Queues:
     @contextmanager
     def _receiving(self, address: str) -> Iterator[Mailbox]:
         self._receivers[address] = self._receivers.get(address, 0) + 1
-        self._router.add(address, self, _QUEUE)
+        self._router.reserve(address, self)  # so that it is hosted; its messages are claimed
         try:
             yield self._claimed_from(address)
         finally:
@@ -165,8 +163,6 @@ class Queues:
         claim_id, most = self._unresolved[address]
         rows = await self._connections.fetch(self._claim_text, claim_id, self._valid_until(), address, most)
         arrivals = [Arrival.from_row(row) for row in rows if row["id"] is not None]
-        if arrivals and self._catch_up.may_follow_a_gap(arrivals[0].id):
-            await self._catch_up.look_for_gaps()  # before the messages that came after it
         del self._unresolved[address]
         if rows and rows[0]["lost"]:
             self._claimed_from(address).lose(Gap(GapReason.EXPIRED, rows[0]["lost"]))
@@ -187,16 +183,3 @@ class Queues:
             for gap in self._missed_gaps.come_back(address):
                 mailbox.lose(gap)
         return self._claimed[address]
-
-
-class _Queue:
-    """A queue has a route so that it is hosted; its messages are claimed, and they say themselves what is missing."""
-
-    def put(self, arrival: Arrival) -> None:
-        """Messages to queues are told by another notification."""
-
-    def lose(self, gap: Gap) -> None:
-        """The node tells."""
-
-
-_QUEUE: Final = _Queue()

@@ -1,54 +1,179 @@
-"""What a subscriber missed, read from the log."""
+"""What subscribers missed, read from the log for many of them at once."""
 
-from collections.abc import Sequence
+import asyncio
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
-from pgchannels.database.connections import is_database_failure
-from pgchannels.database.retry import Backoff
+from pgchannels.database.extent import Extent
+from pgchannels.database.retry import repeat
+from pgchannels.errors import copy_of
 from pgchannels.messages import Gap, GapReason
-from pgchannels.node import Node
-from pgchannels.receiving.mailbox import Item
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.catch_up import CatchUp
+from pgchannels.receiving.log import GREATEST_ID, PAGE_ROWS, Log, Page
+from pgchannels.receiving.mailbox import Item, Mailbox
+from pgchannels.receiving.router import Router
 
-_PAGE_MESSAGES: Final = 500
+_CURSORS_AT_ONCE: Final = 200
+_FEWEST_OF_EACH: Final = 10
 
 
-class Replay:
-    """The messages of some topics between two ids, in order, and gaps for what the log has no more, or may not have."""
+class Cursor:
+    """Where a subscription stands in the log, until it has reached what the router hands on: then its mailbox is attached.
 
-    def __init__(self, node: Node, topics: Sequence[str], *, after: int, until: int) -> None:
-        self._node = node
-        self._topics = topics
-        # Up to where it has read; from 0 on when the position was of another log, with greater ones.
-        self.after: int = after
-        self._complete_until = after
-        self._until = until
+    `items` are what was read and not yet received, messages and gaps.
+    """
 
-    async def next_page(self) -> list[Item]:
-        """The next messages and gaps; none at the end. Expired messages are gaps. Waits while the database is away."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._read_page()
-            except Exception as error:
-                if not is_database_failure(error):
-                    raise
-                await backoff.pause_after(error, "could not read what a subscription missed")
+    def __init__(self, key: Hashable, mailbox: Mailbox, addresses: Sequence[str], *, after: int) -> None:
+        self.key = key
+        self.mailbox = mailbox
+        self.positions: dict[str, int] = dict.fromkeys(addresses, after)
+        self.items: deque[Item] = deque()
+        self.is_finished: bool = False  # the mailbox has the rest, or nobody wants it
+        self._identity: int | None = None
+        self._accounted_until = 0
 
-    async def _read_page(self) -> list[Item]:
-        page = await self._node.log.page(self._topics, after=self.after, up_to=self._until, limit=_PAGE_MESSAGES)
-        gaps = await self._gaps()  # after reading: what left the log meanwhile is noticed
-        if page:
-            self.after = page[-1].id
-            self._complete_until = max(self._complete_until, self.after)
-        return [*gaps, *(Gap(GapReason.EXPIRED, 1) if arrival.envelope is None else arrival for arrival in page)]
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to receive, from here or from the mailbox."""
+        return bool(self.items) or self.is_finished
 
-    async def _gaps(self) -> list[Item]:
-        began_at, gone_until, last_id = await self._node.log.extent()
-        is_elsewhere = self._complete_until > last_id  # the position of another log: all that there is comes after it
-        if is_elsewhere:
-            self.after = 0
-        elif self._complete_until >= gone_until:
-            return []
-        is_of_this_log = began_at <= self._complete_until and not is_elsewhere
-        self._complete_until = gone_until
-        return [Gap(GapReason.EXPIRED if is_of_this_log else GapReason.CRASH, None)]
+    def meet(self, extent: Extent, *, last_id: int) -> bool:
+        """Take the extent of the log; returns whether its positions are those of this log. If not, it begins anew."""
+        known, self._identity = self._identity, extent.identity
+        position = max(self.positions.values())
+        if known is None:
+            if position <= last_id and not extent.leaves_out(position):
+                return True
+            begin = 0 if position > last_id else position
+        elif extent.continues(known, position):
+            return True
+        else:
+            begin = extent.begin_after(known, position)
+        self.positions = dict.fromkeys(self.positions, begin)
+        self._accounted_until = max(extent.gone_until, begin)
+        self.items.append(Gap(GapReason.CRASH, None))
+        return False
+
+    def take(self, page: Page, arrivals: Mapping[str, Sequence[Arrival]], *, began_at: int) -> bool:
+        """Take its part of a page; returns whether that was all there is."""
+        until = min(page.until[address] for address in self.positions)
+        oldest = min(self.positions.values())
+        if page.gone_until > max(self._accounted_until, oldest):
+            self.items.append(Gap(GapReason.CRASH if oldest < began_at else GapReason.EXPIRED, None))
+            self._accounted_until = page.gone_until
+        new = [
+            arrival
+            for address, position in self.positions.items()
+            for arrival in arrivals.get(address, ())
+            if position < arrival.id <= until
+        ]
+        for arrival in sorted(new, key=lambda arrival: arrival.id) if len(self.positions) > 1 else new:
+            # Of its own address alone: to another one a lesser id may be committed later.
+            self.positions[arrival.address] = arrival.id
+            self.items.append(Gap(GapReason.EXPIRED, 1) if arrival.envelope is None else arrival)
+        if until < GREATEST_ID:
+            return False
+        self._accounted_until = max(self._accounted_until, page.filled_until)
+        return True
+
+
+class Replays:
+    """Reads for all subscriptions that ask meanwhile, a page at a time, and no page before the one before was received."""
+
+    def __init__(self, log: Log, router: Router, catch_up: CatchUp) -> None:
+        self._log = log
+        self._router = router
+        self._catch_up = catch_up
+        self._asking: dict[Cursor, asyncio.Future[None]] = {}
+        self._work = asyncio.Event()
+        self._error: Exception | None = None
+
+    async def read_on(self, cursor: Cursor) -> None:
+        """Return when the cursor is ready. Waits while the database is away. Cancelling this loses nothing."""
+        while not cursor.is_ready:
+            if self._error is not None:
+                raise copy_of(self._error)
+            if cursor not in self._asking:
+                self._asking[cursor] = asyncio.get_running_loop().create_future()
+                self._work.set()
+            await asyncio.wait([self._asking[cursor]])
+
+    async def run(self) -> None:
+        """Read whatever there is to, for ever."""
+        await repeat(self._read, what_failed="could not read what subscriptions missed")
+
+    def forget(self, cursor: Cursor) -> None:
+        """Read no more for a subscription."""
+        cursor.is_finished = True
+        self._answer(cursor)
+
+    def close(self, error: Exception) -> None:
+        """End every wait with an error."""
+        self._error = error
+        for cursor in list(self._asking):
+            self._answer(cursor)
+
+    async def _read(self) -> None:
+        await self._work.wait()
+        cursors = self._next_cursors()
+        if not cursors:
+            self._work.clear()
+            return
+        positions = _positions_of(cursors)
+        routed = {address: self._router.position(address) for address in positions}
+        most_of_each = max(PAGE_ROWS // len(positions), _FEWEST_OF_EACH)
+        page = await self._log.page(positions, most_of_each=most_of_each)
+        await self._catch_up.look_at_identity(page.identity)
+        arrivals = _by_address(page.arrivals)
+        for cursor in cursors:
+            if cursor in self._asking and cursor.meet(self._catch_up.extent, last_id=page.last_id):
+                if cursor.take(page, arrivals, began_at=self._catch_up.extent.began_at):
+                    self._attach(cursor, routed)
+            if cursor.is_ready:
+                self._answer(cursor)
+            elif cursor in self._asking:
+                self._asking[cursor] = self._asking.pop(cursor)  # behind the others
+
+    def _next_cursors(self) -> list[Cursor]:
+        cursors, addresses = list[Cursor](), set[str]()
+        for cursor in islice(self._asking, _CURSORS_AT_ONCE):
+            addresses.update(cursor.positions)
+            if cursors and len(addresses) > _CURSORS_AT_ONCE:
+                break
+            cursors.append(cursor)
+        return cursors
+
+    def _attach(self, cursor: Cursor, routed: Mapping[str, int]) -> None:
+        """Give a subscription what the router hands on, once that begins where the cursor stands.
+
+        What was routed before the page was asked for is in the page, or gone. What was routed since may not be: then
+        another page is read. Both are looked at in the same turn of the event loop as the mailbox is attached.
+        """
+        reached = {address: max(position, routed[address]) for address, position in cursor.positions.items()}
+        if all(self._router.position(address) <= position for address, position in reached.items()):
+            for address, position in reached.items():
+                self._router.add(address, cursor.key, cursor.mailbox, after=position)
+            cursor.is_finished = True
+
+    def _answer(self, cursor: Cursor) -> None:
+        answered = self._asking.pop(cursor, None)
+        if answered is not None and not answered.done():
+            answered.set_result(None)
+
+
+def _positions_of(cursors: Sequence[Cursor]) -> dict[str, int]:
+    positions: dict[str, int] = {}
+    for cursor in cursors:
+        for address, position in cursor.positions.items():
+            positions[address] = min(position, positions.get(address, position))
+    return positions
+
+
+def _by_address(arrivals: Sequence[Arrival]) -> dict[str, list[Arrival]]:
+    found: dict[str, list[Arrival]] = {}
+    for arrival in arrivals:
+        found.setdefault(arrival.address, []).append(arrival)
+    return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -15,7 +15,7 @@ _LONGEST_WAIT_SECONDS: Final = 5
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
-class Receiver(Protocol):
+class Recipient(Protocol):
     """Takes the messages of addresses; neither call waits."""
 
     def put(self, arrival: Arrival) -> None:
@@ -27,15 +27,35 @@ class Receiver(Protocol):
 
 @dataclass(slots=True)
 class Route:
-    """An address on this node. `position` is the id of the last message; None until the database told one."""
+    """An address on this node.
+
+    `position` is the id of the last message that was routed. Messages with ids greater than `hosted_at` are told to this
+    node, once the database has said so. `beginning` are recipients of messages from a greater id on than `position`.
+    """
 
     position: int | None = None
+    hosted_at: int | None = None
     last_sent: int = 0  # by this node itself
-    receivers: dict[Hashable, Receiver] = field(default_factory=dict)
+    recipients: dict[Hashable, Recipient] = field(default_factory=dict)
+    beginning: dict[Hashable, tuple[int, Recipient]] = field(default_factory=dict)
+
+    @property
+    def read_after(self) -> int | None:
+        """After which id the log has what is still to be routed; None until somebody knows."""
+        if self.position is not None:
+            return self.position
+        return min((after for after, _ in self.beginning.values()), default=self.hosted_at)
+
+    def begin_until(self, message_id: int) -> None:
+        """Count those in whose messages begin before an id."""
+        for key, (after, recipient) in list(self.beginning.items()):
+            if after < message_id:
+                del self.beginning[key]
+                self.recipients[key] = recipient
 
 
 class Router:
-    """Hands each message to all receivers of its address, once and in order."""
+    """Hands each message to all recipients of its address, once and in order."""
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
@@ -43,91 +63,152 @@ class Router:
     def route(self, arrival: Arrival) -> None:
         """Deliver a message, or that it is gone, unless it was delivered already or nobody is here for it."""
         route = self._routes.get(arrival.address)
-        if route is not None and route.position is not None and arrival.id > route.position:
-            route.position = arrival.id
-            for receiver in route.receivers.values():
-                receiver.put(arrival)
+        if route is None:
+            return
+        after = route.read_after if route.position is None else route.position
+        if after is None or arrival.id <= after:
+            return
+        route.position = arrival.id
+        if route.beginning:
+            route.begin_until(arrival.id)
+        for recipient in route.recipients.values():
+            recipient.put(arrival)
 
     def is_awaited(self, arrival: Arrival) -> bool:
         """Whether `route` would deliver this message."""
-        route = self._routes.get(arrival.address)
-        return route is not None and route.position is not None and arrival.id > route.position
+        after = self.read_after(arrival.address)
+        return after is not None and arrival.id > after
 
-    def lose(self, gap: Gap) -> None:
-        """Tell every receiver, once, that it has lost messages, or may have."""
-        receivers = {id(receiver): receiver for route in self._routes.values() for receiver in route.receivers.values()}
-        for receiver in receivers.values():
-            receiver.lose(gap)
+    def lose(self, gap: Gap, *, until: int | None = None) -> None:
+        """Tell every recipient, once, that it has lost messages, or may have; only those with ids up to `until`."""
+        told: dict[int, Recipient] = {}
+        for route in self._routes.values():
+            after = route.read_after
+            if until is None or (after is not None and after < until):
+                told |= {id(recipient): recipient for recipient in route.recipients.values()}
+                told |= {id(one): one for begin, one in route.beginning.values() if until is None or begin < until}
+        for recipient in told.values():
+            recipient.lose(gap)
 
-    def add(self, address: str, key: Hashable, receiver: Receiver) -> Route:
-        """Add a receiver, in the place of the one with the same key."""
+    def reserve(self, address: str, key: Hashable) -> None:
+        """Keep an address for somebody who has not begun to receive; whoever has the key already goes on."""
         route = self._routes.setdefault(address, Route())
-        route.receivers[key] = receiver
-        return route
+        if key not in route.beginning:
+            route.recipients.setdefault(key, _NOBODY)
+
+    def add(self, address: str, key: Hashable, recipient: Recipient, *, after: int) -> None:
+        """Give a recipient what comes after an id; one that is here already goes on as it does."""
+        route = self._routes.setdefault(address, Route())
+        begin, begun = route.beginning.get(key, (0, route.recipients.get(key)))
+        if begun is recipient and begin <= after:
+            return
+        route.recipients.pop(key, None)
+        route.beginning.pop(key, None)
+        if route.position is not None and route.position >= after:
+            route.recipients[key] = recipient
+        else:
+            route.beginning[key] = after, recipient
 
     def remove(self, address: str, key: Hashable) -> None:
-        """Remove a receiver if it is there; the address stays until `take_unused`."""
+        """Remove a recipient if it is there; the address stays until `take_unused`."""
         if route := self._routes.get(address):
-            route.receivers.pop(key, None)
+            route.recipients.pop(key, None)
+            route.beginning.pop(key, None)
 
-    def begin(self, address: str, position: int) -> None:
-        """Note from which position on messages come, unless an earlier one is known."""
+    def host(self, address: str, position: int) -> None:
+        """Note from which id on messages are told to this node."""
         route = self._routes.get(address)
-        if route is not None and route.position is None:
-            route.position = position
+        if route is not None and route.hosted_at is None:
+            route.hosted_at = position
+
+    def begin_anew(self, position: int) -> None:
+        """Route everything after an id, to everybody, whatever was routed before: it was of another log."""
+        for route in self._routes.values():
+            for key, recipient in route.recipients.items():
+                route.beginning[key] = position, recipient
+            route.beginning = {key: (position, recipient) for key, (_, recipient) in route.beginning.items()}
+            route.recipients = {}
+            route.position, route.last_sent = None, 0
+            route.hosted_at = None if route.hosted_at is None else position
 
     def note_sent(self, last_ids: Mapping[str, int]) -> None:
         """Remember what this node itself has sent: the last id to each address."""
         for address, message_id in last_ids.items():
-            if route := self._routes.get(address):
+            route = self._routes.get(address)
+            if route is not None and route.hosted_at is not None and route.hosted_at < message_id:
                 route.last_sent = message_id
 
     async def heard_own(self, address: str) -> None:
         """Return when everything that this node has sent to an address has come back, or some seconds have passed."""
         route = self._routes.get(address)
-        if route is None or route.position is None or route.position >= route.last_sent:
+        if route is None or (route.position or 0) >= route.last_sent:
             return
         waiting = _WaitingFor(route.last_sent)
-        route.receivers[waiting] = waiting
+        route.recipients[waiting] = waiting
         try:
             async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
                 await waiting.heard.wait()
         except TimeoutError:
             logger.warning("messages to %s take more than %s seconds to come back", address, _LONGEST_WAIT_SECONDS)
         finally:
-            route.receivers.pop(waiting, None)
+            self.remove(address, waiting)
+
+    def read_after(self, address: str) -> int | None:
+        """After which id the log has what is still to be routed; None where nobody knows."""
+        route = self._routes.get(address)
+        return None if route is None else route.read_after
+
+    def begins_unheard(self, address: str) -> bool:
+        """Whether somebody receives an address from an id on, after which not every message was told to this node."""
+        route = self._routes[address]
+        return route.position is None and (route.read_after or 0) < (route.hosted_at or 0)
 
     def position(self, address: str) -> int:
-        """The position of an address that is hosted."""
-        position = self._routes[address].position
-        assert position is not None
-        return position
-
-    def is_read(self, address: str) -> bool:
-        """Whether the address has a position from which the log is read on. Queues are claimed, not read."""
+        """The id of the last message to an address that was routed; 0 where there was none."""
         route = self._routes.get(address)
-        return route is not None and route.position is not None and not is_queue_address(address)
+        return 0 if route is None or route.position is None else route.position
 
-    def positions(self) -> dict[str, int]:
-        """The positions of all addresses that are read."""
-        return {address: self.position(address) for address in self._routes if self.is_read(address)}
+    def positions(self, addresses: Collection[str] | None = None) -> dict[str, int]:
+        """After which id each address is read, all or some of them. Queues are claimed, not read."""
+        asked = self._routes if addresses is None else addresses
+        found = {address: self.read_after(address) for address in asked if not is_queue_address(address)}
+        return {address: after for address, after in found.items() if after is not None}
+
+    def greatest_position(self) -> int:
+        """The greatest id that was routed."""
+        return max((route.position for route in self._routes.values() if route.position is not None), default=0)
 
     def addresses(self) -> list[str]:
         """All addresses that have a route."""
         return list(self._routes)
 
+    def has(self, address: str) -> bool:
+        """Whether an address has a route."""
+        return address in self._routes
+
     def take_unused(self) -> list[str]:
-        """Remove the routes without receivers and return their addresses."""
-        unused = [
-            address for address, route in self._routes.items() if not route.receivers and route.position is not None
-        ]
+        """Remove the routes without recipients and return their addresses."""
+        unused = [address for address, route in self._routes.items() if not route.recipients and not route.beginning]
         for address in unused:
             del self._routes[address]
         return unused
 
 
+class _Nobody:
+    """Keeps the place of somebody who has not begun."""
+
+    def put(self, arrival: Arrival) -> None:
+        """Nobody takes it."""
+
+    def lose(self, gap: Gap) -> None:
+        """Nobody takes notice."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 class _WaitingFor:
-    """A receiver that only notes that a message has come, or will not come any more."""
+    """Only notes that a message has come, or will not come any more."""
 
     def __init__(self, message_id: int) -> None:
         self.heard = asyncio.Event()

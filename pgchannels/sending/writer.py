@@ -5,12 +5,14 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.connections import Connections, driver_text, is_connection_failure, loss_recognised
+from pgchannels.database.connections import Connections, DriverConnection, driver_text
+from pgchannels.database.extent import Extent
+from pgchannels.database.failures import is_connection_failure
 from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
@@ -27,6 +29,10 @@ _MOST_BYTES_WAITING: Final = 64 * 1024 * 1024
 _CRASHED: Final = (
     "the database crashed, or another server took over, while the message was on its way: it may have been sent,"
     " and what was in the log is lost"
+)
+_FORGOTTEN: Final = (
+    "the connection was lost while the message was on its way, and the database could not be reached for as long as it"
+    " remembers which messages it took: it may have been sent"
 )
 _BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
 _BYTES_PER_PART: Final = 5_600  # in base64, and with an address in front, less than the 8000 of a notification
@@ -47,6 +53,20 @@ class _Outgoing:
         return len(self.envelope) + _BYTES_BESIDE_ENVELOPE
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """What is known of a batch that may have been committed: of which log, which ids of it were seen, and until when.
+
+    The log remembers the numbers of its batches for the retention from the first attempt on: until then, by the clock of
+    the loop and by that of the database, the batch may be tried again.
+    """
+
+    identity: int
+    seen_until: int
+    until: float
+    database_until: float
+
+
 class Writer:
     """Delivers messages in the order of the calls to `write`, on a connection of its own."""
 
@@ -57,6 +77,7 @@ class Writer:
         *,
         expiry_seconds: float,
         timeout_seconds: float,
+        retention_seconds: float,
         valid_until: Callable[[], float],
         losses: Losses,
         on_sent: Callable[[Mapping[str, int]], None],
@@ -65,9 +86,11 @@ class Writer:
         self._connections = connections
         self._statement_text = driver_text(deliver(schema))
         self._extent_text = driver_text(extent(schema))
-        self._log_began_at: int | None = None
+        self._log: Extent | None = None
+        self._seen_until = 0
         self._expiry_seconds = expiry_seconds
         self._timeout_seconds = timeout_seconds
+        self._retention_seconds = retention_seconds
         self._valid_until = valid_until
         self._note_dropped = losses.at("a queue in a topic")
         self._on_sent = on_sent
@@ -78,7 +101,7 @@ class Writer:
         self._room = asyncio.Event()
         self._room.set()
         self._is_closed = False
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection = connections.hold(on_open=self._prepare)
         self._statement: PreparedStatement[asyncpg.Record] | None = None
 
     def write(
@@ -105,7 +128,7 @@ class Writer:
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
-        await self._prepared()
+        await self._connection.opened()
 
     async def run(self) -> None:
         """Send what is waiting, until `close` and everything is sent; cancelled, fail the rest."""
@@ -116,19 +139,19 @@ class Writer:
                 else:
                     await self._wait_for_work()
         finally:
-            self.disconnect()
+            await self.disconnect()
 
     def close(self) -> None:
         """Take no more messages; `run` ends when those that wait are sent."""
         self._is_closed = True
         self._work.set()
 
-    def disconnect(self) -> None:
+    async def disconnect(self) -> None:
         """Take no more messages, fail whatever was not sent, drop the connection."""
         self._is_closed = True
         while self._waiting:
             _fail(self._take_batch(), LayerClosed("the layer was closed before the message was sent"))
-        self._drop_connection()
+        await self._connection.close()
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._timeout_seconds
@@ -166,18 +189,8 @@ class Writer:
             async with asyncio.timeout(self._idle_seconds):
                 await self._work.wait()
         except TimeoutError:
-            await self._give_connection_back()
+            await self._connection.close()
             await self._work.wait()
-
-    async def _give_connection_back(self) -> None:
-        connection, self._connection, self._statement = self._connection, None, None
-        if connection is not None:
-            try:
-                await connection.close(timeout=_ATTEMPT_SECONDS)
-            except Exception as error:
-                if not is_connection_failure(error):
-                    raise
-                connection.terminate()
 
     async def _wait_for_room(self, deadline: float) -> None:
         try:
@@ -220,6 +233,7 @@ class Writer:
 
     def _settle(self, batch: list[_Outgoing], delivered: "asyncpg.Record") -> None:
         first_id, refused, dropped = delivered
+        self._seen_until = first_id
         if dropped:
             self._note_dropped(Gap(GapReason.CAPACITY, dropped))
         for number in refused or ():
@@ -234,28 +248,46 @@ class Writer:
 
     async def _deliver(self, batch: list[_Outgoing]) -> "asyncpg.Record | None":
         token = secrets.randbits(63)  # tells a repeated call whether an earlier one was committed
-        backoff = Backoff()
-        log, maybe_sent = None, False
-        while deadline := self._give_up_overdue(batch, maybe_sent=maybe_sent):
-            is_running = False
+        backoff, loop = Backoff(), asyncio.get_running_loop()
+        doubt: _Doubt | None = None
+        while deadline := self._give_up_overdue(batch, maybe_sent=doubt is not None):
+            begun = doubt
             try:
-                async with asyncio.timeout_at(deadline):
-                    statement = await self._prepared()
-                    if maybe_sent and self._log_began_at != log:
-                        raise DatabaseUnavailable(_CRASHED, may_have_been_sent=True)
-                    log, is_running = self._log_began_at, True
-                    return await self._run(statement, token, batch)
+                async with asyncio.timeout_at(min(deadline, doubt.until if doubt else deadline)):
+                    await self._connection.opened()
+                    if doubt is not None:
+                        self._require_memory(doubt)
+                    begun = doubt or self._doubt_from_now()
+                    return await self._run(token, batch, valid_until=min(self._valid_until(), begun.database_until))
             except PgChannelsError:
                 raise
             except Exception as error:
-                self._drop_connection()
+                self._connection.leave()
                 if not is_connection_failure(error):
                     text = f"the database refused the message: {error}"
-                    raise DatabaseRefused(text, may_have_been_sent=maybe_sent) from error
-                maybe_sent |= is_running
-                remaining = deadline - asyncio.get_running_loop().time()
+                    raise DatabaseRefused(text, may_have_been_sent=doubt is not None) from error
+                doubt = begun
+                if doubt is not None and doubt.until <= loop.time():
+                    raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
+                remaining = deadline - loop.time()
                 await backoff.pause_after(error, f"could not send {len(batch)} messages", at_most_seconds=remaining)
         return None
+
+    def _doubt_from_now(self) -> "_Doubt":
+        assert self._log is not None
+        now = asyncio.get_running_loop().time()
+        return _Doubt(
+            self._log.identity,
+            max(self._seen_until, self._log.last_id),
+            now + self._retention_seconds,
+            self._connections.database_time() + self._retention_seconds,
+        )
+
+    def _require_memory(self, doubt: "_Doubt") -> None:
+        """Require that the log is still the one that a batch may be in."""
+        assert self._log is not None
+        if not self._log.continues(doubt.identity, doubt.seen_until):
+            raise DatabaseUnavailable(_CRASHED, may_have_been_sent=True)
 
     def _give_up_overdue(self, batch: list[_Outgoing], *, maybe_sent: bool) -> float | None:
         """Fail the messages that have waited too long; returns when the next one will have, if there is one."""
@@ -272,17 +304,16 @@ class Writer:
             _fail(taken, self._unavailable(may_have_been_sent=False))
         return next((outgoing.deadline for outgoing in batch if outgoing.deadline > now), None)
 
-    async def _run(
-        self, statement: "PreparedStatement[asyncpg.Record]", token: int, batch: list[_Outgoing]
-    ) -> "asyncpg.Record":
+    async def _run(self, token: int, batch: list[_Outgoing], *, valid_until: float) -> "asyncpg.Record":
+        assert self._statement is not None
         addresses = [outgoing.address for outgoing in batch]
         channels = [outgoing.channel for outgoing in batch]
         capacities = [outgoing.capacity for outgoing in batch]
         envelopes = [outgoing.envelope for outgoing in batch]
-        with loss_recognised(self._connection):
-            delivered = await statement.fetchrow(
+        with self._connection.left_when_lost():
+            delivered = await self._statement.fetchrow(
                 token,
-                self._valid_until(),
+                valid_until,
                 addresses,
                 channels if any(channels) else None,
                 envelopes,
@@ -294,18 +325,11 @@ class Writer:
         assert delivered is not None
         return delivered
 
-    async def _prepared(self) -> "PreparedStatement[asyncpg.Record]":
-        if self._connection is None or self._connection.is_closed() or self._statement is None:
-            connection = self._connection = await self._connections.hold()
-            with loss_recognised(connection):
-                self._log_began_at = await connection.fetchval(self._extent_text)
-                self._statement = await connection.prepare(self._statement_text)
-        return self._statement
-
-    def _drop_connection(self) -> None:
-        connection, self._connection, self._statement = self._connection, None, None
-        if connection is not None:
-            connection.terminate()
+    async def _prepare(self, connection: DriverConnection) -> None:
+        row = await connection.fetchrow(self._extent_text)
+        assert row is not None
+        self._log = Extent.from_row(row)
+        self._statement = await connection.prepare(self._statement_text)
 
     def _unavailable(self, *, may_have_been_sent: bool) -> DatabaseUnavailable:
         fate = "it may have been sent all the same" if may_have_been_sent else "it was not sent"

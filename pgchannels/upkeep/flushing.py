@@ -32,7 +32,7 @@ class Flushing:
         await self._work.wait()
         self._work.clear()
         try:
-            await self._connections.run(note_flushed(self._schema, self._node, self._flushed_until))
+            await self._connections.ask(note_flushed(self._schema, self._node, self._flushed_until))
         except BaseException:
             self._work.set()
             raise

@@ -51,11 +51,11 @@ class Fullness:
     async def _mark(self, channels: set[str]) -> None:
         self._perhaps_marked |= channels
         if channels:
-            await self._connections.run(mark_full(self._schema, self._node, channels))
+            await self._connections.ask(mark_full(self._schema, self._node, channels))
         self._surely_marked |= channels
 
     async def _unmark(self, channels: set[str]) -> None:
         self._surely_marked -= channels
         if channels:
-            await self._connections.run(mark_not_full(self._schema, channels))
+            await self._connections.ask(mark_not_full(self._schema, channels))
         self._perhaps_marked -= channels

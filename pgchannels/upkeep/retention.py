@@ -5,7 +5,6 @@ import logging
 from typing import Final
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
@@ -32,8 +31,6 @@ class Retention:
     async def _rotate_later(self) -> None:
         await asyncio.sleep(self._interval_seconds)
         try:
-            await self._connections.run(rotate(self._schema))
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != asyncpg.LockNotAvailableError.sqlstate:
-                raise
+            await self._connections.ask(rotate(self._schema))
+        except asyncpg.LockNotAvailableError:
             logger.debug("somebody holds a lock on the log: rotating later")

@@ -1,22 +1,31 @@
--- The heartbeat of a node: renews its lease when a part of it has passed, sends it a notification that it must hear,
--- and removes the nodes whose lease has ended. Returns how many addresses it hosts; NULL when it was itself removed.
-CREATE FUNCTION {schema}.beat(beating_node uuid, lease interval, token text) RETURNS bigint
+-- The heartbeat of a node, by the connection on which it listens: renews its lease when a part of it has passed, or
+-- registers it; removes the nodes whose lease has ended; and sends it a notification that it must hear. The notification
+-- comes behind those of all messages that were committed before: with it, all ids up to `filled_until` have come.
+-- Returns the version of what the node hosts, 0 where it was just registered, and the extent of the log.
+CREATE FUNCTION {schema}.beat(
+    beating_node uuid, node_name text, lease interval, token text, OUT version bigint,
+    OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
+    OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
+)
 LANGUAGE plpgsql AS $$
 DECLARE
     moment timestamptz := clock_timestamp();  -- no index serves a function whose value changes
     ended uuid[];
 BEGIN
-    UPDATE {schema}.node SET leased_until = clock_timestamp() + lease
-    WHERE id = beating_node AND leased_until < clock_timestamp() + lease * 0.7;
+    UPDATE {schema}.node SET leased_until = clock_timestamp() + lease, pid = pg_backend_pid()
+    WHERE id = beating_node AND (leased_until < clock_timestamp() + lease * 0.7 OR pid <> pg_backend_pid());
     SELECT array_agg(id) INTO ended
     FROM (SELECT id FROM {schema}.node WHERE leased_until < moment FOR UPDATE SKIP LOCKED) AS locked;
     IF ended IS NOT NULL THEN
         PERFORM {schema}.remove_nodes(ended);
     END IF;
-    PERFORM pg_notify(beating_node::text, 'p ' || token);
-    IF EXISTS (SELECT FROM {schema}.node WHERE id = beating_node) THEN
-        RETURN (SELECT count(*) FROM {schema}.subscription WHERE node = beating_node);
+    SELECT n.version INTO version FROM {schema}.node AS n WHERE n.id = beating_node;
+    IF NOT FOUND THEN
+        version := 0;
+        INSERT INTO {schema}.node (id, name, leased_until, pid)
+        VALUES (beating_node, node_name, clock_timestamp() + lease, pg_backend_pid());
     END IF;
-    RETURN NULL;
+    SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
+    PERFORM pg_notify(beating_node::text, 'p ' || token);
 END
 $$

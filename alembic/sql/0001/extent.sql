@@ -1,12 +1,19 @@
--- Where the log that is there now began, up to which id messages may have left it, and the greatest id so far.
--- A connection sees one log in its life: a crash that begins another one ends the connection.
-CREATE FUNCTION {schema}.extent(OUT began_at bigint, OUT gone_until bigint, OUT last_id bigint)
+-- What there is to know of the log: its identity, the id from which on it has it, and the identities that it had before,
+-- each with its first and its last id; where it began; the last id before the current slot; up to which id messages may
+-- have left it; and the greatest id so far.
+CREATE FUNCTION {schema}.extent(
+    OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
+    OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
+)
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM {schema}.log_state) THEN
+    PERFORM FROM {schema}.log_state AS s
+    WHERE s.server_started_at = pg_postmaster_start_time() AND s.filenode = pg_relation_filenode(s.tableoid);
+    IF NOT FOUND THEN
         PERFORM {schema}.start_epoch();
     END IF;
-    SELECT s.began_at, s.gone_until, i.last_value + 511 INTO began_at, gone_until, last_id
+    SELECT s.identity, s.identity_from, s.former, s.began_at, s.filled_until, s.gone_until, i.last_value + 511
+    INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id
     FROM {schema}.log_state AS s, {schema}.message_id AS i;
 END
 $$

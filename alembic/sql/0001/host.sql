@@ -1,21 +1,27 @@
--- Subscribes a node to addresses. Returns a position: messages with a greater id are told to the node from now on,
--- and every message that was there before has a lesser id or this one. Ids come in blocks of 512.
--- Returns NULL, and does nothing, where the node is not registered, or not any more.
-CREATE FUNCTION {schema}.host(hosting_node uuid, addresses text[]) RETURNS bigint
+-- Subscribes a node to addresses, and ends its subscriptions to others. Returns the log's identity, and a position:
+-- messages to the added addresses with a greater id are told to the node from now on, and every message that was there
+-- before has a lesser id or this one. Ids come in blocks of 512.
+-- A call that removes something, or that follows one whose outcome is unknown, has a version: one that comes late, when
+-- another with a greater version was here, does nothing. Returns NULL then, and where the node is not registered, or not any more.
+CREATE FUNCTION {schema}.host(
+    hosting_node uuid, next_version bigint, added text[], removed text[], OUT identity bigint, OUT "position" bigint
+)
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM {schema}.lock_addresses(addresses);
-    -- Locked, so that whoever removes the node comes later and removes these subscriptions, too.
-    PERFORM FROM {schema}.node WHERE id = hosting_node FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RETURN NULL;
+    PERFORM {schema}.lock_addresses(added || removed);
+    IF next_version IS NULL THEN
+        -- Locked, so that whoever removes the node comes later and removes these subscriptions, too.
+        PERFORM FROM {schema}.node WHERE id = hosting_node FOR KEY SHARE;
+    ELSE
+        UPDATE {schema}.node SET version = next_version WHERE id = hosting_node AND version < next_version;
     END IF;
-    IF NOT EXISTS (SELECT FROM {schema}.log_state) THEN
-        PERFORM {schema}.start_epoch();
+    IF NOT FOUND THEN
+        RETURN;
     END IF;
     INSERT INTO {schema}.subscription (address, node)
-    SELECT DISTINCT address, hosting_node FROM unnest(addresses) AS address
+    SELECT DISTINCT address, hosting_node FROM unnest(added) AS address
     ON CONFLICT DO NOTHING;
-    RETURN (SELECT last_value + 511 FROM {schema}.message_id);
+    DELETE FROM {schema}.subscription WHERE node = hosting_node AND address = ANY (removed);
+    SELECT e.identity, e.last_id INTO identity, "position" FROM {schema}.extent() AS e;
 END
 $$

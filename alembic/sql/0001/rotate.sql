@@ -43,7 +43,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 64);
     INSERT INTO {schema}.filled_slot (slot, filled_at, last_id)
     SELECT s.slot, clock_timestamp(), i.last_value + 511 FROM {schema}.log_state AS s, {schema}.message_id AS i;
-    UPDATE {schema}.log_state SET slot = next_slot, rotated_at = clock_timestamp();
+    UPDATE {schema}.log_state SET slot = next_slot, rotated_at = clock_timestamp(), filled_until = (SELECT last_value + 511 FROM {schema}.message_id);
     RETURN true;
 END
 $$

@@ -2,15 +2,18 @@
 
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     Executable,
+    Integer,
     Interval,
     Select,
     Text,
     Uuid,
+    any_,
     bindparam,
     cast,
     column,
@@ -25,38 +28,38 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
+from pgchannels.database.statements.reading import extent_columns
 from pgchannels.database.tables import Schema
 
 
-def register_node(schema: Schema, node: UUID, name: str, *, lease: timedelta) -> Executable:
-    """Give a node its lease, a new one or a longer one."""
-    statement = insert_or_update(schema.node).values(id=node, name=name, leased_until=func.now() + lease)
-    return statement.on_conflict_do_update(
-        index_elements=[schema.node.c.id], set_={"leased_until": statement.excluded.leased_until}
-    )
+def beat(schema: Schema) -> Select[Any]:
+    """Register a node or renew its lease, and send it a notification that it must hear. See `beat.sql`.
+
+    Parameters in the order of their mention. The first column is the version, the others are those of `extent`.
+    """
+    beating = schema.call(
+        "beat",
+        bindparam("node", type_=Uuid),
+        bindparam("name", type_=Text),
+        bindparam("lease", type_=Interval),
+        bindparam("token", type_=Text),
+    ).table_valued(column("version", BigInteger), *extent_columns())
+    return select(*beating.c)
 
 
-def beat(schema: Schema, node: UUID, token: str, *, lease: timedelta) -> Executable:
-    """Renew a lease and send the node a notification that it must hear; see `beat.sql` for what this returns."""
-    return select(schema.call("beat", literal(node, Uuid), literal(lease, Interval), literal(token, Text)))
+def host(schema: Schema) -> Select[tuple[int | None, int | None]]:
+    """Subscribe a node to addresses, and end its subscriptions to others: the log's identity and a position.
 
-
-def host(schema: Schema) -> Select[tuple[int | None]]:
-    """Subscribe a node to addresses; see `host.sql` for the position. Parameters in the order of their mention."""
-    hosting = schema.call("host", bindparam("node", type_=Uuid), bindparam("addresses", type_=ARRAY(Text)))
-    return select(cast(hosting, BigInteger))
-
-
-def host_for(schema: Schema, node_name: str, address: str) -> Executable:
-    """Subscribe another node to an address; no row, or NULL, where there is no such node."""
-    hosting = schema.call("host", schema.node.c.id, cast(literal([address], ARRAY(Text)), ARRAY(Text)))
-    return select(hosting).where(schema.node.c.name == node_name)
-
-
-def unhost(schema: Schema, node: UUID, addresses: Collection[str]) -> Executable:
-    """Undo `host` for these addresses."""
-    subscription = schema.subscription
-    return delete(subscription).where(subscription.c.node == node, subscription.c.address.in_(addresses))
+    See `host.sql`. Parameters in the order of their mention.
+    """
+    hosting = schema.call(
+        "host",
+        bindparam("node", type_=Uuid),
+        bindparam("version", type_=BigInteger),
+        bindparam("added", type_=ARRAY(Text)),
+        bindparam("removed", type_=ARRAY(Text)),
+    ).table_valued(column("identity", BigInteger), column("position", BigInteger))
+    return select(hosting.c.identity, hosting.c.position)
 
 
 def remove_node(schema: Schema, node: UUID) -> Executable:
@@ -65,18 +68,10 @@ def remove_node(schema: Schema, node: UUID) -> Executable:
 
 
 def remove_deaf_nodes(schema: Schema) -> Executable:
-    """Remove the nodes that no session listens for, whose processes were killed, before their leases end.
-
-    For tests, where one role owns all sessions: of those of others the database does not tell what they listen on.
-    """
-    activity = table("pg_stat_activity", column("datname", Text), column("query", Text), schema="pg_catalog")
-    is_heard = (
-        select(activity.c.datname)
-        .where(activity.c.datname == func.current_database())
-        .where(activity.c.query == func.concat('LISTEN "', schema.node.c.id, '"'))
-        .exists()
-    )
-    deaf = select(func.array_agg(schema.node.c.id)).where(~is_heard).scalar_subquery()
+    """Remove the nodes by whose sessions nobody listens any more, whose processes were killed, before their leases end."""
+    activity = table("pg_stat_activity", column("pid", Integer), schema="pg_catalog")
+    is_there = select(activity.c.pid).where(activity.c.pid == schema.node.c.pid).exists()
+    deaf = select(func.array_agg(schema.node.c.id)).where(~is_there).scalar_subquery()
     return select(schema.call("remove_nodes", deaf))
 
 
@@ -100,7 +95,9 @@ def mark_full(schema: Schema, node: UUID, channels: Collection[str]) -> Executab
 
 def mark_not_full(schema: Schema, channels: Collection[str]) -> Executable:
     """Undo `mark_full`."""
-    return delete(schema.full_channel).where(schema.full_channel.c.channel.in_(channels))
+    return delete(schema.full_channel).where(
+        schema.full_channel.c.channel == any_(literal(list(channels), ARRAY(Text)))
+    )
 
 
 def addresses_of_nodes(schema: Schema, prefix: str) -> Executable:

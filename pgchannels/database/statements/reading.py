@@ -1,22 +1,22 @@
 """Statements that read the log."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    ColumnClause,
     ColumnElement,
-    Executable,
     FromClause,
+    Integer,
     Select,
     Text,
+    bindparam,
     case,
     cast,
     column,
     extract,
     func,
-    literal,
-    or_,
+    literal_column,
     select,
     true,
 )
@@ -24,88 +24,111 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgchannels.database.tables import Schema
 
-PAGE_ROWS = 1000
-PAGE_BYTES = 8 * 1024 * 1024
+PAGE_ROWS: Final = 1000
+PAGE_BYTES: Final = 2 * 1024 * 1024
+# The most of one payload that a statement brings. With this and a page's bytes, a link of 100 kB/s can be slow in peace.
+SLICE_BYTES: Final = 1024 * 1024
 
 
-def messages_after(
-    schema: Schema, positions: Mapping[str, int], *, up_to: int | None = None, limit: int = PAGE_ROWS
-) -> Executable:
-    """The next messages of each address after its position, a page, in the order of their ids.
+def messages_after(schema: Schema) -> Select[Any]:
+    """A page: the next messages of each address after its position, in the order of their ids, and the log's extent.
 
-    Those that have expired come without a payload.
-    A page has at most `limit` rows and, beyond its first row, `PAGE_BYTES` of payload: an empty page is the end.
+    Parameters: addresses, their positions, the greatest id, the most rows of each address, the most rows. Beyond the
+    first row a page has at most `PAGE_BYTES` of payload, of which the last column has the size: what is longer than
+    `SLICE_BYTES` is only begun. Expired messages have no payload. A page of no messages is one row without an id; no
+    row, and there is no log.
+
+    The rows and the extent are of one moment: the locks that keep slots from being emptied are taken before it.
     """
-    message = schema.message
-    wanted = _pairs(list(positions), list(positions.values()))
-    found = (
-        select(message)
-        .where(message.c.address == wanted.c.address, message.c.id > wanted.c.id)
-        .where(message.c.id <= up_to if up_to is not None else true())
-        .order_by(message.c.id)
-        .limit(limit)
-        .lateral()
-    )
-    return _page(select(found).join_from(wanted, found, true()).order_by(found.c.id).limit(limit).subquery())
-
-
-def extent(schema: Schema) -> Select[tuple[int, int, int]]:
-    """Where this log began, up to which id messages may have left it, and the greatest id so far: one row."""
-    found = schema.call("extent").table_valued(
-        column("began_at", BigInteger), column("gone_until", BigInteger), column("last_id", BigInteger)
-    )
-    return select(found.c.began_at, found.c.gone_until, found.c.last_id)
-
-
-def messages_with_ids(schema: Schema, keys: Collection[tuple[str, int]]) -> Executable:
-    """The messages with these addresses and ids, a page as of `messages_after`."""
-    message = schema.message
-    wanted = _pairs([address for address, _ in keys], [message_id for _, message_id in keys])
-    found = (
-        select(message)
-        .where(message.c.address == wanted.c.address, message.c.id == wanted.c.id)
-        .limit(1)  # keeps it a look-up for each: a join could read the whole log
-        .lateral()
-    )
-    return _page(select(found).join_from(wanted, found, true()).subquery())
-
-
-def latest_messages(schema: Schema, address: str, *, limit: int) -> Executable:
-    """The last `limit` messages of an address, oldest first."""
-    message = schema.message
-    latest = (
-        select(message)
-        .where(message.c.address == address, message.c.expires_at > func.now())
-        .order_by(message.c.id.desc())
-        .limit(limit)
-        .subquery()
-    )
-    return select(*_columns(latest)).order_by(latest.c.id)
-
-
-def _pairs(addresses: list[str], ids: list[int]) -> FromClause:
-    return (
-        func.unnest(
-            cast(literal(addresses, ARRAY(Text)), ARRAY(Text)), cast(literal(ids, ARRAY(BigInteger)), ARRAY(BigInteger))
-        )
+    message, state = schema.message, schema.log_state
+    wanted = (
+        func.unnest(bindparam("addresses", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(BigInteger)))
         .table_valued("address", "id")
         .render_derived(name="wanted")
     )
+    found = (
+        select(message)
+        .where(message.c.address == wanted.c.address, message.c.id > wanted.c.id)
+        .where(message.c.id <= bindparam("up_to", type_=BigInteger))
+        .order_by(message.c.id)
+        .limit(bindparam("most_of_each", type_=BigInteger))
+        .lateral()
+    )
+    page = (
+        select(found)
+        .join_from(wanted, found, true())
+        .order_by(found.c.id)
+        .limit(bindparam("most", type_=BigInteger))
+        .subquery()
+    )
+    brought = _bytes_brought(page)
+    bytes_before = func.sum(brought).over(order_by=page.c.id, rows=(None, 0)) - brought
+    measured = select(page, bytes_before.label("bytes_before")).subquery()
+    rows = select(*_columns(measured)).where(measured.c.bytes_before < _constant(PAGE_BYTES)).subquery()
+    last_id = select(schema.last_id).scalar_subquery().label("last_id")
+    extent_now = [state.c.identity, state.c.filled_until, state.c.gone_until, last_id]
+    return select(*rows.c, *extent_now).join_from(state, rows, true(), isouter=True).order_by(rows.c.id)
 
 
-def _page(found: FromClause) -> Executable:
-    bytes_before = func.sum(func.octet_length(found.c.payload)).over(order_by=found.c.id, rows=(None, -1))
-    measured = select(found, bytes_before.label("bytes_before")).subquery()
-    is_within = or_(measured.c.bytes_before.is_(None), measured.c.bytes_before < PAGE_BYTES)
-    return select(*_columns(measured)).where(is_within).order_by(measured.c.id)
+def rest_of_message(schema: Schema) -> Select[Any]:
+    """A slice of a payload. Parameters: the address, the id, from which byte on (counted from 1)."""
+    message = schema.message
+    rest = func.substr(message.c.payload, bindparam("begin", type_=Integer), _constant(SLICE_BYTES))
+    return select(rest).where(
+        message.c.address == bindparam("address", type_=Text), message.c.id == bindparam("id", type_=BigInteger)
+    )
+
+
+def position_before_latest(schema: Schema) -> Select[Any]:
+    """The id of the first of the latest messages of an address. Parameters: the address, and how many."""
+    message = schema.message
+    latest = (
+        select(message.c.id)
+        .where(message.c.address == bindparam("address", type_=Text), message.c.expires_at > func.now())
+        .order_by(message.c.id.desc())
+        .limit(bindparam("count", type_=BigInteger))
+        .subquery()
+    )
+    return select(func.min(latest.c.id))
+
+
+def extent(schema: Schema) -> Select[Any]:
+    """What there is to know of the log, in one row; see `extent.sql`."""
+    found = schema.call("extent").table_valued(*extent_columns())
+    return select(*found.c)
+
+
+def extent_columns() -> list[ColumnClause[Any]]:
+    """The columns of `extent`."""
+    numbers = ("began_at", "filled_until", "gone_until", "last_id")
+    return [
+        column("identity", BigInteger),
+        column("identity_from", BigInteger),
+        column("former", ARRAY(BigInteger)),
+        *(column(number, BigInteger) for number in numbers),
+    ]
 
 
 def _columns(message: FromClause) -> list[ColumnElement[Any]]:
-    microseconds = cast(extract("epoch", message.c.published_at) * 1_000_000, BigInteger)
+    microseconds = cast(extract("epoch", message.c.published_at) * _constant(1_000_000), BigInteger)
+    begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
+    size = func.octet_length(message.c.payload)
     return [
         message.c.id,
         microseconds.label("published_microseconds"),
         message.c.address,
         message.c.channel,
-        case((message.c.expires_at > func.now(), message.c.payload)).label("payload"),
+        case((message.c.expires_at > func.now(), case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload))).label(
+            "payload"
+        ),
+        size.label("size"),
     ]
+
+
+def _bytes_brought(message: FromClause) -> ColumnElement[Any]:
+    size = func.octet_length(message.c.payload)
+    return case((message.c.expires_at > func.now(), func.least(size, _constant(SLICE_BYTES))), else_=_constant(0))
+
+
+def _constant(number: int) -> ColumnElement[int]:
+    return literal_column(str(number), Integer)  # none of the parameters

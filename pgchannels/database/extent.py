@@ -1,0 +1,49 @@
+"""Which log this is, and what of it has left."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What there is to know of a log; see `extent.sql`.
+
+    A log changes its identity when its server is started, or when it is restored: then `former` has those that it had,
+    each with its first and its last id. Ids grow from one to the next, and leave out some.
+    """
+
+    identity: int
+    identity_from: int
+    former: Sequence[tuple[int, int, int]]
+    began_at: int
+    filled_until: int
+    gone_until: int
+    last_id: int
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Self:
+        """Take a row that ends with the columns of `extent`."""
+        identity, identity_from, former, *numbers = row[-7:]
+        return cls(identity, identity_from, former, *numbers)
+
+    def continues(self, identity: int, seen_until: int) -> bool:
+        """Whether all that was seen of a log, up to an id, is in the past of this one."""
+        return identity == self.identity or any(
+            identity == former and seen_until <= last for former, _, last in self.former
+        )
+
+    def leaves_out(self, position: int) -> bool:
+        """Whether a position lies between two identities of the log, so that another log has given it."""
+        return any(last < position < begin for _, last, begin in self._former_and_next())
+
+    def begin_after(self, identity: int, seen_until: int) -> int:
+        """After which id everything is new to those who know another log up to an id."""
+        if self.began_at > seen_until:
+            return self.began_at
+        known = (begin for former, _, begin in self._former_and_next() if former == identity)
+        return next(known, self.identity_from)
+
+    def _former_and_next(self) -> Iterator[tuple[int, int, int]]:
+        begins = [*(first for _, first, _ in self.former[1:]), self.identity_from]
+        return ((former, last, begin) for (former, _, last), begin in zip(self.former, begins, strict=False))

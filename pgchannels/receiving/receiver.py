@@ -1,0 +1,344 @@
+"""Everything that a node hears, and for whom."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from pgchannels.database.connections import Connections, DriverConnection, driver_text
+from pgchannels.database.extent import Extent
+from pgchannels.database.statements.reading import extent
+from pgchannels.database.tables import Schema
+from pgchannels.errors import InvalidName, LayerClosed, copy_of
+from pgchannels.messages import Gap, GapReason
+from pgchannels.names import (
+    is_queue,
+    new_channel_name,
+    node_address,
+    node_name_of,
+    queue_address,
+    require_valid_channel,
+    require_valid_topic,
+    topic_address,
+    topic_of_address,
+)
+from pgchannels.options import Options
+from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.catch_up import CatchUp
+from pgchannels.receiving.channels import Channels
+from pgchannels.receiving.hosting import Hosting
+from pgchannels.receiving.listener import Probe
+from pgchannels.receiving.log import Log
+from pgchannels.receiving.losses import Losses
+from pgchannels.receiving.mailbox import Connection, Item, Mailbox
+from pgchannels.receiving.payloads import Payloads
+from pgchannels.receiving.queues import Queues
+from pgchannels.receiving.replay import Cursor, Replays
+from pgchannels.receiving.router import Router
+
+Received: TypeAlias = tuple[Arrival, Any] | Gap | Connection  # a message with its payload, or news
+
+
+class Receiver:
+    """Of one node. A notification goes to `hear`, in order through the catch-up, and by the router into mailboxes.
+
+    :param beat: keeps the node alive by a probe of the connection that listens; see `Lease.beat`.
+    :param on_listening: awaited with each connection that listens, before what was missed is read.
+    :param on_unknown: called when the database does not know this node: it must beat.
+    :param on_forgotten: called when the database has forgotten this node.
+    :param on_full: called when a channel becomes full, and when it no longer is.
+    :param on_flushed: called with the id of a message: all that came before it is forgotten.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        schema: Schema,
+        options: Options,
+        *,
+        node: UUID,
+        name: str,
+        payloads: Payloads,
+        losses: Losses,
+        valid_until: Callable[[], float],
+        beat: "Callable[[Probe], Awaitable[tuple[int, asyncpg.Record]]]",
+        on_listening: Callable[[], Awaitable[object]],
+        on_unknown: Callable[[], None],
+        on_forgotten: Callable[[], None],
+        on_full: Callable[[str, bool], None],
+        on_flushed: Callable[[int], None],
+    ) -> None:
+        self._connections = connections
+        self._options = options
+        self._name = name
+        self._address = node_address(options.prefix, name)
+        self._payloads = payloads
+        self._beat = beat
+        self._on_listening = on_listening
+        self._on_forgotten = on_forgotten
+        self._on_flushed = on_flushed
+        self._extent_text = driver_text(extent(schema))
+        self.log: Log = Log(connections, schema)
+        self.router: Router = Router()
+        self.hosting: Hosting = Hosting(
+            connections,
+            schema,
+            node,
+            self.router,
+            on_work=lambda: self.catch_up.wake(),
+            on_unknown=on_unknown,
+            on_identity=lambda identity: self.catch_up.look_at_identity(identity),
+        )
+        self.catch_up: CatchUp = CatchUp(self.log, self.router, self.hosting)
+        self.replays: Replays = Replays(self.log, self.router, self.catch_up)
+        self.channels: Channels = Channels(self.router, losses, options.capacity_of, on_full=on_full)
+        self.queues: Queues = Queues(connections, schema, self.router, self.hosting, losses, valid_until=valid_until)
+        self._is_listening = False
+        self._error: Exception | None = None
+        self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
+
+    # What the listener tells.
+
+    def begin(self) -> None:
+        """Hold what comes by a new connection until `beat` has returned."""
+        self._is_listening = False
+        self.catch_up.stop_listening()
+
+    async def beat(self, probe: Probe) -> None:
+        """Keep the node alive, and find out what happened to what it hosts and to the log."""
+        version, row = await self._beat(probe)
+        seen = Extent.from_row(row)
+        self.catch_up.meet(seen)
+        if not self.hosting.is_known(version):
+            self.hosting.forget()
+            self.catch_up.read_all()
+            self._on_forgotten()
+        self.catch_up.note_heard(filled_until=seen.filled_until)
+        if not self._is_listening:
+            await self._on_listening()
+            self._is_listening = True
+            self.catch_up.begin_listening()
+        self._look_after()
+
+    def hear(self, text: str) -> None:
+        """Take a notification: messages, or that there is something to claim."""
+        kind, _, content = text.partition(" ")
+        if kind == "m":
+            try:
+                arrivals = Arrival.from_notification(content)
+            except ValueError:
+                self._payloads.note_unreadable("ignored a notification that no pgchannels wrote")
+                return
+            for arrival in arrivals:
+                self.catch_up.arrive(arrival)
+        elif kind == "q":
+            self.queues.wake(content)
+        else:
+            self._payloads.note_unreadable("ignored a notification of a kind that this version does not know")
+
+    def lost(self) -> None:
+        """Tell the channels that want to know."""
+        if self._options.on_disconnect is not None:
+            self.channels.tell(Connection.LOST)
+
+    def back(self) -> None:
+        """Tell the channels that want to know."""
+        if self._options.on_reconnect is not None:
+            self.channels.tell(Connection.BACK)
+
+    # What the router hands on: messages to this node's channels, and commands.
+
+    def put(self, arrival: Arrival) -> None:
+        """Take a message to a channel, or a command."""
+        if arrival.channel is not None:
+            self.channels.accept(arrival.channel, arrival)
+        elif arrival.envelope is None:
+            self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
+        else:
+            for _, command in self._payloads.readable([arrival]):
+                self._obey(command, arrival.id)
+
+    def lose(self, gap: Gap) -> None:
+        """Take notice that messages to this node's channels were lost."""
+        self.channels.lose(gap)
+        if gap.reason is GapReason.CRASH:
+            self.queues.lose(gap)  # what expires in a queue is counted when it is claimed
+
+    # What users ask for.
+
+    async def open(self) -> None:
+        """Get to know the log."""
+        self.catch_up.meet(await self.log.extent())
+        self._connections.when_opened(self._look_at_log)
+        self.router.add(self._address, self, self, after=self.catch_up.extent.last_id)
+        self.hosting.want(self._address)
+
+    def new_channel(self, kind: str) -> str:
+        """The name of a new channel of this node."""
+        channel = require_valid_channel(new_channel_name(kind, self._name))
+        self.channels.expect(channel)
+        return channel
+
+    def owns(self, channel: str) -> bool:
+        """Whether the channel is one of this node's own."""
+        return not is_queue(channel) and node_name_of(channel) == self._name
+
+    async def receive(self, channel: str) -> Received:
+        """The next message of a channel, with its payload, or news; unreadable messages are counted and passed over.
+
+        :raises LayerClosed: the channel belongs to another node, or this one is closed.
+        """
+        self.require_running()
+        receive: Callable[[], Awaitable[Item]]
+        if is_queue(channel):
+            receive = partial(self.queues.receive, queue_address(self._options.prefix, channel))
+        elif self.owns(channel):
+            receive = partial(self.channels.receive, channel)
+        else:
+            raise _not_ours(channel)
+        while (received := self._read(await receive())) is None:
+            pass
+        return received
+
+    async def receive_any(self, prefix: str) -> tuple[str, Received]:
+        """As `receive`, from all channels whose names begin with a prefix that ends with '!'; also tells which."""
+        self.require_running()
+        if not self.owns(prefix):
+            raise _not_ours(prefix)
+        while True:
+            channel, item = await self.channels.receive_any(prefix)
+            if (received := self._read(item)) is not None:
+                return channel, received
+
+    async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> None:
+        """Begin to receive topics: every message that is sent when this has returned comes to the mailbox."""
+        addresses = await self._reserve(topics, key)
+        for address, position in addresses.items():
+            self.router.add(address, key, mailbox, after=position)
+
+    async def replay(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox, *, after: int) -> Cursor:
+        """As `subscribe`, but every message after a position; the cursor tells when the mailbox goes on."""
+        addresses = await self._reserve(topics, key)
+        return Cursor(key, mailbox, list(addresses), after=after)
+
+    def unsubscribe(self, topics: Sequence[str], key: Hashable) -> None:
+        """Undo `subscribe` and `replay`."""
+        for topic in topics:
+            self.router.remove(topic_address(self._options.prefix, topic), key)
+
+    async def join(self, topic: str, channel: str) -> None:
+        """Give a channel of this node every message to a topic from now on."""
+        self.require_running()
+        address = topic_address(self._options.prefix, topic)
+        await self.router.heard_own(address)
+        if not self.channels.is_in(address, channel):
+            [position] = (await self._reserve([topic], channel)).values()
+            self.channels.join(address, channel, after=position)
+        else:
+            self.channels.join(address, channel, after=0)  # for longer
+
+    async def leave(self, topic: str, channel: str) -> None:
+        """Undo `join`; what this node sent before still comes to the channel."""
+        address = topic_address(self._options.prefix, topic)
+        await self.router.heard_own(address)
+        self.channels.leave(address, channel)
+
+    async def heard_own(self) -> None:
+        """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
+        await self.router.heard_own(self._address)
+
+    def when_closed(self, key: Hashable, notify: Callable[[Exception], None] | None) -> None:
+        """Call `notify` with the reason when the node closes or fails; None takes that back."""
+        if notify is None:
+            self._on_close.pop(key, None)
+        else:
+            self._on_close[key] = notify
+
+    def close(self, error: Exception) -> None:
+        """End every wait with an error."""
+        self._error = error
+        for notify in list(self._on_close.values()):
+            notify(error)
+        self.channels.close(error)
+        self.hosting.close(error)
+        self.replays.close(error)
+
+    async def _look_at_log(self, connection: DriverConnection) -> None:
+        # Before anything else is asked for by a new connection: a crash, which ended the one before, is told before
+        # what came after it.
+        row = await connection.fetchrow(self._extent_text)
+        assert row is not None
+        self.catch_up.meet(Extent.from_row(row))
+
+    async def _reserve(self, topics: Sequence[str], key: Hashable) -> dict[str, int]:
+        """Host topics; the address of each, and an id: every message that is sent from now on has a greater one."""
+        self.require_running()
+        addresses = [topic_address(self._options.prefix, topic) for topic in topics]
+        for address in addresses:
+            self.router.reserve(address, key)
+        try:
+            return dict(zip(addresses, await self._positions(addresses), strict=True))
+        except BaseException:
+            for address in addresses:
+                self.router.remove(address, key)
+            raise
+
+    async def _positions(self, addresses: Sequence[str]) -> Sequence[int]:
+        if self.catch_up.is_live and all(map(self.hosting.hosts, addresses)):
+            # All that was sent before has come, or is about to.
+            return [self.router.read_after(address) or 0 for address in addresses]
+        return await self.hosting.positions_of(addresses)
+
+    def _look_after(self) -> None:
+        self.hosting.release_unused()
+        self.queues.wake_all()
+        if self._options.group_expiry:
+            self.channels.leave_all_joined_before(asyncio.get_running_loop().time() - self._options.group_expiry)
+
+    def _obey(self, command: Any, position: int) -> None:
+        try:
+            match command:
+                case {"join": [str(address), str(channel)]}:
+                    self._join(self._topic_address(address), require_valid_channel(channel), position)
+                case {"leave": [str(address), str(channel)]}:
+                    self.channels.leave(address, channel)
+                case {"flush": True}:
+                    self.channels.clear()
+                    self.queues.clear(until=position)
+                    self._on_flushed(position)
+                case _:
+                    self._payloads.note_unreadable("ignored a command that this version does not know")
+        except InvalidName:
+            self._payloads.note_unreadable("ignored a command with an impossible name")
+
+    def _join(self, address: str, channel: str, position: int) -> None:
+        self.channels.join(address, channel, after=position)
+        if not self.hosting.hosts(address):
+            self.hosting.want(address)
+            self.catch_up.read(address)
+        elif self.router.begins_unheard(address):
+            self.catch_up.read(address)
+
+    def _topic_address(self, address: str) -> str:
+        """The address, if it is of a topic with this layer's prefix."""
+        if topic_address(self._options.prefix, require_valid_topic(topic_of_address(address))) != address:
+            raise InvalidName("no topic of this layer")
+        return address
+
+    def _read(self, item: Item) -> Received | None:
+        return self._payloads.read(item) if isinstance(item, Arrival) else item
+
+    def require_running(self) -> None:
+        """Raise what ended the node, if something did.
+
+        :raises LayerClosed: the node is closed, or has failed.
+        """
+        if self._error is not None:
+            raise LayerClosed("the layer was closed or has failed: open it again") from copy_of(self._error)
+
+
+def _not_ours(channel: str) -> LayerClosed:
+    return LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
