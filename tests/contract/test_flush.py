@@ -111,8 +111,8 @@ async def test_flush_is_over_for_every_node_when_it_returns(
             await flushing.flush()
             node = other_node._nodes.here()
             assert node is not None
-            assert not node._channels._topics
-            assert not any(map(len, node._channels._mailboxes.values()))
+            assert not node.receiver.channels._topics
+            assert not any(map(len, node.receiver.channels._mailboxes.values()))
 
 
 async def test_flush_does_not_wait_for_a_node_that_is_gone(

@@ -25,8 +25,7 @@ async def noticing(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
 
 async def cut_listener(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """End the connection that listens."""
-    listening = "WHERE query LIKE 'LISTEN%' AND datname = current_database()"
-    assert await connection.fetchval(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity {listening}")
+    assert await connection.fetchval("SELECT pg_terminate_backend(pid, 5000) FROM pgchannels.node")
 
 
 async def test_consumers_are_told_when_the_connection_is_lost_and_when_it_is_back(

@@ -103,8 +103,8 @@ async def test_messages_that_nobody_receives_leave_the_memory_of_their_node_when
         await layer.send(channel, "nobody receives this")
         node = layer._nodes.here()
         assert node is not None
-        assert channel in node._channels._mailboxes
-        await until(lambda: asyncio.sleep(0, channel not in node._channels._mailboxes))
+        assert channel in node.receiver.channels._mailboxes
+        await until(lambda: asyncio.sleep(0, channel not in node.receiver.channels._mailboxes))
 
 
 async def test_claimed_message_that_nobody_waits_for_any_more_goes_back_to_the_queue(

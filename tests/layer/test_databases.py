@@ -27,11 +27,9 @@ async def test_url_may_be_sqlalchemys(database_url: str) -> None:
     await require_delivery(make_url(database_url))
 
 
-@pytest.mark.parametrize(
-    ("options", "kept_open"), [({}, 3), ({"pool_size": 1, "max_overflow": 0}, 3), ({"poolclass": NullPool}, 2)]
-)
+@pytest.mark.parametrize("options", [{}, {"pool_size": 1, "max_overflow": 0}, {"poolclass": NullPool}])
 async def test_engines_settings_are_used_and_its_pool_is_left_alone(
-    database_url: str, options: dict[str, object], kept_open: int
+    database_url: str, options: dict[str, object]
 ) -> None:
     engine = create_async_engine(
         make_url(database_url).set(drivername="postgresql+asyncpg"),
@@ -44,5 +42,5 @@ async def test_engines_settings_are_used_and_its_pool_is_left_alone(
             query = (
                 "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mine' AND datname = current_database()"
             )
-            assert (await connection.exec_driver_sql(query)).scalar_one() == 1 + kept_open
+            assert (await connection.exec_driver_sql(query)).scalar_one() == 1 + 3
     await engine.dispose()

@@ -98,11 +98,12 @@ async def test_what_expired_while_the_node_was_deaf_is_counted_at_its_place(
         deaf.subscribe("room", on_gap=gaps.append) as subscription,
     ):
         await connection.execute("DELETE FROM pgchannels.subscription WHERE address = 'topic:asgi:room'")
+        await connection.execute("UPDATE pgchannels.node SET version = 0")  # as if another had removed it
         async with MessageLayer(database_url, expiry=0.001) as hasty:
             for number in range(3):
                 await hasty.publish("room", number)
         await layer.publish("room", "fresh")
-        await node_of(deaf)._check_everything(hosted=0)
+        node_of(deaf)._listener.beat_now()
         assert (await within(anext(subscription))).payload == "fresh"
     assert gaps == [Gap(GapReason.EXPIRED, 3)]
 
@@ -160,9 +161,9 @@ async def test_crash_that_the_node_notices_late_brings_nothing_again_from_before
         since = await other_layer.publish("room", "seen")
         await other_layer.publish("room", "new")
         async with layer.subscribe("room", since=since, on_gap=told.append) as subscription:
-            node_of(layer)._catch_up.read_missed()
+            node_of(layer)._listener.beat_now()
             told.append((await within(anext(subscription))).payload)
-    assert told == [Gap(GapReason.CRASH, None), "new"]
+    assert told == ["new"]
 
 
 async def test_large_message_whose_row_is_gone_is_counted(

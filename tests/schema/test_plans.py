@@ -20,7 +20,8 @@ from sqlalchemy import Executable, text
 
 from pgchannels import ChannelFull, MessageLayer
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Database
+from pgchannels.database.connections import Connections, compiled, driver_text
+from pgchannels.database.database import Database
 from pgchannels.database.statements import measuring, membership, nodes, queues, reading, sending
 from pgchannels.database.tables import LARGEST_BATCH, Schema
 from tests.conftest import new_database
@@ -72,7 +73,12 @@ class Road:
 
     statement: str
     tables: str
-    way: Callable[[MessageLayer], Awaitable[object]] | Executable
+    way: Callable[[MessageLayer], Awaitable[object]] | Executable | tuple[Any, ...]
+
+
+def page(positions: dict[str, int], *, most: int = reading.PAGE_ROWS) -> tuple[Any, ...]:
+    """Read the next messages after these positions."""
+    return reading.messages_after(SCHEMA), list(positions), list(positions.values()), LAST, most, most
 
 
 async def send(layer: MessageLayer, channel: str) -> None:
@@ -133,11 +139,11 @@ ROADS: Final = {
     "claim": Road("claim", "message", claim),
     "repeated claim": Road("claim", "message", repeat_claim),
     "subscribing": Road("host", "node subscription", subscribe),
-    "subscribing another node": Road("host_for", "node subscription", nodes.host_for(SCHEMA, "node-1", ROOMS[0])),
-    "releasing an address": Road("unhost", "subscription", nodes.unhost(SCHEMA, NODE, ROOMS[:1])),
-    "releasing many addresses": Road("unhost", "subscription", nodes.unhost(SCHEMA, NODE, ROOMS)),
-    "registration": Road("register_node", "node", nodes.register_node(SCHEMA, NODE, "node-1", lease=LEASE)),
-    "heartbeat": Road("beat", "node subscription", nodes.beat(SCHEMA, NODE, "token", lease=LEASE)),
+    "hosting": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, None, ROOMS, [])),
+    "releasing an address": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 1, [], ROOMS[:1])),
+    "releasing many addresses": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 2, [], ROOMS)),
+    "heartbeat": Road("beat", "node log_state", (nodes.beat(SCHEMA), NODE, "node-1", LEASE, "token")),
+    "registration": Road("beat", "node log_state", (nodes.beat(SCHEMA), UUID(int=1), "another", LEASE, "token")),
     "channel that fills": Road("mark_full", "node full_channel", nodes.mark_full(SCHEMA, NODE, ["a!", "b!"])),
     "channel that empties": Road("mark_not_full", "full_channel", nodes.mark_not_full(SCHEMA, ["a!", "b!"])),
     "joining of a queue": Road(
@@ -145,20 +151,17 @@ ROADS: Final = {
     ),
     "leaving of a queue": Road("remove_member", "member", membership.remove_member(SCHEMA, ROOMS[0], "queue:asgi:x")),
     "extent of the log": Road("extent", "log_state", reading.extent(SCHEMA)),
-    "page of a topic": Road("messages_after", "message", reading.messages_after(SCHEMA, {ROOMS[0]: 0}, up_to=LAST)),
-    "page of a busy topic": Road("messages_after", "message", reading.messages_after(SCHEMA, {BUSY: 0}, up_to=LAST)),
-    "page of many topics": Road(
-        "messages_after", "message", reading.messages_after(SCHEMA, dict.fromkeys(ROOMS, 0), up_to=LAST, limit=10)
+    "page of a topic": Road("messages_after", "message", page({ROOMS[0]: 0})),
+    "page of a busy topic": Road("messages_after", "message", page({BUSY: 0})),
+    "page of many topics": Road("messages_after", "message", page(dict.fromkeys(ROOMS, 0), most=10)),
+    "end of the log": Road("messages_after", "message", page(dict.fromkeys(ROOMS, LAST))),
+    "rest of a large message": Road("rest_of_message", "message", (reading.rest_of_message(SCHEMA), 1, ROOMS[0], 1)),
+    "history of a topic": Road(
+        "position_before_latest", "message", (reading.position_before_latest(SCHEMA), ROOMS[0], 100)
     ),
-    "end of the log": Road(
-        "messages_after", "message", reading.messages_after(SCHEMA, dict.fromkeys(ROOMS, LAST), up_to=LAST)
+    "history of a busy topic": Road(
+        "position_before_latest", "message", (reading.position_before_latest(SCHEMA), BUSY, 100)
     ),
-    "message by its id": Road("messages_with_ids", "message", reading.messages_with_ids(SCHEMA, [(ROOMS[0], 1)])),
-    "messages by their ids": Road(
-        "messages_with_ids", "message", reading.messages_with_ids(SCHEMA, [(room, 1) for room in ROOMS])
-    ),
-    "history of a topic": Road("latest_messages", "message", reading.latest_messages(SCHEMA, ROOMS[0], limit=100)),
-    "history of a busy topic": Road("latest_messages", "message", reading.latest_messages(SCHEMA, BUSY, limit=100)),
 }
 
 # Statements that no message, no join and no heartbeat waits for.
@@ -170,6 +173,7 @@ COLD: Final = {
     "note_flushed",
     "count_unflushed",
     "remove_deaf_nodes",  # for tests
+    "extent_columns",  # no statement
     "remove_node",  # once in a node's life
     "keep_messages_for",  # at its beginning
     "rotate",  # twice in a retention
@@ -256,12 +260,15 @@ async def require_good_plans(url: str, road: Road) -> None:
 async def plans_of(url: str, road: Road) -> list[Plan]:
     """How the server runs what there is on a road."""
     explained = Explained(url)
-    if isinstance(road.way, Executable):
-        connections = Database(explained.engine).connect()  # with which the parts of a layer run it
-        await connections.run(road.way)
+    if not callable(road.way):
+        text, *values = (
+            compiled(road.way) if isinstance(road.way, Executable) else (driver_text(road.way[0]), *road.way[1:])
+        )
+        connections = Connections(Database(explained.engine))  # with which the parts of a layer run it
+        await connections.fetch(text, *values)
         explained.forget()  # what the first run reads of the catalogues counts as read by the statement
         for _ in range(RUNS):
-            await connections.run(road.way)
+            await connections.fetch(text, *values)
         await connections.close()
         return explained.plans()
     async with MessageLayer(explained.engine, heartbeat=600) as layer:  # the heart beats too seldom to be seen

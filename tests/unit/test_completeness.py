@@ -1,50 +1,40 @@
-"""What a node knows of the log's completeness."""
+"""Which log continues which, by their identities and ids."""
 
-from pgchannels import GapReason, Position
-from pgchannels.receiving.catch_up import Completeness
+from pgchannels.database.extent import Extent
 
-
-def position(epoch: int, offset: int) -> int:
-    """An id of the log."""
-    return Position(epoch, offset).to_id()
+A, B, C, OTHER = 1, 2, 3, 9
 
 
-def opened(last_id: int) -> Completeness:
-    """Of a node that was opened when this was the last id."""
-    completeness = Completeness()
-    assert completeness.compare(position(1, 0), position(1, 0), last_id) is None
-    completeness.note_read(now=0)
-    return completeness
+def extent(*identities: int, began_at: int = 1_000) -> Extent:
+    """A log that had these identities in turn: the first from 1000 to 1999, the second from 3000 to 3999, and so on."""
+    spans = [(identity, 1_000 + 2_000 * n, 1_999 + 2_000 * n) for n, identity in enumerate(identities)]
+    *former, (now, begin, end) = spans
+    return Extent(now, begin, former, began_at, began_at, began_at, end)
 
 
-def test_what_left_the_log_before_the_node_was_opened_is_no_gap() -> None:
-    assert opened(position(1, 100)).compare(position(1, 0), position(1, 100), position(1, 300)) is None
+def test_log_continues_the_one_that_it_is_or_was() -> None:
+    assert extent(A).continues(A, 1_500)
+    assert extent(A, B).continues(A, 1_500)
+    assert extent(A, B, C).continues(A, 1_500)
+    assert extent(A, B, C).continues(B, 3_500)
 
 
-def test_what_was_read_and_left_the_log_later_is_no_gap() -> None:
-    completeness = opened(position(1, 100))
-    for seconds in (10, 20, 30):
-        assert completeness.compare(position(1, 0), position(1, 100), position(1, 100 + 10 * seconds)) is None
-        completeness.note_read(now=seconds)
-    assert completeness.compare(position(1, 0), position(1, 300), position(1, 900)) is None
+def test_log_that_was_copied_before_something_was_seen_does_not_continue_it() -> None:
+    assert not extent(A, B).continues(A, 2_500)
+    assert not extent(A, C).continues(B, 1_500)
+    assert not extent(C).continues(A, 1_500)
 
 
-def test_what_left_the_log_unread_is_a_gap_told_once() -> None:
-    completeness = opened(position(1, 100))
-    assert completeness.compare(position(1, 0), position(1, 200), position(1, 300)) is GapReason.EXPIRED
-    assert completeness.compare(position(1, 0), position(1, 200), position(1, 300)) is None
+def test_position_between_two_identities_is_of_another_log() -> None:
+    assert extent(A, B).leaves_out(2_500)
+    assert not any(map(extent(A, B).leaves_out, (1_000, 1_999, 3_000, 3_500)))
+    assert not extent(A).leaves_out(2_500)
 
 
-def test_id_that_was_taken_just_before_the_reading_is_not_thought_to_be_read() -> None:
-    completeness = opened(position(1, 100))
-    assert completeness.compare(position(1, 0), position(1, 0), position(1, 200)) is None
-    completeness.note_read(now=0.5)  # 200 may not have been committed yet
-    assert completeness.compare(position(1, 0), position(1, 200), position(1, 900)) is GapReason.EXPIRED
+def test_new_log_is_read_from_its_beginning() -> None:
+    assert extent(OTHER, began_at=1_000).begin_after(A, 500) == 1_000
 
 
-def test_new_epoch_is_a_crash() -> None:
-    assert opened(position(1, 100)).compare(position(2, 0), position(2, 0), position(2, 5)) is GapReason.CRASH
-
-
-def test_log_that_began_anew_in_the_same_epoch_is_a_crash() -> None:
-    assert opened(position(1, 100)).compare(position(1, 500), position(1, 500), position(1, 900)) is GapReason.CRASH
+def test_copy_is_read_from_where_it_was_made() -> None:
+    assert extent(A, B, C).begin_after(A, 2_500) == 3_000
+    assert extent(OTHER, C).begin_after(A, 2_500) == 3_000

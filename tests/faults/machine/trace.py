@@ -78,10 +78,10 @@ def state_of(layer: MessageLayer) -> str:
     node = layer._nodes.here()
     if node is None:
         return "closed"
-    catch_up, router = node._catch_up, node._router
+    catch_up, router = node.receiver.catch_up, node.receiver.router
     positions = {address: str(Position.from_id(position)) for address, position in router.positions().items()}
-    stale = "stale" if catch_up._is_stale else "not stale"
-    return f"{len(catch_up._held)} held by {catch_up._holders} holders, {stale}, {positions}, {node._queues._receivers}"
+    state = "live" if catch_up.is_live else f"reads {catch_up._is_all_to_read or catch_up._to_read}"
+    return f"{len(catch_up._held)} held, {state}, {positions}, {node.receiver.queues._receivers}"
 
 
 def _place(task: asyncio.Task[Any]) -> str:
