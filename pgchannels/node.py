@@ -29,6 +29,7 @@ from pgchannels.upkeep.lease import Lease
 from pgchannels.upkeep.retention import Retention
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
+_SHORTEST_SILENCE_SECONDS: Final = 1
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -46,11 +47,10 @@ class Node:
         self.losses: Losses = Losses()
         self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys))
         self._options = options
-        self._connections = connections = Connections(database)
+        self._connections = connections = Connections(database, silence_seconds=max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS))
         schema = Schema(options.schema)
         self._fullness = Fullness(connections, schema, self.id)
         self._flushing = Flushing(connections, schema, self.id)
-        self._lease = Lease(connections, schema, self.id, self.name, heartbeat_seconds=options.heartbeat)
         self._retention = Retention(connections, schema, expiry_seconds=options.expiry)
         self.sender: Sender = Sender(
             connections,
@@ -58,6 +58,14 @@ class Node:
             options,
             losses=self.losses,
             on_sent=lambda last_ids: self.receiver.router.note_sent(last_ids),
+        )
+        self._lease = Lease(
+            connections,
+            schema,
+            self.id,
+            self.name,
+            heartbeat_seconds=options.heartbeat,
+            retention_seconds=self.sender.retention_seconds,
         )
         self.lender: Lender = Lender(asyncio.get_running_loop())
         self.receiver: Receiver = Receiver(
@@ -70,7 +78,6 @@ class Node:
             losses=self.losses,
             valid_until=self.sender.valid_until,
             beat=self._lease.beat,
-            on_listening=self.sender.keep_messages,
             on_unknown=lambda: self._listener.beat_now(),
             on_forgotten=self._fullness.tell_again,
             on_full=self._fullness.note,

@@ -2,9 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, Executable
@@ -45,6 +45,7 @@ class HeldConnection:
     """A connection of the driver that is opened when it is needed, and anew when it was lost; one statement at a time.
 
     :param on_open: what each new connection is for: it runs before anything else on it.
+    :param silence_seconds: a connection by which nothing comes for so long, though something is asked, is lost.
     """
 
     def __init__(
@@ -52,10 +53,13 @@ class HeldConnection:
         connect: Callable[[], Awaitable[DriverConnection]],
         *,
         on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
+        silence_seconds: float = STATEMENT_TIMEOUT_SECONDS,
     ) -> None:
         self.on_open = on_open
+        self._silence_seconds = silence_seconds
         self._connect = connect
         self._connection: DriverConnection | None = None
+        self._progress: _Progress
         self._one_at_a_time = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -73,20 +77,24 @@ class HeldConnection:
         if connection is None or connection.is_closed():
             await self._left()  # never one more than was promised
             connection = self._connection = await self._connect()
+            self._progress = _Progress.of(connection)
             if self.on_open is not None:
                 with self.left_when_lost():
                     await self.on_open(connection)
         return connection
 
-    async def fetch(self, text: str, *arguments: object, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Records:
-        """Run a statement, which the driver prepares once, and return its rows; the time counts from when it is sent.
+    async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
+        """Run a statement, which the driver prepares once, and return its rows.
 
+        :param silence_seconds: in place of the connection's own. The time counts from when the statement is sent, and
+            begins anew with whatever comes: a slow link with much on its way is no lost one.
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
         async with self._one_at_a_time:
             connection = await self.opened()
-            with self.left_when_lost():
-                return await connection.fetch(text, *arguments, timeout=timeout_seconds)
+            async with self._progress.required_within(silence_seconds or self._silence_seconds):
+                with self.left_when_lost():
+                    return await connection.fetch(text, *arguments)
 
     @contextmanager
     def left_when_lost(self) -> Iterator[None]:
@@ -121,14 +129,17 @@ class Connections:
     """Opens the connections of one event loop, and runs on one of them what needs none of its own.
 
     :param keep: keep that one between two statements.
+    :param silence_seconds: of that one; see `HeldConnection`.
     """
 
-    def __init__(self, database: Database, *, keep: bool = True) -> None:
+    def __init__(
+        self, database: Database, *, keep: bool = True, silence_seconds: float = STATEMENT_TIMEOUT_SECONDS
+    ) -> None:
         self._database = database
         self._keep = keep
         self._engine = None if database.engine is None else _engine_like(database.engine)
         self._clock_offset = 0.0
-        self._for_all = self.hold()
+        self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
 
     def hold(self, *, on_open: Callable[[DriverConnection], Awaitable[None]] | None = None) -> HeldConnection:
         """A connection for one job; none is opened yet."""
@@ -146,17 +157,17 @@ class Connections:
         """Open the connection for all, so that the first statement need not wait for it."""
         await self._for_all.opened()
 
-    async def fetch(self, text: str, *arguments: object, timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Records:
+    async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
         """Run a statement on the connection for all; see `HeldConnection.fetch`."""
         try:
-            return await self._for_all.fetch(text, *arguments, timeout_seconds=timeout_seconds)
+            return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds)
         finally:
             if not self._keep:
                 await self.close()
 
-    async def ask(self, statement: Executable) -> Records:
+    async def ask(self, statement: Executable, *, silence_seconds: float | None = None) -> Records:
         """As `fetch`, for a statement with its values, which is compiled each time."""
-        return await self.fetch(*compiled(statement))
+        return await self.fetch(*compiled(statement), silence_seconds=silence_seconds)
 
     async def close(self) -> None:
         """Close the connection for all."""
@@ -180,6 +191,50 @@ class Connections:
         assert row is not None
         # Taken when the answer is here: the clock is behind by the way back at most, and never ahead.
         self._clock_offset = row[0] - asyncio.get_running_loop().time()
+
+
+class _Progress(asyncio.Protocol):
+    """Hands on what comes by a connection, and counts the time from then on."""
+
+    def __init__(self, driver: asyncio.Protocol) -> None:
+        self._driver = driver
+        self._limit: asyncio.Timeout | None = None
+        self._seconds = 0.0
+
+    @classmethod
+    def of(cls, connection: DriverConnection) -> Self:
+        """Put it between a connection's transport and the driver, which has no setting for this."""
+        transport: asyncio.Transport = getattr(connection, "_transport")  # noqa: B009
+        progress = cls(transport.get_protocol())  # type: ignore[arg-type]
+        transport.set_protocol(progress)
+        return progress
+
+    @asynccontextmanager
+    async def required_within(self, seconds: float) -> AsyncIterator[None]:
+        """Raise `TimeoutError` when nothing comes for so long."""
+        self._seconds = seconds
+        async with asyncio.timeout(seconds) as self._limit:
+            try:
+                yield
+            finally:
+                self._limit = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)
+        self._driver.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._driver.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._driver.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._driver.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._driver.resume_writing()
 
 
 async def run_sync(database: Database, function: Callable[[Connection], T]) -> T:

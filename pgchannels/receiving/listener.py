@@ -117,8 +117,11 @@ class Listener:
         self._note_interruption()
         self._connection = None
         self._held.leave()
-        await self.open()
-        self._lost.clear()
+        try:
+            await self.open()
+        except BaseException:
+            self._lost.set()
+            raise
         self._is_interrupted = False
         self.reconnected += 1
         logger.warning("listening again after a lost connection")
@@ -161,7 +164,7 @@ class Listener:
         return asking.result()
 
     async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
-        [row] = await self._held.fetch(text, *arguments, self._token, timeout_seconds=_LONGEST_PROBE_SECONDS)
+        [row] = await self._held.fetch(text, *arguments, self._token, silence_seconds=_LONGEST_PROBE_SECONDS)
         await self._heard_token.wait()
         return row
 

@@ -46,7 +46,6 @@ class Receiver:
     """Of one node. A notification goes to `hear`, in order through the catch-up, and by the router into mailboxes.
 
     :param beat: keeps the node alive by a probe of the connection that listens; see `Lease.beat`.
-    :param on_listening: awaited with each connection that listens, before what was missed is read.
     :param on_unknown: called when the database does not know this node: it must beat.
     :param on_forgotten: called when the database has forgotten this node.
     :param on_full: called when a channel becomes full, and when it no longer is.
@@ -65,7 +64,6 @@ class Receiver:
         losses: Losses,
         valid_until: Callable[[], float],
         beat: "Callable[[Probe], Awaitable[tuple[int, asyncpg.Record]]]",
-        on_listening: Callable[[], Awaitable[object]],
         on_unknown: Callable[[], None],
         on_forgotten: Callable[[], None],
         on_full: Callable[[str, bool], None],
@@ -77,7 +75,6 @@ class Receiver:
         self._address = node_address(options.prefix, name)
         self._payloads = payloads
         self._beat = beat
-        self._on_listening = on_listening
         self._on_forgotten = on_forgotten
         self._on_flushed = on_flushed
         self._extent_text = driver_text(extent(schema))
@@ -118,7 +115,6 @@ class Receiver:
             self._on_forgotten()
         self.catch_up.note_heard(filled_until=seen.filled_until)
         if not self._is_listening:
-            await self._on_listening()
             self._is_listening = True
             self.catch_up.begin_listening()
         self._look_after()

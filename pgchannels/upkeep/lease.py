@@ -18,13 +18,21 @@ class Lease:
     """Others remove a node whose lease ended, with all that it hosted."""
 
     def __init__(
-        self, connections: Connections, schema: Schema, node: UUID, name: str, *, heartbeat_seconds: float
+        self,
+        connections: Connections,
+        schema: Schema,
+        node: UUID,
+        name: str,
+        *,
+        heartbeat_seconds: float,
+        retention_seconds: float,
     ) -> None:
         self._connections = connections
         self._schema = schema
         self._beat_text = driver_text(beat(schema))
         self._node = node
         self._name = name
+        self._retention = timedelta(seconds=retention_seconds)
         self._duration = timedelta(seconds=max(6 * heartbeat_seconds, _SHORTEST_SECONDS))
 
     async def beat(self, probe: "Callable[..., Awaitable[asyncpg.Record]]") -> "tuple[int, asyncpg.Record]":
@@ -32,7 +40,7 @@ class Lease:
 
         :param probe: runs the statement by the connection that listens, and hears what it sends.
         """
-        row: Any = await probe(self._beat_text, self._node, self._name, self._duration)
+        row: Any = await probe(self._beat_text, self._node, self._name, self._duration, self._retention)
         return row[0], row
 
     async def close(self) -> None:

@@ -142,8 +142,8 @@ ROADS: Final = {
     "hosting": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, None, ROOMS, [])),
     "releasing an address": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 1, [], ROOMS[:1])),
     "releasing many addresses": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 2, [], ROOMS)),
-    "heartbeat": Road("beat", "node log_state", (nodes.beat(SCHEMA), NODE, "node-1", LEASE, "token")),
-    "registration": Road("beat", "node log_state", (nodes.beat(SCHEMA), UUID(int=1), "another", LEASE, "token")),
+    "heartbeat": Road("beat", "node log_state", (nodes.beat(SCHEMA), NODE, "node-1", LEASE, LEASE, "token")),
+    "registration": Road("beat", "node log_state", (nodes.beat(SCHEMA), UUID(int=1), "another", LEASE, LEASE, "token")),
     "channel that fills": Road("mark_full", "node full_channel", nodes.mark_full(SCHEMA, NODE, ["a!", "b!"])),
     "channel that empties": Road("mark_not_full", "full_channel", nodes.mark_not_full(SCHEMA, ["a!", "b!"])),
     "joining of a queue": Road(

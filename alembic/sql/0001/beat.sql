@@ -1,9 +1,10 @@
 -- The heartbeat of a node, by the connection on which it listens: renews its lease when a part of it has passed, or
--- registers it; removes the nodes whose lease has ended; and sends it a notification that it must hear. The notification
+-- registers it; removes the nodes whose lease has ended; makes the log keep messages for as long as this node needs,
+-- which a failover can undo; and sends it a notification that it must hear. The notification
 -- comes behind those of all messages that were committed before: with it, all ids up to `filled_until` have come.
 -- Returns the version of what the node hosts, 0 where it was just registered, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
-    beating_node uuid, node_name text, lease interval, token text, OUT version bigint,
+    beating_node uuid, node_name text, lease interval, needed interval, token text, OUT version bigint,
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
@@ -19,6 +20,7 @@ BEGIN
     IF ended IS NOT NULL THEN
         PERFORM {schema}.remove_nodes(ended);
     END IF;
+    UPDATE {schema}.log SET retention = needed WHERE retention < needed;
     SELECT n.version INTO version FROM {schema}.node AS n WHERE n.id = beating_node;
     IF NOT FOUND THEN
         version := 0;

@@ -42,6 +42,7 @@ def beat(schema: Schema) -> Select[Any]:
         bindparam("node", type_=Uuid),
         bindparam("name", type_=Text),
         bindparam("lease", type_=Interval),
+        bindparam("retention", type_=Interval),
         bindparam("token", type_=Text),
     ).table_valued(column("version", BigInteger), *extent_columns())
     return select(*beating.c)
