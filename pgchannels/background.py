@@ -6,7 +6,8 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from pgchannels.database.connections import Database, explained
+from pgchannels.database.database import Database
+from pgchannels.database.failures import explained
 from pgchannels.database.tables import Schema
 from pgchannels.lending import Lender
 from pgchannels.options import Options

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.database import Database
+from pgchannels.database.url import DatabaseTarget
 from pgchannels.delivery.mailbox import WhenFull
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position

@@ -9,7 +9,9 @@ from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Database, explained, is_database_failure, together
+from pgchannels.database.connections import together
+from pgchannels.database.database import Database
+from pgchannels.database.failures import explained, is_database_failure
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.catch_up import CatchUp

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from pgchannels.background import BackgroundSender
-from pgchannels.database.connections import Database
+from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock
 from pgchannels.lending import Borrower, Lender, LenderClosed, call_blocking
 from pgchannels.node import Node

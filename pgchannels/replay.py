@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from pgchannels.database.connections import is_database_failure
+from pgchannels.database.failures import is_database_failure
 from pgchannels.delivery.mailbox import Item
 from pgchannels.delivery.retry import Backoff
 from pgchannels.messages import Gap, GapReason

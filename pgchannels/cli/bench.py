@@ -13,7 +13,8 @@ from typing import Final
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, Database
+from pgchannels.database.connections import Connections
+from pgchannels.database.database import Database
 from pgchannels.database.statements.measuring import explained_delivery
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema

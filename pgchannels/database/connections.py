@@ -1,25 +1,20 @@
 """Connections to one database: one pooled for everything, and held ones for the hot places."""
 
 import asyncio
-import re
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from sqlalchemy import URL, Connection, Executable, Row, event
+from sqlalchemy import Connection, Executable, Row, event
 from sqlalchemy.dialects import registry
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import ClauseElement
 
-from pgchannels.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS
+from pgchannels.database.failures import is_connection_failure, loss_recognised
 
-CONNECT_TIMEOUT_SECONDS: Final = 10
 STATEMENT_TIMEOUT_SECONDS: Final = 30
 
 # The server that runs the other end may be gone without a word, or a firewall between forget the connection.
@@ -38,65 +33,7 @@ _PREPARE: Final = """
            set_config('jit', 'off', false)
 """
 
-# What says that the connection failed, not the statement: the same call may succeed on a new connection.
-CONNECTION_FAILURES: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what a statement meets on a connection that is just being lost
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
-    asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
-)
-
-_HOST: Final = re.compile(r"(\[.*\]|[^:]*)(?::(\d*))?")
-_DEFAULT_PORT: Final = 5432
-
-DatabaseTarget = str | URL | AsyncEngine
 T = TypeVar("T")
-
-
-class Database:
-    """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over."""
-
-    def __init__(self, target: DatabaseTarget) -> None:
-        self._engine = target if isinstance(target, AsyncEngine) else None
-        self._url = "" if isinstance(target, AsyncEngine) else _driver_url(target)
-        self._hosts = deque(_hosts(self._url))
-
-    def connect(self, *, keep: bool = True) -> "Connections":
-        """Connections for the running event loop; none is opened yet.
-
-        :param keep: keep the pooled connection between two statements.
-        """
-        if self._engine is not None:
-            sync_engine = self._engine.sync_engine
-            return Connections(create_async_engine(sync_engine.url, pool=sync_engine.pool.recreate()))
-        pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if keep else {"poolclass": NullPool}
-        return Connections(self._new_engine(**pool), unpooled=self._new_engine(poolclass=NullPool))
-
-    def _new_engine(self, **pool: Any) -> AsyncEngine:
-        return create_async_engine("postgresql+asyncpg://", async_creator=self._open, **pool)
-
-    async def _open(self) -> Any:
-        if len(self._hosts) < 2:
-            return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS)
-        return await self._open_any()
-
-    async def _open_any(self) -> Any:
-        # The driver has one limit for all hosts: one that gives no answer would take the time of all others.
-        seconds = CONNECT_TIMEOUT_SECONDS / (len(self._hosts) + 1)
-        failures = []
-        for host, port in list(self._hosts):
-            try:
-                return await asyncpg.connect(self._url, host=host, port=port, timeout=seconds)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-                failures.append(f"{host}:{port}: {failure!r}")
-                if self._hosts[0] == (host, port):  # no other connection that is opened now has found it out
-                    self._hosts.rotate(-1)  # begin with another one next time
-        raise ConnectionError("; ".join(failures))
 
 
 class Connections:
@@ -251,50 +188,6 @@ def driver_text(statement: ClauseElement) -> str:
     return str(statement.compile(dialect=registry.load("postgresql.asyncpg")()))
 
 
-@contextmanager
-def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[None]:
-    """Raise what the driver meets on a connection that is lost between two of its steps as what it is.
-
-    It has let go of the connection's parts then, and asks None for them.
-    """
-    try:
-        yield
-    except AttributeError as error:
-        if connection is None or not connection.is_closed():
-            raise
-        raise ConnectionResetError("the connection was lost") from error
-
-
-def is_connection_failure(error: BaseException | None) -> bool:
-    """Whether the connection failed rather than the statement, by the error or by any that caused it."""
-    return _is_caused_by(error, CONNECTION_FAILURES)
-
-
-def is_database_failure(error: BaseException | None) -> bool:
-    """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
-    return _is_caused_by(error, (*CONNECTION_FAILURES, asyncpg.PostgresError, DBAPIError))
-
-
-def explained(error: Exception) -> Exception:
-    """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
-    if is_connection_failure(error):
-        return DatabaseUnavailable(f"cannot reach the database: {error!r}")
-    if not is_database_failure(error):
-        return error
-    refusal = getattr(error, "orig", None) or error
-    if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
-        return DatabaseRefused(f"the database refused: {refusal}")
-    return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
-
-
-def _is_caused_by(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
-    while error is not None:
-        if isinstance(error, kinds):
-            return True
-        error = error.__cause__
-    return False
-
-
 def _keep_alive(connection: "asyncpg.Connection[Any]") -> None:
     endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009 -- asyncpg has no setting for this
     if endpoint.family == socket.AF_UNIX:
@@ -321,33 +214,3 @@ def _cancellation_kept() -> Iterator[None]:
         raise asyncio.CancelledError from error
     if error is not None:
         raise error
-
-
-def _hosts(url: str) -> list[tuple[str, int]]:
-    """The hosts of a URL with their ports; in its query as well, as libpq and SQLAlchemy take them."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    names = (parts.netloc.rpartition("@")[2] or ",".join(query.get("host", ()))).split(",")
-    ports = ",".join(query.get("port", ())).split(",")
-    ports = ports * len(names) if len(ports) == 1 else ports
-    found = [(_HOST.fullmatch(name), port) for name, port in zip(names, ports, strict=False)]
-    return [(host[1].strip("[]"), _port(host[2] or port)) for host, port in found if host is not None]
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() or not text):
-        raise ConfigurationError("the URL of the database has a port that is no number")
-    return int(text or _DEFAULT_PORT)
-
-
-def _driver_url(target: str | URL) -> str:
-    url = target.render_as_string(hide_password=False) if isinstance(target, URL) else target
-    # Never show the URL: it may hold a password.
-    if not isinstance(url, str) or not re.match(r"postgres(ql)?(\+\w+)?://", url):
-        raise ConfigurationError(
-            "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
-            " or an AsyncEngine"
-        )
-    if not all(_HOST.fullmatch(host) for host in urlsplit(url).netloc.rpartition("@")[2].split(",")):
-        raise ConfigurationError("the URL of the database has a port that is no number")
-    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)

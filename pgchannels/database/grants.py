@@ -5,9 +5,10 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.database import Database
 from pgchannels.database.revision import VERSION_TABLE
 from pgchannels.database.tables import VIEWS
+from pgchannels.database.url import DatabaseTarget
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 _TABLES: Final = {

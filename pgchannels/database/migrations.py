@@ -12,9 +12,10 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
-from pgchannels.database.connections import Database, DatabaseTarget
+from pgchannels.database.database import Database
 from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
 from pgchannels.database.tables import Schema
+from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from pgchannels.database.connections import Connections, driver_text, is_connection_failure, is_database_failure
+from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.failures import is_connection_failure, is_database_failure
 from pgchannels.database.statements.nodes import host, unhost
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.catch_up import CatchUp

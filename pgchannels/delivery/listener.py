@@ -9,7 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, loss_recognised
+from pgchannels.database.connections import Connections
+from pgchannels.database.failures import loss_recognised
 from pgchannels.delivery.retry import repeat
 
 _OPEN_TIMEOUT_SECONDS: Final = 30

@@ -10,7 +10,8 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.connections import Connections, driver_text, is_connection_failure, loss_recognised
+from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.failures import is_connection_failure, loss_recognised
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import LARGEST_BATCH, Schema

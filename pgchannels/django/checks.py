@@ -12,7 +12,7 @@ from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections, router
 from django.db.migrations.executor import MigrationExecutor
 
-from pgchannels.database.connections import Database
+from pgchannels.database.database import Database
 from pgchannels.database.revision import REVISIONS
 from pgchannels.django.configured import OUR_PACKAGE, backend_of, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer

@@ -11,7 +11,7 @@ from channels.layers import BaseChannelLayer
 from django.core import mail
 from sqlalchemy import URL
 
-from pgchannels.database.connections import Database
+from pgchannels.database.database import Database
 from pgchannels.delivery.mailbox import Connection
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pgchannels import MessageLayer
-from pgchannels.database.connections import is_connection_failure
+from pgchannels.database.failures import is_connection_failure
 from tests.chaos.journal import Journal
 from tests.chaos.sender import Sender
 

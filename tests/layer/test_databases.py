@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from pgchannels import MessageLayer
-from pgchannels.database.connections import DatabaseTarget
+from pgchannels.database.url import DatabaseTarget
 from tests.waiting import within
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Executable, text
 
 from pgchannels import ChannelFull, MessageLayer
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Database
+from pgchannels.database.database import Database
 from pgchannels.database.statements import measuring, membership, nodes, queues, reading, sending
 from pgchannels.database.tables import LARGEST_BATCH, Schema
 from tests.conftest import new_database

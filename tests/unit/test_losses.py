@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from pgchannels.database.connections import is_connection_failure, loss_recognised
+from pgchannels.database.failures import is_connection_failure, loss_recognised
 
 
 async def test_driver_that_has_let_go_of_a_lost_connection_is_understood(server_url: str) -> None:

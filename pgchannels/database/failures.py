@@ -1,0 +1,101 @@
+"""What a failure of the database means: whether to try again, and what to tell of it."""
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+
+from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
+
+# What says that the connection failed, not the statement: the same call may succeed on a new connection.
+CONNECTION_FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a statement meets on a connection that is just being lost
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
+    asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
+)
+
+_OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
+
+
+@contextmanager
+def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[None]:
+    """Raise what the driver meets on a connection that is lost between two of its steps as what it is.
+
+    It has let go of the connection's parts then, and asks None for them.
+    """
+    try:
+        yield
+    except AttributeError as error:
+        if connection is None or not connection.is_closed():
+            raise
+        raise ConnectionResetError("the connection was lost") from error
+
+
+def is_connection_failure(error: BaseException | None) -> bool:
+    """Whether the connection failed rather than the statement, by the error or by the driver's that caused it."""
+    failure = _of_driver(error)
+    return isinstance(failure, CONNECTION_FAILURES) and not isinstance(failure, asyncpg.ClientConfigurationError)
+
+
+def is_database_failure(error: BaseException | None) -> bool:
+    """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
+    return _of_driver(error) is not None or isinstance(error, DBAPIError)
+
+
+def explained(error: Exception) -> Exception:
+    """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
+    if is_connection_failure(error):
+        return DatabaseUnavailable(f"cannot reach the database: {in_words(error)}")
+    if not is_database_failure(error):
+        return error
+    refusal = _of_driver(error) or error
+    if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
+        return DatabaseRefused(f"the database refused: {refusal}")
+    return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
+
+
+def in_words(error: BaseException) -> str:
+    """What happened, in one line of plain words: never the representation of a driver's error, never a password."""
+    failure = _of_driver(error) or error
+    match failure:
+        case TimeoutError():
+            return "no answer in time"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate was refused: {failure.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {(failure.reason or 'unknown reason').replace('_', ' ').lower()}"
+        case socket.gaierror():
+            return "its name cannot be resolved"
+        case OSError():
+            return _system_text(failure)
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return str(failure).partition("\n")[0]
+    return f"the driver failed with {type(failure).__name__}"  # its text may hold anything
+
+
+def _system_text(failure: OSError) -> str:
+    # For several addresses of a name, the event loop puts the representations of several errors into one text.
+    numbers = dict.fromkeys(_ERROR_NUMBER.findall(str(failure)))
+    if not numbers:
+        return str(failure) or "the connection was lost"
+    return ", ".join(os.strerror(int(number)).lower() for number in numbers)
+
+
+def _of_driver(error: BaseException | None) -> BaseException | None:
+    """The error, or the first that caused it, that the driver or the system raised."""
+    while error is not None and not isinstance(error, _OF_DRIVER):
+        error = error.__cause__
+    return error
