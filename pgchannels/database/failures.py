@@ -74,9 +74,10 @@ def in_words(error: BaseException) -> str:
         case TimeoutError():
             return "no answer in time"
         case ssl.SSLCertVerificationError():
-            return f"its certificate was refused: {failure.verify_message}"
+            return f"its certificate was refused: {getattr(failure, 'verify_message', 'unknown reason')}"
         case ssl.SSLError():
-            return f"TLS failed: {(failure.reason or 'unknown reason').replace('_', ' ').lower()}"
+            reason = getattr(failure, "reason", None) or "unknown reason"  # only OpenSSL gives one
+            return f"TLS failed: {reason.replace('_', ' ').lower()}"
         case socket.gaierror():
             return "its name cannot be resolved"
         case OSError():
