@@ -12,7 +12,7 @@ import pytest
 
 from pgchannels import DatabaseRefused, DatabaseUnavailable, MessageLayer
 from pgchannels.database import migrations
-from pgchannels.database.database import Database, HostsRefused, require_primary
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, HostsRefused, require_primary
 from pgchannels.embedded import EmbeddedServer
 from tests.faults.cluster import Cluster
 from tests.faults.proxy import Proxy
@@ -277,6 +277,30 @@ async def addresses(database: Database, count: int) -> list[str]:
         found.append("socket" if isinstance(peer, str) else str(peer[0]))
         await connection.close()
     return found
+
+
+async def test_host_that_says_nothing_leaves_the_others_their_time(pair: Cluster) -> None:
+    async with Proxy(pair.primary.url()) as silent:
+        silent.freeze()
+        hosts = f"127.0.0.1:{silent.port}", folder(pair.standby), folder(pair.primary)
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            assert await addresses(Database(url_of(*hosts)), 1) == ["socket"]
+
+
+async def test_silence_is_told_as_a_reason(pair: Cluster) -> None:
+    async with Proxy(pair.primary.url()) as silent:
+        silent.freeze()
+        with pytest.raises(ConnectionError, match=rf"^127.0.0.1:{silent.port}: no answer in time; .*: it is a standby"):
+            await within(Database(url_of(f"127.0.0.1:{silent.port}", folder(pair.standby))).open())
+
+
+@pytest.mark.parametrize("wanted", ["any", "primary", "prefer-standby"])
+async def test_standby_is_called_one_whatever_the_environment_asks_for(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", wanted)
+    with pytest.raises(ConnectionError, match="it is a standby"):
+        await Database(url_of(folder(pair.standby))).open()
 
 
 async def test_rejected_standby_is_left_without_a_connection(pair: Cluster) -> None:
