@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 
-from pgchannels.database.database import Database
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, require_primary
 from pgchannels.database.failures import is_connection_failure, loss_recognised
 
-OPEN_TIMEOUT_SECONDS: Final = 10
+_OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
 STATEMENT_TIMEOUT_SECONDS: Final = 30
 _LEAVE_TIMEOUT_SECONDS: Final = 1
 
@@ -174,7 +174,7 @@ class Connections:
         await self._for_all.close()
 
     async def _open(self) -> DriverConnection:
-        async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+        async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
             with _cancellation_kept():
                 connection = await (self._database.open() if self._engine is None else _detached(self._engine))
             await self._prepare(connection)
@@ -288,6 +288,11 @@ async def _detached(engine: AsyncEngine) -> DriverConnection:
     connection = pooled.driver_connection
     assert isinstance(connection, asyncpg.Connection)
     pooled.detach()
+    try:
+        await require_primary(connection)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 

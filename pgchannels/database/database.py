@@ -1,38 +1,104 @@
-"""Where the database is."""
+"""Where the database is, and new connections to whichever of its servers takes writes."""
 
-from collections import deque
-from typing import Any
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pgchannels.database.url import DatabaseTarget, _driver_url, _hosts
+from pgchannels.database.failures import in_words, is_connection_failure, loss_recognised
+from pgchannels.database.url import DatabaseTarget, Host, parse_url
 
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS: Final = 10
+
+_TAKES_WRITES: Final = """
+    SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
+"""
+
+
+class HostsRefused(asyncpg.PostgresError):
+    """Every host refused the connection, and trying again would not mend it; the text has the reason of each."""
 
 
 class Database:
-    """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over."""
+    """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over.
+
+    :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes.
+    """
 
     def __init__(self, target: DatabaseTarget) -> None:
         self.engine = target if isinstance(target, AsyncEngine) else None
-        self._url = "" if isinstance(target, AsyncEngine) else _driver_url(target)
-        self._hosts = deque(_hosts(self._url))
+        self._url = None if isinstance(target, AsyncEngine) else parse_url(target)
+        self._latest: Host | None = None
 
-    async def open(self) -> Any:
-        if len(self._hosts) < 2:
-            return await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_SECONDS)
-        return await self._open_any()
+    async def open(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """A new connection to the first host that is a primary, beginning with the one that was so the last time.
 
-    async def _open_any(self) -> Any:
-        # The driver has one limit for all hosts: one that gives no answer would take the time of all others.
-        seconds = CONNECT_TIMEOUT_SECONDS / (len(self._hosts) + 1)
-        failures = []
-        for host, port in list(self._hosts):
+        It takes no longer than CONNECT_TIMEOUT_SECONDS. Connections of an engine are opened by its pool.
+
+        :raises ConnectionError: no host can be used now; the text has the reason of each.
+        :raises HostsRefused: as well, and no host is worth trying again.
+        """
+        assert self._url is not None, "the engine's pool opens its connections"
+        failures: dict[Host, Exception] = {}
+        for host in sorted(self._url.hosts, key=lambda host: host != self._latest):
             try:
-                return await asyncpg.connect(self._url, host=host, port=port, timeout=seconds)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-                failures.append(f"{host}:{port}: {failure!r}")
-                if self._hosts[0] == (host, port):  # no other connection that is opened now has found it out
-                    self._hosts.rotate(-1)  # begin with another one next time
-        raise ConnectionError("; ".join(failures))
+                connection = await self._open(host)
+            except Exception as failure:  # whatever it is, another host may do
+                failures[host] = failure
+            else:
+                self._latest = host
+                return connection
+        raise _no_host(failures) from next(iter(failures.values()))
+
+    async def _open(self, host: Host) -> "asyncpg.Connection[asyncpg.Record]":
+        async with asyncio.timeout(self._seconds_for_each()):
+            connection = await self._connected(host)
+            try:
+                await require_primary(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    async def _connected(self, host: Host) -> "asyncpg.Connection[asyncpg.Record]":
+        assert self._url is not None
+        return await asyncpg.connect(
+            self._url.dsn,
+            host=host.name or None,
+            port=host.port,
+            user=self._url.user,
+            password=self._url.password,
+            database=self._url.database,
+            target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
+        )
+
+    def _seconds_for_each(self) -> float:
+        # One host that gives no answer must not take the time of all others, nor of what comes after the last.
+        assert self._url is not None
+        hosts = len(self._url.hosts)
+        return CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
+
+
+async def require_primary(connection: "asyncpg.Connection[Any]") -> None:
+    """Return when the server at the other end takes writes.
+
+    :raises ConnectionError: it does not, as long as it is a standby or its transactions are read-only.
+    """
+    with loss_recognised(connection):
+        row = await connection.fetchrow(_TAKES_WRITES)
+    assert row is not None
+    is_standby, is_read_only = row
+    if is_standby:
+        raise ConnectionError("it is a standby, which takes no writes until it is promoted")
+    if is_read_only:
+        raise ConnectionError("it takes no writes: default_transaction_read_only is on")
+
+
+def _no_host(failures: Mapping[Host, Exception]) -> Exception:
+    text = "; ".join(f"{host}: {in_words(failure)}" for host, failure in failures.items())
+    if any(map(is_connection_failure, failures.values())):
+        return ConnectionError(text)
+    return HostsRefused(text)

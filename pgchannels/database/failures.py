@@ -1,5 +1,9 @@
-"""What fails at the database: the connection, or a statement."""
+"""What a failure of the database means: whether to try again, and what to tell of it."""
 
+import os
+import re
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -22,6 +26,9 @@ CONNECTION_FAILURES: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
+_OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
+
 
 @contextmanager
 def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[None]:
@@ -38,30 +45,58 @@ def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[No
 
 
 def is_connection_failure(error: BaseException | None) -> bool:
-    """Whether the connection failed rather than the statement, by the error or by any that caused it."""
-    return _is_caused_by(error, CONNECTION_FAILURES)
+    """Whether the connection failed rather than the statement, by the error or by the driver's that caused it."""
+    failure = _of_driver(error)
+    return isinstance(failure, CONNECTION_FAILURES) and not isinstance(failure, asyncpg.ClientConfigurationError)
 
 
 def is_database_failure(error: BaseException | None) -> bool:
     """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
-    return _is_caused_by(error, (*CONNECTION_FAILURES, asyncpg.PostgresError, DBAPIError))
+    return _of_driver(error) is not None or isinstance(error, DBAPIError)
 
 
 def explained(error: Exception) -> Exception:
     """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
     if is_connection_failure(error):
-        return DatabaseUnavailable(f"cannot reach the database: {error!r}")
+        return DatabaseUnavailable(f"cannot reach the database: {in_words(error)}")
     if not is_database_failure(error):
         return error
-    refusal = getattr(error, "orig", None) or error
+    refusal = _of_driver(error) or error
     if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
         return DatabaseRefused(f"the database refused: {refusal}")
     return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
 
 
-def _is_caused_by(error: BaseException | None, kinds: tuple[type[BaseException], ...]) -> bool:
-    while error is not None:
-        if isinstance(error, kinds):
-            return True
+def in_words(error: BaseException) -> str:
+    """What happened, in one line of plain words: never the representation of a driver's error, never a password."""
+    failure = _of_driver(error) or error
+    match failure:
+        case TimeoutError():
+            return "no answer in time"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate was refused: {getattr(failure, 'verify_message', 'unknown reason')}"
+        case ssl.SSLError():
+            reason = getattr(failure, "reason", None) or "unknown reason"  # only OpenSSL gives one
+            return f"TLS failed: {reason.replace('_', ' ').lower()}"
+        case socket.gaierror():
+            return "its name cannot be resolved"
+        case OSError():
+            return _system_text(failure)
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return str(failure).partition("\n")[0]
+    return f"the driver failed with {type(failure).__name__}"  # its text may hold anything
+
+
+def _system_text(failure: OSError) -> str:
+    # For several addresses of a name, the event loop puts the representations of several errors into one text.
+    numbers = dict.fromkeys(_ERROR_NUMBER.findall(str(failure)))
+    if not numbers:
+        return str(failure) or "the connection was lost"
+    return ", ".join(os.strerror(int(number)).lower() for number in numbers)
+
+
+def _of_driver(error: BaseException | None) -> BaseException | None:
+    """The error, or the first that caused it, that the driver or the system raised."""
+    while error is not None and not isinstance(error, _OF_DRIVER):
         error = error.__cause__
-    return False
+    return error

@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.failures import explained, is_connection_failure, is_database_failure
+from pgchannels.database.failures import explained, in_words, is_connection_failure, is_database_failure
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
@@ -29,7 +29,7 @@ class Backoff:
         now = asyncio.get_running_loop().time()
         if now - self._last_pause > _CALM_SECONDS:
             self._next_seconds = _FIRST_SECONDS
-            logger.warning("%s, will try again: %r", what, error)
+            logger.warning("%s, will try again: %s", what, in_words(error))
         seconds = self._next_seconds * random.uniform(0.5, 1.0)  # noqa: S311
         self._next_seconds = min(2 * self._next_seconds, _LONGEST_SECONDS)
         await asyncio.sleep(min(seconds, max(at_most_seconds, 0)))

@@ -10,6 +10,7 @@ from django.db import OperationalError, connections
 from django.db.utils import DatabaseError
 
 from pgchannels import ConfigurationError, PgChannelsError
+from pgchannels.database.database import Database
 from pgchannels.django.configuration import url_of
 
 from .conftest import AddDatabase, channel_layers, the_layer
@@ -64,6 +65,14 @@ async def test_connection_is_encrypted_as_sslmode_says(server: TlsServer, add_da
         database = server.database | {"OPTIONS": {"sslmode": mode}}
         outcomes[mode] = await both_connect(add_database, database)
     assert outcomes == {"disable": (False, False), "prefer": (True, True), "require": (True, True)}
+
+
+async def test_certificate_that_is_refused_is_told_as_the_reason_of_its_host(server: TlsServer) -> None:
+    options = {"sslmode": "verify-ca", "sslrootcert": str(server.other_root_certificate)}
+    with pytest.raises(ConnectionError) as raised:
+        await Database(url_of(server.database | {"OPTIONS": options})).open()
+    assert str(raised.value).startswith(f"127.0.0.1:{server.port}: its certificate was refused: ")
+    assert PASSWORD not in str(raised.value)
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])

@@ -31,7 +31,7 @@ class Cluster:
         with ExitStack() as servers:
             servers.enter_context(self.primary)
             servers.enter_context(self.standby)
-            self._copy_primary()
+            self._copy(self.primary, to=self.standby)
             self._servers = servers.pop_all()
         return self
 
@@ -60,19 +60,22 @@ class Cluster:
         await until(self.has_replayed_all)
         await _fetchval(self.standby.url(), "CHECKPOINT")
 
-    def _copy_primary(self) -> None:
-        self.standby.kill()
-        data = self.standby.data_directory
+    def exchange(self) -> None:
+        """The promoted standby is `primary` from now on, and the other server `standby`, a new copy of it."""
+        self.primary, self.standby = self.standby, self.primary
+        self._copy(self.primary, to=self.standby)
+
+    def _copy(self, origin: EmbeddedServer, *, to: EmbeddedServer) -> None:
+        to.kill()
+        data = to.data_directory
         account = data.stat()
         shutil.rmtree(data)
-        self._run_as(account, "pg_basebackup", *self._origin(), f"--pgdata={data}", "--write-recovery-conf")
+        source = (f"--host={origin.socket_directory}", f"--port={origin.port}", "--username=postgres")
+        options = ("--checkpoint=fast", "--write-recovery-conf", f"--pgdata={data}")
+        self._run_as(account, "pg_basebackup", *source, *options)
         with (data / "postgresql.conf").open("a") as settings:
-            settings.write(f"unix_socket_directories = '{self.standby.socket_directory}'\n")
-        self.standby.start()
-
-    def _origin(self) -> tuple[str, ...]:
-        directory = self.primary.socket_directory
-        return (f"--host={directory}", f"--port={self.primary.port}", "--username=postgres", "--checkpoint=fast")
+            settings.write(f"unix_socket_directories = '{to.socket_directory}'\n")
+        to.start()
 
     def _run_as(self, account: os.stat_result, program: str, *arguments: str) -> None:
         is_root = os.geteuid() == 0

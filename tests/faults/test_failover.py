@@ -1,30 +1,19 @@
 """From a primary that is gone to the standby that takes its place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
 from pgchannels import DatabaseUnavailable, GapReason, MessageLayer
-from pgchannels.database import migrations
 from tests.faults.cluster import Cluster
 from tests.faults.proxy import Proxy
 from tests.faults.traffic import traffic
 from tests.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A pair with the schema on both."""
-    with Cluster() as cluster:
-        asyncio.run(migrations.upgrade(cluster.primary.url()))
-        # Without one since its creation, an unlogged sequence is broken on a standby that PostgreSQL 15.18 promotes.
-        asyncio.run(cluster.checkpoint())
-        yield cluster
 
 
 @pytest.fixture

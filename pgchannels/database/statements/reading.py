@@ -118,9 +118,9 @@ def _columns(message: FromClause) -> list[ColumnElement[Any]]:
         microseconds.label("published_microseconds"),
         message.c.address,
         message.c.channel,
-        case((message.c.expires_at > func.now(), case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload))).label(
-            "payload"
-        ),
+        case(
+            (message.c.expires_at > func.now(), case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload))
+        ).label("payload"),
         size.label("size"),
     ]
 
