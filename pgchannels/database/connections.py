@@ -12,6 +12,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, require_primary
 from pgchannels.database.failures import is_connection_failure, loss_recognised
@@ -108,7 +109,7 @@ class HeldConnection:
             raise
 
     def leave(self) -> None:
-        """Give the connection up. What runs on it is cancelled in the server: there it would go on, and hold its locks."""
+        """Give the connection up. What runs on it is cancelled: in the server it would go on, and hold its locks."""
         connection, self._connection = self._connection, None
         if connection is not None:
             leaving = asyncio.get_running_loop().create_task(_leave(connection), name="pgchannels leave a connection")
@@ -268,6 +269,7 @@ def compiled(statement: Executable) -> tuple[Any, ...]:
     """The SQL of a statement as of `driver_text`, and its values."""
     assert isinstance(statement, ClauseElement)
     text = statement.compile(dialect=registry.load("postgresql.asyncpg")())
+    assert isinstance(text, SQLCompiler)
     return str(text), *(text.params[name] for name in text.positiontup or ())
 
 

@@ -69,7 +69,7 @@ def remove_node(schema: Schema, node: UUID) -> Executable:
 
 
 def remove_deaf_nodes(schema: Schema) -> Executable:
-    """Remove the nodes by whose sessions nobody listens any more, whose processes were killed, before their leases end."""
+    """Remove the nodes whose sessions are gone, as those of killed processes, before their leases end."""
     activity = table("pg_stat_activity", column("pid", Integer), schema="pg_catalog")
     is_there = select(activity.c.pid).where(activity.c.pid == schema.node.c.pid).exists()
     deaf = select(func.array_agg(schema.node.c.id)).where(~is_there).scalar_subquery()

@@ -26,7 +26,7 @@ from pgchannels.database.tables import Schema
 
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 2 * 1024 * 1024
-# The most of one payload that a statement brings. With this and a page's bytes, a link of 100 kB/s can be slow in peace.
+# The most of one payload that a statement brings.
 SLICE_BYTES: Final = 1024 * 1024
 
 
@@ -113,6 +113,7 @@ def _columns(message: FromClause) -> list[ColumnElement[Any]]:
     microseconds = cast(extract("epoch", message.c.published_at) * _constant(1_000_000), BigInteger)
     begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
     size = func.octet_length(message.c.payload)
+    payload = case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload)
     return [
         message.c.id,
         microseconds.label("published_microseconds"),
