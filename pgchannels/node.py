@@ -47,9 +47,8 @@ class Node:
         self.losses: Losses = Losses()
         self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys))
         self._options = options
-        self._connections = connections = Connections(
-            database, silence_seconds=max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
-        )
+        silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
+        self._connections = connections = Connections(database, silence_seconds=silence_seconds)
         schema = Schema(options.schema)
         self._fullness = Fullness(connections, schema, self.id)
         self._flushing = Flushing(connections, schema, self.id)

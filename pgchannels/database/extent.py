@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import asyncpg
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:
@@ -22,7 +24,7 @@ class Extent:
     last_id: int
 
     @classmethod
-    def from_row(cls, row: Sequence[Any]) -> Self:
+    def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
         """Take a row that ends with the columns of `extent`."""
         identity, identity_from, former, *numbers = row[-7:]
         return cls(identity, identity_from, former, *numbers)

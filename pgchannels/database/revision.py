@@ -10,7 +10,7 @@ VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a hos
 REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
 
 
-async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Sequence[Any]]]], schema: str) -> None:
+async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Any]]], schema: str) -> None:
     """Check that the tables are there, and not older than this code.
 
     :param fetch: runs a query and returns its rows.

@@ -136,8 +136,8 @@ def _message(metadata: MetaData) -> Table:
 def _node(metadata: MetaData) -> Table:
     """The running nodes; one whose lease has ended is gone. The id is also what the node listens on.
 
-    A node has forgotten all that came before the message with the id `flushed_until`. `version` grows with each call that
-    ends subscriptions of it. `pid` is of the session by which it listens.
+    A node has forgotten all that came before the message with the id `flushed_until`. `version` grows with each call
+    that ends subscriptions of it. `pid` is of the session by which it listens.
     """
     node = Table(
         "node",

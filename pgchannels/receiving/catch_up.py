@@ -19,11 +19,11 @@ MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has th
 
 
 class CatchUp:
-    """Either what is heard is routed at once, or the log is read: then all that is heard waits, and is routed with what is read.
+    """Either routes at once what is heard, or reads the log: then all that is heard waits, and is routed with what is read.
 
-    Both are routed in the order of ids: whoever sent one message after another sees them come in that order, whatever
-    their addresses are. The log is read for the address of a large message, for one that a channel of this node was
-    added to by others, and for all addresses whenever something may have been missed.
+    Both are routed in the order of ids: messages that were sent one after another come in that order, whatever their
+    addresses are. The log is read for the address of a large message, for one that a channel of this node was added to
+    by others, and for all addresses whenever something may have been missed.
 
     One task hosts and reads, in turns: an address is hosted before it is read, so nothing lies between the two.
     """
@@ -68,7 +68,7 @@ class CatchUp:
         self._begin_reading()
 
     def stop_listening(self) -> None:
-        """Hold what is heard until `begin_listening`: a message that came behind one that was missed would be routed before it."""
+        """Hold what is heard until `begin_listening`: it may come behind something that was missed."""
         self._is_listening = self._is_live = False
 
     def begin_listening(self) -> None:
@@ -102,7 +102,7 @@ class CatchUp:
             self.meet(await self._log.extent())
 
     def meet(self, extent: Extent) -> None:
-        """Take the extent of the log. One that does not continue the log that was known is a gap: the node begins anew."""
+        """Take the extent of the log. A log that does not continue the known one is a gap: the node begins anew."""
         known, self._extent = self._extent, extent
         if known is None:
             self._accounted_until = extent.filled_until
@@ -187,14 +187,14 @@ class CatchUp:
         return limit.is_complete
 
     def _tell_lost(self, gone_until: int) -> None:
-        # Ids up to `filled_until` are of batches that were committed before a page that was read to its end was asked
-        # for, since a slot is left when all batches in it are committed. What left the log later was read or told before.
+        # Ids up to `filled_until` are of batches that were committed when the last page was asked for, since a slot is
+        # left when all batches in it are committed. So what is accounted for was read, or told, before it left the log.
         if gone_until > self._accounted_until:
             self._router.lose(Gap(GapReason.EXPIRED, None), until=gone_until)
             self._accounted_until = gone_until
 
     def _note_gone(self, heard: int, positions: Mapping[str, int], until: int) -> None:
-        """Note that messages were heard before a page was asked for, and have no row: what is not in the page is gone."""
+        """Note that what was heard before a page was asked for has no row, unless it is in the page."""
         for arrival in islice(self._held, heard):
             if arrival.address in positions and arrival.id <= until:
                 arrival.is_read = True

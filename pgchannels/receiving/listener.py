@@ -143,7 +143,7 @@ class Listener:
     async def _probe(self, text: str, *arguments: object) -> "asyncpg.Record":
         """Run a statement and hear its token.
 
-        Whatever is heard meanwhile tells that the connection is not deaf: with much on its way, the token takes its time.
+        What is heard meanwhile tells that the connection is not deaf: with much on its way, the token takes its time.
 
         :raises TimeoutError: nothing came for the time of a heartbeat.
         """

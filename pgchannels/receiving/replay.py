@@ -8,11 +8,12 @@ from typing import Final
 
 from pgchannels.database.extent import Extent
 from pgchannels.database.retry import repeat
+from pgchannels.database.statements.reading import PAGE_ROWS
 from pgchannels.errors import copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.catch_up import CatchUp
-from pgchannels.receiving.log import GREATEST_ID, PAGE_ROWS, Log, Page
+from pgchannels.receiving.log import GREATEST_ID, Log, Page
 from pgchannels.receiving.mailbox import Item, Mailbox
 from pgchannels.receiving.router import Router
 
@@ -21,7 +22,7 @@ _FEWEST_OF_EACH: Final = 10
 
 
 class Cursor:
-    """Where a subscription stands in the log, until it has reached what the router hands on: then its mailbox is attached.
+    """Where a subscription stands in the log, until it has reached what the router hands on, to its mailbox.
 
     `items` are what was read and not yet received, messages and gaps.
     """
@@ -81,7 +82,7 @@ class Cursor:
 
 
 class Replays:
-    """Reads for all subscriptions that ask meanwhile, a page at a time, and no page before the one before was received."""
+    """Reads for all subscriptions that ask meanwhile; none asks before it has received the page before."""
 
     def __init__(self, log: Log, router: Router, catch_up: CatchUp) -> None:
         self._log = log
@@ -129,13 +130,20 @@ class Replays:
         await self._catch_up.look_at_identity(page.identity)
         arrivals = _by_address(page.arrivals)
         for cursor in cursors:
-            if cursor in self._asking and cursor.meet(self._catch_up.extent, last_id=page.last_id):
-                if cursor.take(page, arrivals, began_at=self._catch_up.extent.began_at):
-                    self._attach(cursor, routed)
+            if cursor in self._asking:
+                self._advance(cursor, page, arrivals, routed)
             if cursor.is_ready:
                 self._answer(cursor)
             elif cursor in self._asking:
                 self._asking[cursor] = self._asking.pop(cursor)  # behind the others
+
+    def _advance(
+        self, cursor: Cursor, page: Page, arrivals: Mapping[str, Sequence[Arrival]], routed: Mapping[str, int]
+    ) -> None:
+        extent = self._catch_up.extent
+        is_of_this_log = page.identity == extent.identity and cursor.meet(extent, last_id=page.last_id)
+        if is_of_this_log and cursor.take(page, arrivals, began_at=extent.began_at):
+            self._attach(cursor, routed)
 
     def _next_cursors(self) -> list[Cursor]:
         cursors, addresses = list[Cursor](), set[str]()

@@ -29,8 +29,8 @@ class Recipient(Protocol):
 class Route:
     """An address on this node.
 
-    `position` is the id of the last message that was routed. Messages with ids greater than `hosted_at` are told to this
-    node, once the database has said so. `beginning` are recipients of messages from a greater id on than `position`.
+    `position` is the id of the last message that was routed. Messages with ids greater than `hosted_at` are told to
+    this node, once the database has said so. `beginning` are recipients of messages after an id beyond `position`.
     """
 
     position: int | None = None

@@ -57,8 +57,8 @@ class _Outgoing:
 class _Doubt:
     """What is known of a batch that may have been committed: of which log, which ids of it were seen, and until when.
 
-    The log remembers the numbers of its batches for the retention from the first attempt on: until then, by the clock of
-    the loop and by that of the database, the batch may be tried again.
+    The log remembers the numbers of its batches for the retention from the first attempt on: until then, by the clock
+    of the loop and by that of the database, the batch may be tried again.
     """
 
     identity: int

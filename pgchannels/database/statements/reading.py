@@ -111,17 +111,15 @@ def extent_columns() -> list[ColumnClause[Any]]:
 
 def _columns(message: FromClause) -> list[ColumnElement[Any]]:
     microseconds = cast(extract("epoch", message.c.published_at) * _constant(1_000_000), BigInteger)
-    begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
     size = func.octet_length(message.c.payload)
+    begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
     payload = case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload)
     return [
         message.c.id,
         microseconds.label("published_microseconds"),
         message.c.address,
         message.c.channel,
-        case(
-            (message.c.expires_at > func.now(), case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload))
-        ).label("payload"),
+        case((message.c.expires_at > func.now(), payload)).label("payload"),
         size.label("size"),
     ]
 
