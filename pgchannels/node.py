@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Database, explained, is_database_failure, together
+from pgchannels.database.connections import Database, explained, together
 from pgchannels.database.tables import Schema
 from pgchannels.delivery.arrival import Arrival
 from pgchannels.delivery.catch_up import CatchUp
@@ -27,7 +27,7 @@ from pgchannels.delivery.queues import Queues
 from pgchannels.delivery.retention import Retention
 from pgchannels.delivery.retry import insist
 from pgchannels.delivery.router import Router
-from pgchannels.errors import LayerClosed, PgChannelsError
+from pgchannels.errors import LayerClosed
 from pgchannels.lending import Lender
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
@@ -96,6 +96,8 @@ class Node:
             self.losses,
             catch_up=self._catch_up,
             valid_until=self.sender.valid_until,
+            retention_seconds=self.sender.retention_seconds,
+            resend=self.sender.resend,
         )
         self._retention = Retention(connections, schema, expiry_seconds=options.expiry)
         self._lease = Lease(
@@ -289,9 +291,10 @@ class Node:
         async with AsyncExitStack() as in_any_case:
             in_any_case.callback(self._on_closed)
             in_any_case.push_async_callback(self._release)
+            in_any_case.push_async_callback(self._queues.give_back)
             in_any_case.callback(self._end_waits, self._failure)
             in_any_case.push_async_callback(self._stop_tasks)
-            await self._give_back_claimed(self._failure)
+            await self._queues.close(self._failure, timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
 
     async def _connect(self) -> None:
         await together(self._connections.hold_ahead(_HELD_CONNECTIONS), self.sender.require_schema())
@@ -349,7 +352,7 @@ class Node:
         if self._options.group_expiry:
             self._channels.leave_all_joined_before(asyncio.get_running_loop().time() - self._options.group_expiry)
         self._channels.expire(published_before=self._microseconds_before(self._options.expiry))
-        await self._give_back(self._queues.take_abandoned())
+        await self._queues.give_back()
 
     def _reconnect(self) -> None:
         self._connections.interrupt()
@@ -405,22 +408,6 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-
-    async def _give_back_claimed(self, error: Exception) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-                await self._give_back(await self._queues.close(error, timeout_seconds=_CLOSE_TIMEOUT_SECONDS))
-        except Exception as failure:
-            if not is_database_failure(failure):
-                raise
-            logger.error("claimed messages could not be given back to their queues: %r", failure)
-
-    async def _give_back(self, arrivals: list[Arrival]) -> None:
-        try:
-            for arrival in arrivals:
-                await self.sender.resend(arrival)
-        except PgChannelsError as error:
-            logger.error("up to %d claimed messages could not be given back to their queues: %s", len(arrivals), error)
 
     async def _release(self) -> None:
         async with AsyncExitStack() as in_any_case:  # in the reverse order, also when a step is cancelled

@@ -51,7 +51,7 @@ class Sender:
         self._options = options
         self._prefix = options.prefix
         # A node knows only some time later that it has read everything: until then nothing may leave the log.
-        self._retention_seconds = max(options.expiry, 3 * options.heartbeat + LONGEST_DELIVERY_SECONDS)
+        self.retention_seconds: float = max(options.expiry, 3 * options.heartbeat + LONGEST_DELIVERY_SECONDS)
         self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
         self._writer = Writer(
             connections,
@@ -80,11 +80,11 @@ class Sender:
 
     async def keep_messages(self) -> None:
         """Make the log keep messages for as long as this layer's may be received; a failover can undo it."""
-        await self._connections.run(keep_messages_for(self._schema, timedelta(seconds=self._retention_seconds)))
+        await self._connections.run(keep_messages_for(self._schema, timedelta(seconds=self.retention_seconds)))
 
     def valid_until(self) -> float:
         """Until when, by the database's clock, a call that is made now may take effect; the log remembers it longer."""
-        return self._connections.database_time() + min(self._retention_seconds, _LONGEST_UNDER_WAY_SECONDS)
+        return self._connections.database_time() + min(self.retention_seconds, _LONGEST_UNDER_WAY_SECONDS)
 
     def publish(self, topic: str, payload: Any) -> Awaitable[int]:
         """Send one payload to a topic; the result is the message's id once it is in the database."""

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 import asyncpg
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -149,7 +148,8 @@ class Queues(RuleBasedStateMachine):
             queue.note_turn(self.turn)
         self.repeatable = None  # remembered for the retention alone
         self.run(let_pass(self.connection, HALF))
-        self.run(self.connection.execute(f"UPDATE pgchannels.message SET expires_at = expires_at - interval '{HALF} s'"))
+        age = f"UPDATE pgchannels.message SET expires_at = expires_at - interval '{HALF} s'"
+        self.run(self.connection.execute(age))
         assert self.run(self.connection.fetchval("SELECT pgchannels.rotate()"))
 
     @rule()
@@ -196,7 +196,7 @@ async def claim(connection: Connection, number: int, address: str, most: int) ->
 
 def test_queues_behave_as_their_model(owner_url: str) -> None:
     machine = type("QueuesOfThisTest", (Queues,), {"url": owner_url})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
