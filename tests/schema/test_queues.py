@@ -1,18 +1,19 @@
 """Work queues in SQL, against a model: what is sent first is received first, and every loss is counted."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, TypeAlias
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.schema.test_rotation import let_pass
-from tests.waiting import within
+from tests.schema.test_rotation import let_pass, rotate
+from tests.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -202,3 +203,136 @@ def test_queues_behave_as_their_model(owner_url: str) -> None:
             max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+@pytest.fixture
+async def other(owner_url: str) -> "AsyncIterator[Connection]":
+    """A second connection to the database of the test."""
+    connection = await asyncpg.connect(owner_url)
+    yield connection
+    await connection.close()
+
+
+async def is_waiting(connection: Connection, waiting: Connection) -> bool:
+    """Whether another connection waits for a lock."""
+    query = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+    answer: bool | None = await connection.fetchval(query, waiting.get_server_pid())
+    return bool(answer)
+
+
+CALLS: Final[dict[str, Callable[[Connection], Coroutine[Any, Any, object]]]] = {
+    "message to a topic": lambda connection: deliver(connection, 2, ["topic:asgi:room"], [b"x"], None),
+    "message to a queue": lambda connection: deliver(connection, 3, ["queue:asgi:jobs"], [b"x"], [1000]),
+    "message to a topic with a queue": lambda connection: deliver(connection, 4, ["topic:asgi:kept"], [b"x"], None),
+    "claim": lambda connection: claim(connection, 5, "queue:asgi:jobs", 1),
+}
+
+
+@pytest.mark.parametrize("kind", CALLS)
+async def test_call_that_waits_for_an_old_slot_does_not_hold_the_current_one(
+    connection: Connection, other: Connection, owner_url: str, kind: str
+) -> None:
+    await connection.execute("INSERT INTO pgchannels.member VALUES ('topic:asgi:kept', 'queue:asgi:jobs', 1000)")
+    await deliver(connection, 1, ["queue:asgi:jobs"], [b"x"], [1000])
+    current = await connection.fetchval("SELECT slot FROM pgchannels.log_state")
+    async with connection.transaction():  # as in rotate()
+        await connection.execute(f"LOCK TABLE pgchannels.message_{(current + 1) % 3} IN ACCESS EXCLUSIVE MODE")
+        calling = asyncio.create_task(CALLS[kind](other))
+        watching = await asyncpg.connect(owner_url)
+        await until(lambda: is_waiting(watching, other))
+        assert await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext('pgchannels'), 64)")
+    await within(calling)
+    await watching.close()
+
+
+@pytest.mark.parametrize("address", ["queue:asgi:jobs", "topic:asgi:kept"])
+async def test_message_that_waits_for_another_to_its_queue_gets_the_next_number(
+    connection: Connection, other: Connection, owner_url: str, address: str
+) -> None:
+    await connection.execute("INSERT INTO pgchannels.member VALUES ('topic:asgi:kept', 'queue:asgi:jobs', 1000)")
+    capacities: list[int | None] | None = [1000] if address == "queue:asgi:jobs" else None
+    watching = await asyncpg.connect(owner_url)
+    async with connection.transaction():
+        await deliver(connection, 1, ["queue:asgi:jobs"], [b"first"], [1000])
+        delivering = asyncio.create_task(deliver(other, 2, [address], [b"second"], capacities))
+        await until(lambda: is_waiting(watching, other))
+    await within(delivering)
+    await watching.close()
+    query = "SELECT number, payload FROM pgchannels.message WHERE address = 'queue:asgi:jobs' ORDER BY number"
+    assert [tuple(row) for row in await connection.fetch(query)] == [(1, b"first"), (2, b"second")]
+
+
+async def test_claim_that_waits_for_another_from_its_queue_takes_the_next_messages(
+    connection: Connection, other: Connection, owner_url: str
+) -> None:
+    await deliver(connection, 1, ["queue:asgi:jobs"] * 2, [b"first", b"second"], [1000] * 2)
+    watching = await asyncpg.connect(owner_url)
+    async with connection.transaction():
+        assert await claim(connection, 2, "queue:asgi:jobs", 1) == ([b"first"], 0)
+        claiming = asyncio.create_task(claim(other, 3, "queue:asgi:jobs", 1))
+        await until(lambda: is_waiting(watching, other))
+    assert await within(claiming) == ([b"second"], 0)
+    await watching.close()
+
+
+async def test_batch_of_which_all_were_refused_is_refused_again_when_it_is_repeated(connection: Connection) -> None:
+    # Its sender was told so: a call that arrives late must not put it into the queue all the same.
+    await deliver(connection, 1, ["queue:asgi:jobs"], [b"first"], [1])
+    assert await deliver(connection, 2, ["queue:asgi:jobs"], [b"second"], [1]) == ([1], 0)
+    await claim(connection, 3, "queue:asgi:jobs", 1)
+    assert await deliver(connection, 2, ["queue:asgi:jobs"], [b"second"], [1]) == ([1], 0)
+    assert await claim(connection, 4, "queue:asgi:jobs", 1) == ([], 0)
+
+
+async def test_claims_are_remembered_while_an_older_slot_cannot_be_emptied(
+    connection: Connection, other: Connection
+) -> None:
+    await connection.execute(CLEAN)
+    await deliver(connection, 1, ["queue:asgi:jobs"] * 2, [b"x"] * 2, [1000] * 2)
+    slot = await connection.fetchval("SELECT slot FROM pgchannels.log_state")
+    await let_pass(connection, HALF)
+    await rotate(connection)
+    assert await claim(connection, 2, "queue:asgi:jobs", 2) == ([b"x"] * 2, 0)
+    async with other.transaction():
+        await other.execute(f"LOCK TABLE pgchannels.message_{slot} IN ACCESS SHARE MODE")
+        for _ in range(6):
+            await let_pass(connection, HALF)
+            await rotate(connection)
+        # Also where the messages have not expired: another layer's expiry may be longer than all that is known.
+        assert await claim(connection, 3, "queue:asgi:jobs", 2) == ([], 0)
+        await deliver(connection, 4, ["queue:asgi:jobs"], [b"next"], [1000])
+        assert await claim(connection, 5, "queue:asgi:jobs", 2) == ([b"next"], 0)
+
+
+async def test_messages_that_left_the_log_unclaimed_are_counted_for_the_next_receiver(connection: Connection) -> None:
+    await connection.execute(CLEAN)
+    await deliver(connection, 1, ["queue:asgi:jobs"] * 3, [b"x"] * 3, [1000] * 3)
+    for _ in range(3):
+        await let_pass(connection, HALF)
+        await rotate(connection)
+    await deliver(connection, 2, ["queue:asgi:jobs"], [b"next"], [1000])
+    assert await claim(connection, 3, "queue:asgi:jobs", 5) == ([b"next"], 3)
+
+
+async def test_abandoned_queues_leave_the_log(connection: Connection) -> None:
+    await connection.execute(CLEAN)
+    await deliver(connection, 1, [f"queue:asgi:{n}" for n in range(9)], [b"x"] * 9, [1000] * 9)
+    await claim(connection, 2, "queue:asgi:0", 1)
+    for _ in range(6):
+        await let_pass(connection, HALF)
+        await rotate(connection)
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.message") == 0
+
+
+async def test_message_to_a_topic_with_ten_thousand_queues_is_soon_in_all_of_them(connection: Connection) -> None:
+    # With a step for each pair of queues it took minutes, under the lock of the topic.
+    await connection.execute(
+        """
+        INSERT INTO pgchannels.member
+        SELECT 'topic:asgi:room', 'queue:asgi:' || n, 1000 FROM generate_series(1, 10000) AS n
+        """
+    )
+    for batch in (1, 2):
+        await within(deliver(connection, batch, ["topic:asgi:room"], [b"x"], None))
+    numbers = "SELECT min(number), max(number), count(*) FROM pgchannels.message WHERE address LIKE 'queue:%'"
+    assert tuple(await connection.fetchrow(numbers) or ()) == (1, 2, 20_000)

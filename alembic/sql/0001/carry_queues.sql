@@ -15,10 +15,7 @@ AS $$
 BEGIN
     -- The index is probed once for each address, not read through.
     WITH RECURSIVE numbered AS (
-        (
-            SELECT m.address FROM {schema}.message AS m
-            WHERE m.slot = leaving AND m.number IS NOT NULL ORDER BY m.address LIMIT 1
-        )
+        SELECT '' AS address
         UNION ALL
         SELECT (
             SELECT m.address FROM {schema}.message AS m
