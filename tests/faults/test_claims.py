@@ -66,6 +66,7 @@ async def test_queue_is_hosted_before_it_is_claimed_from(
 async def test_claim_under_way_when_its_layer_closes_goes_back_to_the_queue(
     layer: MessageLayer, behind: MessageLayer, proxy: Proxy
 ) -> None:
+    keeper = node_of(behind)._keeper
     await layer.send("jobs", "claimed")
     proxy.freeze_at(b"claimed")
     receiving = asyncio.create_task(behind.receive("jobs"))
@@ -75,6 +76,8 @@ async def test_claim_under_way_when_its_layer_closes_goes_back_to_the_queue(
     await asyncio.wait([receiving])
     proxy.restore()
     await within(closing)
+    assert keeper is not None
+    assert keeper.exception() is None  # the claim was not made once more beside the one under way
     assert await within(layer.receive("jobs")) == "claimed"
     await layer.send("jobs", "the next one")
     assert await within(layer.receive("jobs")) == "the next one"
