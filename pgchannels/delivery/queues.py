@@ -239,7 +239,7 @@ class Queues:
                     " Close it while the database can be reached, or send again what was not done: %s",
                     address,
                     claim.most,
-                    failure,
+                    _reason(failure),
                 )
 
     async def _give_back(self, arrivals: Sequence[Arrival]) -> None:
@@ -263,12 +263,12 @@ class Queues:
             self._losses.count(Gap(GapReason.EXPIRED, len(unsent)) if unsent else Gap(GapReason.EXPIRED, None))
             logger.error(
                 "%s: the layer closed with %d claimed messages that it could not give back: %d are lost, %d may be."
-                " Close it while the database can be reached, or send them again: %r",
-                *(address, len(failures), len(unsent), unknown, failure),
+                " Close it while the database can be reached, or send them again: %s",
+                *(address, len(failures), len(unsent), unknown, _reason(failure)),
             )
             return
         claimed = self._claimed_from(address)
-        logger.warning("%s: could not give %d claimed messages back: %r", address, len(failures), failure)
+        logger.warning("%s: could not give %d claimed messages back: %s", address, len(failures), _reason(failure))
         if unknown:
             claimed.lose(Gap(GapReason.EXPIRED, None))
         self._put(address, [*unsent, *claimed.clear()])
@@ -285,6 +285,11 @@ class Queues:
             for gap in self._absences.come_back(address):
                 mailbox.lose(gap)
         return self._claimed[address]
+
+
+def _reason(failure: BaseException) -> str:
+    # Only its first line: the database's details show the row, with the payload.
+    return (str(failure) or type(failure).__name__).partition("\n")[0]
 
 
 class _Queue:

@@ -157,6 +157,23 @@ async def test_what_may_have_been_given_back_is_told_as_a_gap_and_comes_once(
     assert [await within(behind.receive("jobs")) for _ in range(2)] == ["one", "the next one"]
 
 
+async def test_closing_waits_for_what_is_being_given_back(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy
+) -> None:
+    await claim_for_nobody(layer, behind, proxy, ["one"])
+    node = node_of(behind)
+    proxy.freeze_at(b"one")
+    node._start(node._queues.give_back(), name="heartbeat")
+    await within(proxy.holding(b"one"))
+    closing = asyncio.create_task(behind.close())
+    for _ in range(100):  # turns of the loop, in which a closing that does not wait ends the heartbeat
+        await asyncio.sleep(0)
+    proxy.restore()
+    await within(closing)
+    assert node.losses.gaps == 0
+    assert await within(layer.receive("jobs")) == "one"
+
+
 async def test_what_a_closing_layer_cannot_give_back_is_counted_and_logged(
     layer: MessageLayer,
     behind: MessageLayer,
@@ -170,6 +187,7 @@ async def test_what_a_closing_layer_cannot_give_back_is_counted_and_logged(
     await within(behind.close())
     assert (losses.messages, losses.gaps) == (2, 1)
     assert f"{QUEUE}: the layer closed with 2 claimed messages that it could not give back: 2 are lost" in caplog.text
+    assert "Failing row" not in caplog.text  # which holds the payload
 
 
 async def test_claim_that_a_closing_layer_gets_no_answer_to_is_counted_and_logged(

@@ -35,6 +35,7 @@ TRUNCATE pgchannels.message, pgchannels.log_state, pgchannels.filled_slot, pgcha
 UPDATE pgchannels.log SET retention = '60 s';
 SELECT pgchannels.extent();
 """
+AGE: Final = f"UPDATE pgchannels.message SET expires_at = expires_at - interval '{HALF} s'"
 
 
 @dataclass
@@ -141,17 +142,17 @@ class Queues(RuleBasedStateMachine):
             assert claimed == payloads
             assert lost in losses
 
-    @rule()
-    def rotate(self) -> None:
-        """Let half of the retention pass."""
-        self.turn += 1
-        for queue in self.queues.values():
-            queue.note_turn(self.turn)
+    @rule(turns=st.integers(1, 4))
+    def rotate(self, turns: int) -> None:
+        """Let half of the retention pass, again and again."""
         self.repeatable = None  # remembered for the retention alone
-        self.run(let_pass(self.connection, HALF))
-        age = f"UPDATE pgchannels.message SET expires_at = expires_at - interval '{HALF} s'"
-        self.run(self.connection.execute(age))
-        assert self.run(self.connection.fetchval("SELECT pgchannels.rotate()"))
+        for _ in range(turns):
+            self.turn += 1
+            for queue in self.queues.values():
+                queue.note_turn(self.turn)
+            self.run(let_pass(self.connection, HALF))
+            self.run(self.connection.execute(AGE))
+            assert self.run(self.connection.fetchval("SELECT pgchannels.rotate()"))
 
     @rule()
     def lock_or_unlock(self) -> None:
