@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
-from pgchannels.database.failures import explained, is_database_failure
+from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.database.tables import Schema
-from pgchannels.errors import LayerClosed, PgChannelsError
+from pgchannels.errors import LayerClosed
 from pgchannels.lending import Lender
 from pgchannels.names import new_node_name, topic_address
 from pgchannels.options import Options
@@ -78,6 +78,8 @@ class Node:
             payloads=self.payloads,
             losses=self.losses,
             valid_until=self.sender.valid_until,
+            retention_seconds=self.sender.retention_seconds,
+            resend=self.sender.resend,
             beat=self._lease.beat,
             on_unknown=lambda: self._listener.beat_now(),
             on_forgotten=self._fullness.tell_again,
@@ -174,9 +176,10 @@ class Node:
         async with AsyncExitStack() as in_any_case:
             in_any_case.callback(self._on_closed)
             in_any_case.push_async_callback(self._release)
+            in_any_case.push_async_callback(self.receiver.queues.give_back)
             in_any_case.callback(self.receiver.close, self._failure)
             in_any_case.push_async_callback(self._stop_tasks)
-            await self._give_back_claimed(self._failure)
+            await self.receiver.queues.close(self._failure, timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
 
     def _parts(self) -> "tuple[_Part, ...]":
         receiver = self.receiver
@@ -207,22 +210,6 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-
-    async def _give_back_claimed(self, error: Exception) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-                await self._give_back(await self.receiver.queues.close(error, timeout_seconds=_CLOSE_TIMEOUT_SECONDS))
-        except Exception as failure:
-            if not is_database_failure(failure):
-                raise
-            logger.error("claimed messages could not be given back to their queues: %r", failure)
-
-    async def _give_back(self, arrivals: list[Arrival]) -> None:
-        try:
-            for arrival in arrivals:
-                await self.sender.resend(arrival)
-        except PgChannelsError as error:
-            logger.error("up to %d claimed messages could not be given back to their queues: %s", len(arrivals), error)
 
     async def _release(self) -> None:
         async with AsyncExitStack() as in_any_case:  # in the reverse order, also when a step is cancelled

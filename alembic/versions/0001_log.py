@@ -23,6 +23,7 @@ FUNCTIONS = (
     "remove_nodes",
     "beat",
     "empty_slot",
+    "carry_queues",
     "rotate",
 )
 VIEWS = ("node_status", "group_status", "queue_status")

@@ -112,6 +112,9 @@ def _message(metadata: MetaData) -> Table:
 
     `batch` is on the first row of a batch, and on each claim. `number` counts the messages of a queue. A claim is a row
     whose address is that of its queue with `claimed:` in place of `queue:`; its number is that of the last one claimed.
+    A batch of which some messages were refused, or copies dropped, has its number on a row with the address `outcome:`
+    instead: `channel` has the refused ones as an array, `number` the count of the dropped. A row of a queue without a
+    payload stands for a message that has left the log unclaimed.
     """
     message = Table(
         "message",

@@ -1,17 +1,23 @@
 """Work queues on this node: claims messages for those who wait, and no more than they can take."""
 
 import asyncio
+import logging
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
+
+import asyncpg
 
 from pgchannels.database.connections import Connections, driver_text
 from pgchannels.database.retry import insist, repeat
 from pgchannels.database.statements.queues import claim
 from pgchannels.database.tables import Schema
+from pgchannels.errors import PgChannelsError
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.hosting import Hosting
@@ -21,6 +27,21 @@ from pgchannels.receiving.missed_gaps import MissedGaps
 from pgchannels.receiving.router import Router
 
 _MOST_AT_ONCE: Final = 100
+
+logger: logging.Logger = logging.getLogger("pgchannels")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A claim that was perhaps committed: repeated with its number until it is answered.
+
+    The log remembers the number until this time at least, by the database's clock. A repetition that comes later and is
+    not remembered takes nothing: it would take other messages, and those of the first time would be lost unnoticed.
+    """
+
+    number: int
+    most: int
+    remembered_until: float
 
 
 class Queues:
@@ -35,6 +56,8 @@ class Queues:
         losses: Losses,
         *,
         valid_until: Callable[[], float],
+        retention_seconds: float,
+        resend: Callable[[Arrival], Awaitable[None]],
     ) -> None:
         self._connections = connections
         self._claim_text = driver_text(claim(schema))
@@ -42,12 +65,17 @@ class Queues:
         self._hosting = hosting
         self._losses = losses
         self._valid_until = valid_until
+        self._retention_seconds = retention_seconds
+        self._resend = resend
         self._receivers: dict[str, int] = {}
         self._claimed: dict[str, Mailbox] = {}
-        self._unresolved: dict[str, tuple[int, int]] = {}  # claims that were perhaps committed
+        self._left: list[Arrival] = []  # claimed messages of a closed layer
+        self._unresolved: dict[str, _Claim] = {}
         self._ready: set[str] = set()
         self._work = asyncio.Event()
         self._claiming = asyncio.Lock()
+        self._giving_back = asyncio.Lock()
+        self._is_due = asyncio.Event()
         self._is_closed = False
         self._cleared_until = 0
         self._missed_gaps = MissedGaps()
@@ -72,8 +100,14 @@ class Queues:
         self._work.set()
 
     async def run(self) -> None:
-        """Claim whatever there is to claim, for ever."""
-        await repeat(self._claim_ready, what_failed="could not claim from queues")
+        """Claim whatever there is to claim, and give back what nobody waits for any more, for ever."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(repeat(self._claim_ready, what_failed="could not claim from queues"))
+            both.create_task(repeat(self._give_back_when_due, what_failed="could not give claimed messages back"))
+
+    def give_back_soon(self) -> None:
+        """Give back what was claimed for receivers that went away, without being waited for."""
+        self._is_due.set()
 
     def lose(self, gap: Gap) -> None:
         """Tell whoever receives that what was in the queues is lost."""
@@ -87,34 +121,24 @@ class Queues:
         for mailbox in self._claimed.values():
             mailbox.clear(until=until)
 
-    def take_abandoned(self) -> list[Arrival]:
-        """What was claimed for receivers that went away; nobody on this node waits for it now."""
-        abandoned = [address for address in self._claimed if address not in self._receivers]
-        arrivals = [arrival for address in abandoned for arrival in self._claimed[address].clear()]
-        for address in abandoned:
-            self._forget_if_idle(address)
-        return arrivals
+    async def give_back(self) -> None:
+        """Put what was claimed for receivers that went away back, at the end of its queue.
 
-    async def close(self, error: Exception, *, timeout_seconds: float) -> list[Arrival]:
-        """Claim no more, end every wait, and return what was claimed but not received.
-
-        :raises PgChannelsError: the database did not tell the outcome of a claim in time.
+        What cannot be sent stays here for the next receiver or the next call; after `close` it is counted and logged.
         """
+        async with self._giving_back:
+            await self._give_back(self._take_abandoned())
+
+    async def close(self, error: Exception, *, timeout_seconds: float) -> None:
+        """Claim no more and end every wait; `give_back` then gives back what was claimed and not received."""
         self._is_closed = True
         try:
-            async with self._claiming:  # a claim under way has taken its messages from the queue already
-                for address in list(self._unresolved):
-                    # Nobody claims again after this: a connection that is lost once more must not be the end of it.
-                    await insist(
-                        partial(self._claim, address),
-                        seconds=timeout_seconds,
-                        what_failed="could not learn what was claimed from a queue",
-                    )
+            await self._resolve(timeout_seconds)
         finally:
             for mailbox in self._claimed.values():
                 mailbox.close(error)
             self._receivers.clear()
-        return self.take_abandoned()
+            self._left = self._take_abandoned()  # before those that wait wake up
 
     @contextmanager
     def _receiving(self, address: str) -> Iterator[Mailbox]:
@@ -139,6 +163,11 @@ class Queues:
             del self._claimed[address]
             self._missed_gaps.leave(address)
 
+    async def _give_back_when_due(self) -> None:
+        await self._is_due.wait()
+        self._is_due.clear()
+        await self.give_back()
+
     async def _claim_ready(self) -> None:
         await self._work.wait()
         async with self._claiming:
@@ -159,17 +188,98 @@ class Queues:
         if address not in self._unresolved:
             if not (wanted := self._wanted(address)):
                 return False
-            self._unresolved[address] = secrets.randbits(63), min(wanted, _MOST_AT_ONCE)
-        claim_id, most = self._unresolved[address]
-        rows = await self._connections.fetch(self._claim_text, claim_id, self._valid_until(), address, most)
+            self._unresolved[address] = self._new_claim(wanted)
+        rows = await self._answer(address, self._unresolved[address])
+        if rows is None:
+            del self._unresolved[address]
+            self._claimed_from(address).lose(Gap(GapReason.EXPIRED, None))
+            return True
         arrivals = [Arrival.from_row(row) for row in rows if row["id"] is not None]
         del self._unresolved[address]
         if rows and rows[0]["lost"]:
             self._claimed_from(address).lose(Gap(GapReason.EXPIRED, rows[0]["lost"]))
+        self._put(address, arrivals)
+        return bool(rows)
+
+    def _new_claim(self, wanted: int) -> _Claim:
+        remembered_until = self._connections.database_time() + self._retention_seconds
+        return _Claim(secrets.randbits(63), min(wanted, _MOST_AT_ONCE), remembered_until)
+
+    async def _answer(self, address: str, claim: _Claim) -> "Sequence[asyncpg.Record] | None":
+        """What the claim brought; None: it is too late to know."""
+        valid_until = min(self._valid_until(), claim.remembered_until)
+        try:
+            return await self._connections.fetch(self._claim_text, claim.number, valid_until, address, claim.most)
+        except asyncpg.QueryCanceledError:
+            if self._connections.database_time() < claim.remembered_until:
+                raise
+            return None
+
+    def _put(self, address: str, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
             if arrival.id > self._cleared_until:
                 self._claimed_from(address).put(arrival)
-        return bool(rows)
+
+    def _take_abandoned(self) -> list[Arrival]:
+        abandoned = [address for address in self._claimed if address not in self._receivers]
+        arrivals, self._left = self._left, []
+        for address in abandoned:
+            arrivals += self._claimed[address].clear()
+            self._forget_if_idle(address)
+        return arrivals
+
+    async def _resolve(self, timeout_seconds: float) -> None:
+        try:
+            # What is given back at this moment, or claimed, must be known: it has left its queue already.
+            async with asyncio.timeout(timeout_seconds), self._giving_back, self._claiming:
+                for address in list(self._unresolved):
+                    # Nobody claims again after this: a connection that is lost once more must not be the end of it.
+                    await insist(
+                        partial(self._claim, address),
+                        seconds=timeout_seconds,
+                        what_failed="could not learn what was claimed from a queue",
+                    )
+        except (PgChannelsError, TimeoutError) as failure:
+            for address, claim in self._unresolved.items():
+                self._losses.count(Gap(GapReason.EXPIRED, None))
+                logger.error(
+                    "%s: the layer closes without an answer to its last claim: up to %d messages may be lost."
+                    " Close it while the database can be reached, or send again what was not done: %s",
+                    address,
+                    claim.most,
+                    _reason(failure),
+                )
+
+    async def _give_back(self, arrivals: Sequence[Arrival]) -> None:
+        outcomes: Sequence[BaseException | None] = [asyncio.CancelledError()] * len(arrivals)
+        try:
+            outcomes = await asyncio.gather(*map(self._resend, arrivals), return_exceptions=True)
+        finally:
+            failed: defaultdict[str, list[tuple[Arrival, BaseException]]] = defaultdict(list)
+            for arrival, outcome in zip(arrivals, outcomes, strict=True):
+                if outcome is not None:
+                    failed[arrival.address].append((arrival, outcome))
+            for address, failures in failed.items():
+                self._keep(address, failures)
+
+    def _keep(self, address: str, failures: Sequence[tuple[Arrival, BaseException]]) -> None:
+        # What may be in the queue again does not stay here as well: nothing is received twice.
+        unsent = [arrival for arrival, failure in failures if not getattr(failure, "may_have_been_sent", True)]
+        unknown = len(failures) - len(unsent)
+        _, failure = failures[0]
+        if self._is_closed:
+            self._losses.count(Gap(GapReason.EXPIRED, len(unsent)) if unsent else Gap(GapReason.EXPIRED, None))
+            logger.error(
+                "%s: the layer closed with %d claimed messages that it could not give back: %d are lost, %d may be."
+                " Close it while the database can be reached, or send them again: %s",
+                *(address, len(failures), len(unsent), unknown, _reason(failure)),
+            )
+            return
+        claimed = self._claimed_from(address)
+        logger.warning("%s: could not give %d claimed messages back: %s", address, len(failures), _reason(failure))
+        if unknown:
+            claimed.lose(Gap(GapReason.EXPIRED, None))
+        self._put(address, [*unsent, *claimed.clear()])
 
     def _wanted(self, address: str) -> int:
         # What cancelled receivers left behind is for the next ones: there may be more of it than they are.
@@ -183,3 +293,8 @@ class Queues:
             for gap in self._missed_gaps.come_back(address):
                 mailbox.lose(gap)
         return self._claimed[address]
+
+
+def _reason(failure: BaseException) -> str:
+    # Only its first line: the database's details show the row, with the payload.
+    return (str(failure) or type(failure).__name__).partition("\n")[0]

@@ -63,6 +63,8 @@ class Receiver:
         payloads: Payloads,
         losses: Losses,
         valid_until: Callable[[], float],
+        retention_seconds: float,
+        resend: Callable[[Arrival], Awaitable[None]],
         beat: "Callable[[Probe], Awaitable[tuple[int, asyncpg.Record]]]",
         on_unknown: Callable[[], None],
         on_forgotten: Callable[[], None],
@@ -92,7 +94,16 @@ class Receiver:
         self.catch_up: CatchUp = CatchUp(self.log, self.router, self.hosting)
         self.replays: Replays = Replays(self.log, self.router, self.catch_up)
         self.channels: Channels = Channels(self.router, losses, options.capacity_of, on_full=on_full)
-        self.queues: Queues = Queues(connections, schema, self.router, self.hosting, losses, valid_until=valid_until)
+        self.queues: Queues = Queues(
+            connections,
+            schema,
+            self.router,
+            self.hosting,
+            losses,
+            valid_until=valid_until,
+            retention_seconds=retention_seconds,
+            resend=resend,
+        )
         self._is_listening = False
         self._error: Exception | None = None
         self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
@@ -291,6 +302,9 @@ class Receiver:
     def _look_after(self) -> None:
         self.hosting.release_unused()
         self.queues.wake_all()
+        self.queues.give_back_soon()
+        now = self._connections.database_time()
+        self.channels.expire(published_before=int((now - self._options.expiry) * 1_000_000))
         if self._options.group_expiry:
             self.channels.leave_all_joined_before(asyncio.get_running_loop().time() - self._options.group_expiry)
 

@@ -171,6 +171,24 @@ async def test_receivers_waiting_on_a_work_queue_in_a_group_get_different_messag
     assert await drain(postgres_layer, "work_queue") == []
 
 
+async def test_burst_to_a_work_queue_and_to_its_groups_is_received_in_the_order_of_sending(
+    postgres_layer: PostgresChannelLayer,
+) -> None:
+    # Ours alone: the oracle's sends to groups and to channels take different numbers of turns of the loop.
+    for group in ("room", "news"):
+        await postgres_layer.group_add(group, "work_queue")
+    sends = []
+    for number in range(0, 40, 4):
+        sends += [
+            postgres_layer.send("work_queue", said(number)),
+            postgres_layer.group_send("room", said(number + 1)),
+            postgres_layer.group_send("news", said(number + 2)),
+            postgres_layer.group_send("room", said(number + 3)),
+        ]
+    await asyncio.gather(*sends)
+    assert texts(await receive_many(postgres_layer, "work_queue", 40)) == list(range(40))
+
+
 async def test_group_and_channel_of_the_same_name_are_apart(channel_layer: AnyLayer) -> None:
     member = await channel_layer.new_channel()
     await channel_layer.group_add("room", member)

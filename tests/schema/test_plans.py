@@ -214,6 +214,14 @@ async def test_statement_reads_by_index_and_little_when_tables_are_large(large_u
     await require_good_plans(large_url, ROADS[road])
 
 
+async def test_queues_of_a_slot_that_is_emptied_are_found_by_index(
+    small_url: str, large_url: str, is_analysed: bool
+) -> None:
+    await fill(small_url, messages=1, is_analysed=is_analysed)
+    for url in (small_url, large_url):
+        await require_good_plans(url, Road("", "message", text("SELECT pgchannels.carry_queues(0::smallint)")))
+
+
 async def test_table_without_its_index_is_noticed(
     owner_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:

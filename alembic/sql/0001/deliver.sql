@@ -3,7 +3,8 @@
 -- `refused`, by their n; copies for queues in a topic are `dropped`, by their count. `capacities` has a figure for
 -- each message to a queue, and for one to a channel unless the caller knows that it has room; it is NULL where it has none.
 -- `parts` are as notify_nodes() takes them; NULL: each message is told by itself. `channels` may be NULL, too.
--- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed.
+-- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed: the batch's
+-- number is on its first message or, where some were refused or dropped, on a row of its own that tells which.
 --
 -- Many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's snapshot
 -- is older than the lock that it waits for, and would not see a subscriber that it waited behind.
@@ -27,13 +28,13 @@ DECLARE
     copies_to text[];
     copies_of integer[];
     copies_capacity integer[];
+    copies_numbers bigint[];
     numbers bigint[];
-    first_taken integer := 1;
+    is_whole boolean := true;
     done boolean;
 BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
-        SELECT array_agg(m.queue ORDER BY n), array_agg(n ORDER BY n), array_agg(m.capacity ORDER BY n)
-        INTO copies_to, copies_of, copies_capacity
+        SELECT array_agg(m.queue), array_agg(n), array_agg(m.capacity) INTO copies_to, copies_of, copies_capacity
         FROM unnest(addresses) WITH ORDINALITY AS sent (address, n)
         -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
         CROSS JOIN LATERAL (SELECT queue, capacity, expires_at FROM {schema}.member WHERE topic = sent.address OFFSET 0) AS m
@@ -41,43 +42,54 @@ BEGIN
     END IF;
     done := {schema}.lock_addresses(addresses || copies_to) IS NULL;
 
-    SELECT m.id & ~511::bigint INTO first_id FROM {schema}.message AS m WHERE m.batch = this_batch;
+    SELECT m.id INTO first_id FROM {schema}.message AS m WHERE m.batch = this_batch;
     IF FOUND THEN
-        refused := ARRAY(
-            SELECT n FROM unnest(addresses) WITH ORDINALITY AS sent (address, n)
-            WHERE NOT EXISTS (
-                SELECT FROM {schema}.message AS m WHERE m.address = sent.address AND m.id = first_id + n - 1 OFFSET 0
-            )
-        );
+        SELECT CASE WHEN m.address = 'outcome:' THEN m.channel::integer[] END, CASE WHEN m.address = 'outcome:' THEN m.number END
+        INTO refused, dropped FROM {schema}.message AS m WHERE m.batch = this_batch;
         RETURN;
     END IF;
     done := {schema}.require_in_time(valid_until) IS NULL;
 
     IF capacities IS NOT NULL OR copies_to IS NOT NULL THEN
-        numbers := {schema}.number_queued(
-            addresses || copies_to,
-            coalesce(capacities, array_fill(NULL::integer, ARRAY[cardinality(addresses)])) || copies_capacity
-        );
+        IF copies_to IS NULL THEN
+            numbers := {schema}.number_queued(addresses, capacities, NULL);
+        ELSE
+            -- One order for all: what is sent first is received first, whether sent to the queue or to its topic.
+            numbers := {schema}.number_queued(
+                addresses || copies_to,
+                coalesce(capacities, array_fill(NULL::integer, ARRAY[cardinality(addresses)])) || copies_capacity,
+                ARRAY(SELECT generate_series(1, cardinality(addresses))) || copies_of
+            );
+            copies_numbers := numbers[cardinality(addresses) + 1 :];
+            dropped := cardinality(array_positions(copies_numbers, NULL));
+            numbers := numbers[1 : cardinality(addresses)];
+        END IF;
         -- Where all have a number, none was sent to a channel, and no queue is full.
         IF array_position(numbers, NULL) IS NOT NULL THEN
             refused := ARRAY(
-                SELECT n FROM unnest(addresses, channels) WITH ORDINALITY AS sent (address, channel, n)
-                WHERE starts_with(address, 'queue:') AND numbers[n] IS NULL
-                   OR capacities[n] IS NOT NULL AND EXISTS (
+                SELECT n
+                FROM unnest(addresses, channels, capacities, numbers)
+                    WITH ORDINALITY AS sent (address, channel, capacity, number, n)
+                WHERE starts_with(address, 'queue:') AND number IS NULL
+                   OR capacity IS NOT NULL AND EXISTS (
                         SELECT FROM {schema}.full_channel AS f
                         WHERE f.channel IN (sent.channel, split_part(sent.channel, '!', 1) || '!')
                    )
             );
-            first_taken := (SELECT min(n) FROM generate_subscripts(addresses, 1) AS n WHERE n <> ALL (refused));
         END IF;
+        is_whole := coalesce(cardinality(refused), 0) + coalesce(dropped, 0) = 0;
     END IF;
 
     slot_now := {schema}.current_slot();
     published := clock_timestamp();
     first_id := nextval('{schema}.message_id');
 
+    IF NOT is_whole THEN
+        INSERT INTO {schema}.message (slot, id, batch, address, channel, number, payload, published_at, expires_at)
+        VALUES (slot_now, first_id, this_batch, 'outcome:', refused::text, dropped, '', published, published);
+    END IF;
     INSERT INTO {schema}.message (slot, id, batch, address, channel, number, payload, published_at, expires_at)
-    SELECT slot_now, first_id + n - 1, CASE WHEN n = first_taken THEN this_batch END, address, channel, numbers[n],
+    SELECT slot_now, first_id + n - 1, CASE WHEN n = 1 AND is_whole THEN this_batch END, address, channel, numbers[n],
            payload, published, published + make_interval(secs => expiry_seconds)
     FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n)
     WHERE refused IS NULL OR n <> ALL (refused);
@@ -86,12 +98,10 @@ BEGIN
     IF copies_to IS NOT NULL THEN
         -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.
         INSERT INTO {schema}.message (slot, id, address, channel, number, payload, published_at, expires_at)
-        SELECT slot_now, nextval('{schema}.message_id'), queue, addresses[of], numbers[cardinality(addresses) + n], payloads[of],
+        SELECT slot_now, nextval('{schema}.message_id'), queue, addresses[of], number, payloads[of],
                published, published + make_interval(secs => expiry_seconds)
-        FROM unnest(copies_to, copies_of) WITH ORDINALITY AS copied (queue, of, n)
-        WHERE numbers[cardinality(addresses) + n] IS NOT NULL;
-        GET DIAGNOSTICS dropped = ROW_COUNT;
-        dropped := cardinality(copies_to) - dropped;
+        FROM unnest(copies_to, copies_of, copies_numbers) AS copied (queue, of, number)
+        WHERE number IS NOT NULL;
         done := {schema}.notify_nodes(0, published, copies_to, NULL, NULL, NULL, NULL) IS NULL;
     END IF;
 END

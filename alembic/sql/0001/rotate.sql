@@ -1,7 +1,7 @@
 -- Empties the slots that were filled longer ago than the retention, and makes an empty one the current one when that
 -- has been filled for half of the retention: each message is kept for the retention at least, and for one and a half
 -- times that at most. Where somebody's lock keeps a slot from being emptied (pg_dump takes one on every table) there
--- is another slot in its place. Also removes the memberships that have expired. Returns whether it rotated.
+-- is another slot in its place; so slots may be emptied in any order. Also removes the memberships that have expired. Returns whether it rotated.
 -- Raises lock_not_available when it had to wait for somebody: try again soon.
 CREATE FUNCTION {schema}.rotate() RETURNS boolean
 LANGUAGE plpgsql
@@ -25,6 +25,7 @@ BEGIN
         WHERE f.filled_at + retention <= clock_timestamp() ORDER BY f.filled_at
     LOOP
         BEGIN
+            PERFORM {schema}.carry_queues(filled.slot);
             EXECUTE format('TRUNCATE {schema}.message_%s', filled.slot);
             DELETE FROM {schema}.filled_slot WHERE slot = filled.slot;
             UPDATE {schema}.log_state SET gone_until = greatest(gone_until, filled.last_id);
