@@ -155,14 +155,14 @@ class Receivers:
         await steps(3 * len(self.tasks) + 3)
 
     async def require_end(self, error: type[Exception]) -> None:
-        """All that wait end at once, each with an error of its own that has passed through no other receiver."""
-        waiting = self.waiting
+        """All that wait end at once; each error is of its own, and has passed through no other receiver."""
         await self.settle()
-        assert all(task.done() for task in waiting), "a receiver waits for ever"
-        errors = [task.exception() for task in waiting if not task.cancelled() and task.exception() is not None]
+        assert not self.waiting, "a receiver waits for ever"
+        outcomes = [task.exception() for task in self.tasks if not task.cancelled()]
+        errors = [outcome for outcome in outcomes if outcome is not None]
         assert all(type(raised) is error for raised in errors)
         assert len(set(map(id, errors))) == len(errors)
-        assert len({len(traceback.extract_tb(raised.__traceback__)) for raised in errors if raised}) <= 1
+        assert len({len(traceback.extract_tb(raised.__traceback__)) for raised in errors}) <= 1
 
     async def _receive_one(self, number: int) -> None:
         self.received.append((number, await self._receive()))
