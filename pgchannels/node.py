@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
@@ -64,7 +63,7 @@ class Node:
         self.name: str = new_node_name()
         self.losses: Losses = Losses()
         self._options = options
-        self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys))
+        self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys), self.losses)
         schema = Schema(options.schema)
         self._connections = connections = database.connect()
         self._log = Log(connections, schema, prefix=options.prefix)
@@ -171,31 +170,20 @@ class Node:
         return channel
 
     async def receive(self, channel: str) -> "Received":
-        """The next message of a channel, with its payload, or news; unreadable messages are counted and passed over.
+        """The next message of a channel, with its payload, or news; a message that cannot be read is a gap.
 
         :raises LayerClosed: the channel belongs to another node, or this one is closed.
         """
-        self._require_running()
-        receive: Callable[[], Awaitable[Item]]
+        await self._require_receivable(channel)
         if is_queue(channel):
-            receive = partial(self._queues.receive, queue_address(self._options.prefix, channel))
-        elif self.owns(channel):
-            receive = partial(self._channels.receive, channel)
-        else:
-            raise self._not_ours(channel)
-        while (received := self._read(await receive())) is None:
-            pass
-        return received
+            return self._read(await self._queues.receive(queue_address(self._options.prefix, channel)))
+        return self._read(await self._channels.receive(channel))
 
     async def receive_any(self, prefix: str) -> "tuple[str, Received]":
         """As `receive`, from all channels whose names begin with a prefix that ends with '!'; also tells which."""
-        self._require_running()
-        if not self.owns(prefix):
-            raise self._not_ours(prefix)
-        while True:
-            channel, item = await self._channels.receive_any(prefix)
-            if (received := self._read(item)) is not None:
-                return channel, received
+        await self._require_receivable(prefix)
+        channel, item = await self._channels.receive_any(prefix)
+        return channel, self._read(item)
 
     async def subscribe(self, topic: str, key: Hashable, mailbox: Mailbox) -> int:
         """Begin to receive a topic. Returns the position after which every message comes to the mailbox."""
@@ -311,11 +299,15 @@ class Node:
             self._retention,
         )
 
-    def _read(self, item: Item) -> "Received | None":
+    def _read(self, item: Item) -> "Received":
         return self.payloads.read(item) if isinstance(item, Arrival) else item
 
-    def _not_ours(self, channel: str) -> LayerClosed:
-        return LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
+    async def _require_receivable(self, channel: str) -> None:
+        if self._failure is None and (is_queue(channel) or self.owns(channel)):
+            return
+        await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
+        self._require_running()
+        raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
 
     def _hear(self, text: str) -> None:
         kind, _, content = text.partition(" ")

@@ -21,8 +21,12 @@ class Losses:
         """What counts the losses of a receiver, which the log names."""
         return lambda gap: self._note(receiver, gap)
 
-    def _note(self, receiver: str, gap: Gap) -> None:
+    def count(self, gap: Gap) -> None:
+        """Count a loss that another line of the log tells of."""
         self.gaps += 1
         self.messages += gap.count or 0
+
+    def _note(self, receiver: str, gap: Gap) -> None:
+        self.count(gap)
         if self._bursts.begins(gap.reason):
             logger.warning("%s: %s; further losses of this kind are told to their receivers alone", receiver, gap)
