@@ -175,6 +175,7 @@ async def test_receiver_that_is_woken_in_the_moment_of_closing_comes_to_an_end(
     channels.accept(channel, Arrival(1, 1, "node:asgi:node", channel, b"no message that could be read"))
     if is_flushed:
         channels.clear()
+        channels.expire(published_before=2)
     await layer.close()
     for task in receiving:
         with pytest.raises(LayerClosed):

@@ -243,7 +243,7 @@ async def test_capacity_for_no_message_is_refused(layer: MessageLayer, capacity:
 
 async def test_subscription_is_received_from_in_its_own_loop_alone(layer: MessageLayer) -> None:
     async def receive_once() -> None:
-        await anext(subscription)
+        await within(anext(subscription))
 
     async with layer.subscribe("room") as subscription:
         with pytest.raises(LayerClosed, match="event loop in which it was entered"):

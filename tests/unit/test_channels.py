@@ -202,6 +202,26 @@ async def test_message_that_may_be_for_a_receiver_of_its_channel_goes_to_one_by_
     assert len(played.received) == played.delivered == 1
 
 
+async def test_newcomer_by_a_prefix_does_not_overtake_a_receiver_of_the_channel_itself() -> None:
+    played = Played()
+    played.act("receive", 0)
+    await steps(1)
+    played.act("receive any", 0)  # whose turn in the loop comes first
+    played.act("send", 0)
+    await steps(3)
+    assert played.direct[CHANNELS[0]].received
+    assert not played.by_prefix.received
+
+
+async def test_channel_is_forgotten_when_its_last_message_was_received_by_a_prefix() -> None:
+    played = Played()
+    played.act("send", 0)
+    played.act("receive any", 0)
+    await steps(2)
+    assert played.received == [1]
+    assert not played.mailboxes
+
+
 async def test_receivers_by_a_prefix_are_served_in_the_order_of_their_waiting() -> None:
     played = Played()
     for _ in range(3):

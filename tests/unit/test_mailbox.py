@@ -289,6 +289,19 @@ async def test_message_of_a_receiver_that_is_cancelled_when_woken_goes_to_the_ne
     assert await within(waiting[2]) == message(2)
 
 
+async def test_receiver_that_waits_again_before_another_one_runs_is_no_reason_to_be_deaf_at_the_end() -> None:
+    mailbox, _ = new_mailbox(WhenFull.FAIL)
+    waiting = [asyncio.create_task(mailbox.get()) for _ in range(2)]
+    await steps(1)
+    mailbox.put(message(1))  # the first is woken, …
+    asyncio.get_running_loop().call_soon(mailbox.close, LayerClosed("closed"))  # … waits again before this, …
+    mailbox.put(message(2))  # … and the second one runs between this and the end of the first
+    mailbox.clear()
+    for task in waiting:
+        with pytest.raises(LayerClosed):
+            await within(task)
+
+
 @pytest.mark.parametrize("error", [None, LayerClosed("closed")])
 async def test_loop_that_goes_on_after_the_end_gets_new_errors_and_lets_others_run(
     error: Exception | None,
