@@ -1,6 +1,15 @@
 """Every error that pgchannels raises of its own."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+from types import MemberDescriptorType
+from typing import Final, TypeVar
+
 from pgchannels.messages import Gap
+
+_IS_WRITTEN_IN_PYTHON: Final = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+
+E = TypeVar("E", bound=BaseException)
 
 
 class PgChannelsError(Exception):
@@ -81,10 +90,40 @@ class MessagesLost(PgChannelsError):
         return self.gap.count
 
 
-def copy_of(error: Exception) -> Exception:
-    """The same error once more, without where it was raised."""
-    copy = type(error).__new__(type(error))
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    copy.__cause__ = error.__cause__
+def copy_of(error: E) -> E:
+    """The same error, without its traceback: an instance that many raise gathers the frames of all of them.
+
+    Type, `args`, attributes, cause and context are the same. The constructor is not called: it may take something else.
+    """
+    kind = type(error)
+    try:
+        copy: E = _built_in(kind).__new__(kind, *error.args)
+    except TypeError:  # not even its own class takes what it holds
+        return error
+    vars(copy).update(vars(error))
+    for name in ("args", "__cause__", "__context__"):
+        BaseException.__setattr__(copy, name, getattr(error, name))
+    for member in _members(kind):
+        with suppress(AttributeError, TypeError):  # not set, or read-only
+            _set(copy, member, member.__get__(error))
     return copy
+
+
+def _built_in(kind: type[BaseException]) -> type[BaseException]:
+    while kind.__flags__ & _IS_WRITTEN_IN_PYTHON:
+        assert kind.__base__ is not None
+        kind = kind.__base__
+    return kind
+
+
+def _set(copy: BaseException, member: MemberDescriptorType, value: object) -> None:
+    with suppress(AttributeError):
+        if member.__get__(copy) is value:  # also a field that is not set, and reads as None
+            return
+    member.__set__(copy, value)
+
+
+def _members(kind: type[BaseException]) -> Iterator[MemberDescriptorType]:
+    """What instances hold outside of their `__dict__`: slots, and the fields of classes written in C."""
+    for base in kind.__mro__:
+        yield from (member for member in vars(base).values() if isinstance(member, MemberDescriptorType))

@@ -1,5 +1,6 @@
 """The plain API: publish/subscribe on topics, channels and work queues."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -132,7 +133,7 @@ class MessageLayer:
             self._node_here,
             tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
             since=_position(since),
-            capacity=capacity or self._options.capacity,
+            capacity=self._options.capacity if capacity is None else capacity,
             when_full=WhenFull(when_full),
             on_gap=on_gap,
         )
@@ -164,10 +165,14 @@ class MessageLayer:
     async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
         """The next payload of a channel, waiting for one. Cancelling the call loses nothing.
 
+        Several calls at the same time share the messages: each goes to the one that waits longest.
+
         :raises MessagesLost: messages to this channel were lost, or may have been; the next call goes on behind them.
             With `on_gap` that is called instead.
         :raises LayerClosed: the channel belongs to another event loop or process, or the layer was closed.
         """
+        if self._nodes.here() is None:
+            await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         node = self._node_here()
         while True:
             item = await node.receiver.receive(require_valid_channel(channel))

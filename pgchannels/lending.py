@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from pgchannels.errors import DatabaseUnavailable, LayerClosed
+from pgchannels.errors import DatabaseUnavailable, LayerClosed, copy_of
 from pgchannels.sender import Sender
 
 Request = Callable[[Sender], Awaitable[Any]]
@@ -91,7 +91,7 @@ class Lender:
         with suppress(IndexError):  # empty: also when several threads do this
             while True:
                 _, answer = self._calls.popleft()
-                answer(None, error)
+                answer(None, copy_of(error))
 
 
 def _of_a_lender(error: BaseException) -> BaseException:

@@ -75,6 +75,7 @@ class GapReason(StrEnum):
     CAPACITY = "capacity"  # they came while the receiver's mailbox was full
     EXPIRED = "expired"  # they expired, or had left the log, before they could be read
     CRASH = "crash"  # a crash or a failover of the server emptied the log
+    UNREADABLE = "unreadable"  # they are damaged, or this process lacks their key or their format
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +100,7 @@ _EXPLANATIONS = {
     GapReason.CAPACITY: "too many others waited for the receiver",
     GapReason.EXPIRED: "the receiver did not get them before they expired",
     GapReason.CRASH: "the database server crashed or was replaced, which empties the log",
+    GapReason.UNREADABLE: (
+        "it could not be read: damaged, sealed with an unknown key, or in a format that is not registered here"
+    ),
 }

@@ -45,7 +45,7 @@ class Node:
         self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
         self.name: str = new_node_name()
         self.losses: Losses = Losses()
-        self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys))
+        self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys), self.losses)
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
         self._connections = connections = Connections(database, silence_seconds=silence_seconds)

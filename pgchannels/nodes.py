@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from pgchannels.background import BackgroundSender
 from pgchannels.database.database import Database
-from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock
+from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock, copy_of
 from pgchannels.lending import Borrower, Lender, LenderClosed, call_blocking
 from pgchannels.node import Node
 from pgchannels.options import Options
@@ -190,13 +190,12 @@ class _Opening:
         self._waiting += 1
         self._is_wanted |= in_any_case
         try:
-            node = await asyncio.shield(self._task)
-        except BaseException as error:
+            await asyncio.wait([self._task])
+            node = self._node()
+        except BaseException:
             self._waiting -= 1
             if not self._waiting and not self._is_wanted:
                 self._give_up()
-            if self._is_closed and not _is_cancelled():
-                raise LayerClosed("the layer was closed while it was opened") from error
             raise
         self._waiting -= 1
         self._end()
@@ -207,6 +206,14 @@ class _Opening:
         self._is_closed = True
         self._give_up()
         await asyncio.wait([self._task])
+
+    def _node(self) -> Node:
+        error = asyncio.CancelledError() if self._task.cancelled() else self._task.exception()
+        if error is None:
+            return self._task.result()
+        if self._is_closed:
+            raise LayerClosed("the layer was closed while it was opened") from error
+        raise copy_of(error)
 
     def _forget_failure(self, opened: asyncio.Task[Node]) -> None:
         if opened.cancelled() or opened.exception() is not None:
@@ -225,11 +232,6 @@ class _Opening:
         if not self._has_ended:
             self._has_ended = True
             self._on_end()
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and bool(task.cancelling())
 
 
 def _keep_for_ever(belongings_of_the_parent: object) -> None:

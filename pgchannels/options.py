@@ -44,7 +44,7 @@ class Options:
         _require_number("heartbeat", self.heartbeat, above=0)
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
             _require_message_type(name, getattr(self, name))
-        _require_count("capacity", self.capacity)
+        require_count("capacity", self.capacity)
         _require_capacities(self.channel_capacity)
         _require_keys(self.symmetric_encryption_keys)
         _require_format(self.serializer_format)
@@ -74,7 +74,11 @@ def _require_number(name: str, value: object, *, above: float | None = None, at_
         raise ConfigurationError(f"{name} must be {at_least} seconds or more, not {value!r}")
 
 
-def _require_count(name: str, value: object) -> None:
+def require_count(name: str, value: object) -> None:
+    """Refuse what is no number of messages.
+
+    :raises ConfigurationError: it is no whole number, or less than 1.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a number of messages from 1 on, not {value!r}")
 
@@ -83,7 +87,7 @@ def _require_capacities(capacities: object) -> None:
     if not isinstance(capacities, Mapping):
         raise ConfigurationError(f"channel_capacity must be a dict of patterns and figures, not {capacities!r:.80}")
     for pattern, capacity in capacities.items():
-        _require_count(f"channel_capacity[{pattern!r}]", capacity)
+        require_count(f"channel_capacity[{pattern!r}]", capacity)
 
 
 def _require_keys(keys: object) -> None:

@@ -16,7 +16,7 @@ class Serializer(Protocol):
         """The bytes of a payload; may raise anything, which `publish` and `send` then raise."""
 
     def from_bytes(self, message: bytes, /) -> Any:
-        """A new copy of the payload; a message for which this raises is counted as unreadable and passed over."""
+        """A new copy of the payload; a message for which this raises is unreadable: a gap for its receiver."""
 
 
 class SerializerRegistry:

@@ -1,5 +1,6 @@
 """A subscriber's view of its topics."""
 
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -17,10 +18,12 @@ class Subscription:
     """The messages of some topics, each once and in order: `async with` subscribes, `async for` receives.
 
     Every message published after `async with` was entered is received, and with `since` those before it, too.
+    Several tasks that iterate share the messages: each goes to the one that waits longest.
 
     :raises MessagesLost: on iteration, at the place of a gap; the next iteration goes on behind it. `on_gap` takes the
-        gaps instead. When the mailbox was full and `when_full` is 'fail' the subscription has ended with it.
-    :raises LayerClosed: on iteration, when the layer was closed.
+        gaps instead. When the mailbox was full and `when_full` is 'fail' the subscription has ended with it: every
+        further iteration raises it again.
+    :raises LayerClosed: on iteration, when the layer was closed, or in another event loop than it was entered in.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Subscription:
         self._mailbox = Mailbox(capacity=capacity, when_full=when_full)
         self._node: Node | None = None
         self._cursor: Cursor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def lost(self) -> int:
@@ -50,6 +54,7 @@ class Subscription:
 
     async def __aenter__(self) -> Self:
         node = self._node = self._find_node()
+        self._loop = asyncio.get_running_loop()
         self._mailbox = Mailbox(
             capacity=self._capacity,
             when_full=self._when_full,
@@ -79,11 +84,16 @@ class Subscription:
     async def __anext__(self) -> Message:
         if self._node is None:
             raise LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
+        if asyncio.get_running_loop() is not self._loop:
+            raise LayerClosed("a subscription is received from in the event loop in which it was entered")
         while True:
             item = await (self._mailbox.get() if self._cursor is None else self._next_of(self._node, self._cursor))
             if isinstance(item, Arrival):
-                if (read := self._node.payloads.read(item)) is not None:
-                    return message_from(*read)
+                received = self._node.payloads.read(item)
+                if isinstance(received, tuple):
+                    return message_from(*received)
+                self._mailbox.lost += 1
+                self._tell(received)
             elif isinstance(item, Gap):
                 self._tell(item)
 

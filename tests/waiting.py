@@ -16,6 +16,12 @@ async def within(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
 
+async def steps(count: int) -> None:
+    """Let the event loop make so many steps."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Ask again and again until the answer is yes; fail when it does not come."""
     async with asyncio.timeout(LIMIT_SECONDS):

@@ -39,7 +39,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     `on_disconnect`, `on_reconnect` and `on_gap` are types of messages that this process's channels get when the
     listening connection was lost, when it is back, and when messages to the channel were lost, or may have been:
-    `{"type": on_gap, "reason": "capacity" | "expired" | "crash", "count": int | None}`.
+    `{"type": on_gap, "reason": "capacity" | "expired" | "crash" | "unreadable", "count": int | None}`.
     """
 
     extensions: Final = ["groups", "flush"]
@@ -103,7 +103,7 @@ class PostgresChannelLayer(BaseChannelLayer):
                 await self._nodes.send(request)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; what was published to a group and is no dict is counted and passed over.
+        """The next message of a channel; what was published to a group and is no dict is unreadable: a gap.
 
         A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
         from which.
@@ -163,8 +163,8 @@ class PostgresChannelLayer(BaseChannelLayer):
             arrival, message = item
             if isinstance(message, dict):
                 return message
-            node.payloads.pass_over(arrival, UnreadableMessage("Channels takes a dict"))
-        elif isinstance(item, Gap):
+            item = node.payloads.lose(arrival, UnreadableMessage("Channels takes a dict"))
+        if isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
         elif item is Connection.LOST:

@@ -19,7 +19,7 @@ MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has th
 
 
 class CatchUp:
-    """Either routes at once what is heard, or reads the log: then all that is heard waits, and is routed with what is read.
+    """Either routes at once what is heard, or reads the log: then what is heard waits, and is routed with what is read.
 
     Both are routed in the order of ids: messages that were sent one after another come in that order, whatever their
     addresses are. The log is read for the address of a large message, for one that a channel of this node was added to

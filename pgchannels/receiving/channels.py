@@ -1,17 +1,17 @@
 """The channels of this node: their mailboxes, and the topics that they joined."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
-from pgchannels.errors import ChannelFull
+from pgchannels.errors import ChannelFull, copy_of
 from pgchannels.messages import Gap
 from pgchannels.names import non_local_part
 from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.line import Line
 from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Connection, Item, Mailbox, Room, WhenFull
 from pgchannels.receiving.missed_gaps import MissedGaps
@@ -44,8 +44,9 @@ class Channels:
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()  # the mailboxes hold them
         self._topics: dict[str, dict[str, float]] = {}  # and when the channel joined each
         self._sending: dict[str, int] = {}
-        self._receiving_any: dict[str, deque[asyncio.Future[None]]] = {}
+        self._lines: dict[str, Line] = {}  # of those who receive by a prefix
         self._missed_gaps = MissedGaps()
+        self._error: Exception | None = None
 
     def expect(self, channel: str) -> None:
         """Take notice that somebody will receive from a channel: whatever is lost from now on concerns it."""
@@ -64,10 +65,17 @@ class Channels:
             self._forget_if_unused(channel)
 
     async def receive_any(self, prefix: str) -> tuple[str, Item]:
-        """Take the oldest item of all channels whose names begin so, waiting for one. Cancelling loses nothing."""
-        while (channel := self._first_with_items(prefix)) is None:
-            await self._wait_for_any(prefix)
-        return channel, await self.receive(channel)
+        """Take the oldest item of all channels whose names begin so, waiting for one. Cancelling loses nothing.
+
+        What may be for somebody who receives from a single channel is left to him.
+        """
+        line = self._lines.setdefault(prefix, Line())
+        try:
+            return await line.first(partial(self._take_from_any, prefix))
+        finally:
+            line.wake(1)
+            if not line:
+                del self._lines[prefix]
 
     @contextmanager
     def place_in(self, channel: str) -> Iterator[None]:
@@ -137,13 +145,12 @@ class Channels:
                 self.leave(address, channel)
 
     def close(self, error: Exception) -> None:
-        """End every `receive` with an error, after what is left."""
+        """End every `receive` with an error, after what is left; also those that come later."""
+        self._error = self._error or error
         for mailbox in self._mailboxes.values():
             mailbox.close(error)
-        for waiting in self._receiving_any.values():
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_exception(error)
+        for line in self._lines.values():
+            line.wake(len(line))
 
     def _mailbox(self, channel: str) -> Mailbox:
         mailbox = self._mailboxes.get(channel)
@@ -158,6 +165,8 @@ class Channels:
             )
             for gap in self._missed_gaps.come_back(channel):
                 mailbox.lose(gap)
+            if self._error is not None:
+                mailbox.close(self._error)
         return mailbox
 
     def _forget_if_unused(self, channel: str) -> None:
@@ -173,28 +182,24 @@ class Channels:
             room = self._rooms[part] = Room(self._capacity_of(channel), on_full=partial(self._on_full, part))
         return room
 
+    def _take_from_any(self, prefix: str) -> tuple[str, Item] | None:
+        channel = self._first_with_items(prefix)
+        if channel is not None:
+            item = self._mailboxes[channel].take()
+            self._forget_if_unused(channel)
+            return channel, item
+        if self._error is not None:
+            raise copy_of(self._error)
+        return None
+
     def _first_with_items(self, prefix: str) -> str | None:
         oldest = {
             channel: item
             for channel, mailbox in self._mailboxes.items()
-            if channel.startswith(prefix) and (item := mailbox.oldest()) is not None
+            if channel.startswith(prefix) and (item := mailbox.spare()) is not None
         }
         return min(oldest, key=lambda channel: getattr(oldest[channel], "id", 0), default=None)
 
-    async def _wait_for_any(self, prefix: str) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        waiting = self._receiving_any.setdefault(prefix, deque())
-        waiting.append(waiter)
-        try:
-            await waiter
-        finally:
-            waiting.remove(waiter)
-            if not waiting:
-                self._receiving_any.pop(prefix, None)
-
     def _wake_any(self, channel: str) -> None:
-        # All of them: whoever is woken and cancelled at once leaves the message to the others.
-        if self._receiving_any:
-            for waiter in self._receiving_any.get(non_local_part(channel), ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+        if line := self._lines.get(non_local_part(channel)):
+            line.wake(1)

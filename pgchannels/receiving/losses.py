@@ -22,7 +22,7 @@ class Losses:
         return lambda gap: self._note(receiver, gap)
 
     def count(self, gap: Gap) -> None:
-        """Count losses that nobody is there to be told of; the caller logs them."""
+        """Count a loss that another line of the log tells of."""
         self.gaps += 1
         self.messages += gap.count or 0
 

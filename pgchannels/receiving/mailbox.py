@@ -1,4 +1,4 @@
-"""The bounded buffer of one receiver."""
+"""The bounded buffer of one receiver, or of several that share its messages."""
 
 import asyncio
 from collections import deque
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import Final
 
-from pgchannels.errors import MessagesLost
+from pgchannels.errors import MessagesLost, copy_of
 from pgchannels.messages import Gap, GapReason
+from pgchannels.options import require_count
 from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.line import Line
 
 _MOST_NEWS: Final = 16
 _PATIENT_CALLS: Final = 20
@@ -61,14 +63,15 @@ class Room:
 
 
 class Mailbox:
-    """Holds messages until they are received; several may receive, the longest waiting one first.
+    """Holds messages until they are received. Several may receive: each item goes to the one who waits longest.
 
     Gaps and other news stand in it at their place between the messages; the capacity counts messages alone.
 
     :param on_lost: called with each loss at once, however late the receiver comes to it.
     :param on_full: called when the mailbox becomes full, and when it no longer is.
-    :param on_left: called with each item that nobody waits for.
+    :param on_left: called when there is something to `take` that nobody waits for, again with each item.
     :param room: where messages that were sent to a channel take a place, too, until they are received.
+    :raises ConfigurationError: the capacity is no number of messages.
     """
 
     __slots__ = (
@@ -76,13 +79,13 @@ class Mailbox:
         "_error",
         "_is_full",
         "_items",
+        "_line",
         "_messages",
         "_on_full",
         "_on_left",
         "_on_lost",
         "_room",
         "_unread_calls",
-        "_waiting",
         "_when_full",
         "lost",
     )
@@ -97,6 +100,7 @@ class Mailbox:
         on_left: Callable[[], None] = lambda: None,
         room: Room | None = None,
     ) -> None:
+        require_count("capacity", capacity)
         self.lost: int = 0
         self._capacity = capacity
         self._when_full = when_full
@@ -108,8 +112,7 @@ class Mailbox:
         self._messages = 0
         self._is_full = False
         self._unread_calls = 0
-        # Hardly ever more than one, and there are many mailboxes: an empty deque takes ten times as much memory.
-        self._waiting: list[asyncio.Future[None]] = []
+        self._line = Line()
         self._error: Exception | None = None
 
     def __len__(self) -> int:
@@ -117,8 +120,8 @@ class Mailbox:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in it and nobody waits for anything."""
-        return not self._items and not self._waiting
+        """Whether nothing is in it and nobody is inside `get`, woken or not."""
+        return not self._items and not self._line
 
     def put(self, arrival: Arrival, *, allowance: int = 0) -> None:
         """Add a message, or that it is gone; never waits. `allowance` is room beyond the capacity."""
@@ -133,7 +136,7 @@ class Mailbox:
                 self._room.enter()
             if self._messages >= self._capacity:
                 self._note_fullness()
-            self._wake_next()
+            self._wake()
 
     def lose(self, gap: Gap) -> None:
         """Tell the receiver, behind all that it has got, that messages were lost."""
@@ -141,47 +144,45 @@ class Mailbox:
         self.tell(gap)
 
     def tell(self, news: Gap | Connection) -> None:
-        """Add what is no message; a gap joins the gap that it follows."""
-        last = self._items[-1] if self._items else None
-        if (joined := _joined(last, news)) is not None:
-            self._items[-1] = joined
-        elif self._error is None and len(self._items) - self._messages < self._capacity + _MOST_NEWS:
+        """Add what is no message; a gap joins one of its reason that no message stands behind."""
+        if self._join(news) or self._error is not None:
+            return
+        if isinstance(news, Gap) or len(self._items) - self._messages < self._capacity + _MOST_NEWS:
             self._items.append(news)
-            self._wake_next()
+            self._wake()
 
-    def oldest(self) -> Item | None:
-        """The item that `get` would take at once."""
-        return self._items[0] if self._items else None
+    def spare(self) -> Item | None:
+        """The item that `take` would take; None while somebody is inside `get`, for whom it may be."""
+        return self._items[0] if self._items and not self._line else None
+
+    def take(self) -> Item:
+        """Take the item that is `spare`."""
+        self._unread_calls = 0
+        item = self._items.popleft()
+        if isinstance(item, Arrival):
+            self._note_removed(item)
+        return item
 
     async def get(self) -> Item:
-        """Take the oldest item, waiting for one. Cancelling this loses nothing.
+        """Take the oldest item, waiting for one and for those who came before. Cancelling this loses nothing.
+
+        Each call raises an error of its own, and lets other tasks run before.
 
         :raises MessagesLost: the mailbox was full and is to fail then; all before the loss was taken.
         """
-        while not self._items:
-            if self._error is not None:
-                raise self._error
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            try:
-                await waiter
-            except BaseException:
-                # Woken and cancelled at once: the message is still here, and somebody else may be waiting for it.
-                if waiter.done() and not waiter.cancelled() and self._items:
-                    self._wake_next()
-                raise
-            finally:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
-        self._unread_calls = 0
-        return self._take()
+        if self._items and not self._line:
+            return self.take()
+        if self._error is not None:
+            await asyncio.sleep(0)
+        try:
+            return await self._line.first(self._take_if_any)
+        finally:
+            self._wake()  # the next one: also when this one was woken and is cancelled
 
     def close(self, error: Exception) -> None:
         """Take no more; receivers get what is left, then the error."""
         self._error = self._error or error
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._line.wake(len(self._line))
 
     def clear(self, *, until: int | None = None) -> list[Arrival]:
         """Remove and return the messages, all of them or up to an id."""
@@ -202,17 +203,28 @@ class Mailbox:
 
         Called again and again while nobody reads, it drops the news at last, too: the reader is gone.
         """
-        self._unread_calls += 1
+        self._unread_calls = 0 if self._line else self._unread_calls + 1
         if self._unread_calls > _PATIENT_CALLS and not self._messages:
             self._items.clear()
         while self._messages and self._oldest_message().published_microseconds < published_before:
             self._drop_oldest(GapReason.EXPIRED)
 
-    def _take(self) -> Item:
-        item = self._items.popleft()
-        if isinstance(item, Arrival):
-            self._note_removed(item)
-        return item
+    def _take_if_any(self) -> Item | None:
+        if self._items:
+            return self.take()
+        if self._error is not None:
+            raise copy_of(self._error)
+        return None
+
+    def _join(self, news: Gap | Connection) -> bool:
+        for place in reversed(range(len(self._items))):
+            item = self._items[place]
+            if (joined := _joined(item, news)) is not None:
+                self._items[place] = joined
+                return True
+            if isinstance(item, Arrival) or isinstance(news, Connection):
+                break
+        return False
 
     def _make_room(self) -> bool:
         if self._when_full is WhenFull.DROP_OLDEST:
@@ -270,13 +282,11 @@ class Mailbox:
             self._is_full = is_full
             self._on_full(is_full)
 
-    def _wake_next(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.pop(0)
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        self._on_left()
+    def _wake(self) -> None:
+        if self._line:
+            self._line.wake(len(self._items) or (self._error is not None))
+        elif self._items:
+            self._on_left()
 
 
 def _joined(item: Item | None, news: Gap | Connection) -> Gap | Connection | None:

@@ -1,4 +1,4 @@
-"""Between arrivals and what users get of them: opens payloads, and passes over what cannot be read."""
+"""Between arrivals and what users get of them: opens payloads; what cannot be read is lost."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -6,8 +6,10 @@ from typing import Any
 
 from pgchannels.codec import Codec
 from pgchannels.errors import UnreadableMessage
+from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.bursts import Bursts
+from pgchannels.receiving.losses import Losses
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -15,25 +17,37 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 class Payloads:
     """Of one node. `unreadable` counts messages and notifications; a burst of one kind is one line of the log."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, losses: Losses) -> None:
         self._codec = codec
+        self._losses = losses
         self.unreadable: int = 0
         self._bursts = Bursts()
 
-    def read(self, arrival: Arrival) -> tuple[Arrival, Any] | None:
-        """A message with a new copy of its payload; None when it cannot be read, and was passed over."""
+    def read(self, arrival: Arrival) -> tuple[Arrival, Any] | Gap:
+        """A message with a new copy of its payload; the gap in its place when it cannot be read."""
         try:
             return arrival, self._open(arrival)
         except UnreadableMessage as error:
-            self.pass_over(arrival, error)
-            return None
+            return self.lose(arrival, error)
 
     def readable(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, Any]]:
-        """Messages with their payloads, without those that cannot be read."""
-        return filter(None, map(self.read, arrivals))
+        """Messages with their payloads; those that cannot be read are passed over, since nobody receives them."""
+        for arrival in arrivals:
+            try:
+                payload = self._open(arrival)
+            except UnreadableMessage as error:
+                self._pass_over(arrival, error)
+            else:
+                yield arrival, payload
 
-    def pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
-        """Count and log a message that cannot be read."""
+    def lose(self, arrival: Arrival, error: UnreadableMessage) -> Gap:
+        """Count and log a message that its receiver cannot read; returns what the receiver is to be told."""
+        self._pass_over(arrival, error)
+        gap = Gap(GapReason.UNREADABLE, 1)
+        self._losses.count(gap)
+        return gap
+
+    def _pass_over(self, arrival: Arrival, error: UnreadableMessage) -> None:
         self.note_unreadable("passed over message %d to %s: %s", arrival.id, arrival.address, error)
 
     def note_unreadable(self, text: str, *arguments: object) -> None:

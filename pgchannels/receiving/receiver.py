@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -194,31 +193,20 @@ class Receiver:
         return not is_queue(channel) and node_name_of(channel) == self._name
 
     async def receive(self, channel: str) -> Received:
-        """The next message of a channel, with its payload, or news; unreadable messages are counted and passed over.
+        """The next message of a channel, with its payload, or news; a message that cannot be read is a gap.
 
         :raises LayerClosed: the channel belongs to another node, or this one is closed.
         """
-        self.require_running()
-        receive: Callable[[], Awaitable[Item]]
+        await self._require_receivable(channel)
         if is_queue(channel):
-            receive = partial(self.queues.receive, queue_address(self._options.prefix, channel))
-        elif self.owns(channel):
-            receive = partial(self.channels.receive, channel)
-        else:
-            raise _not_ours(channel)
-        while (received := self._read(await receive())) is None:
-            pass
-        return received
+            return self._read(await self.queues.receive(queue_address(self._options.prefix, channel)))
+        return self._read(await self.channels.receive(channel))
 
     async def receive_any(self, prefix: str) -> tuple[str, Received]:
         """As `receive`, from all channels whose names begin with a prefix that ends with '!'; also tells which."""
-        self.require_running()
-        if not self.owns(prefix):
-            raise _not_ours(prefix)
-        while True:
-            channel, item = await self.channels.receive_any(prefix)
-            if (received := self._read(item)) is not None:
-                return channel, received
+        await self._require_receivable(prefix)
+        channel, item = await self.channels.receive_any(prefix)
+        return channel, self._read(item)
 
     async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> None:
         """Begin to receive topics: every message that is sent when this has returned comes to the mailbox."""
@@ -338,7 +326,14 @@ class Receiver:
             raise InvalidName("no topic of this layer")
         return address
 
-    def _read(self, item: Item) -> Received | None:
+    async def _require_receivable(self, channel: str) -> None:
+        if self._error is None and (is_queue(channel) or self.owns(channel)):
+            return
+        await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
+        self.require_running()
+        raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
+
+    def _read(self, item: Item) -> Received:
         return self._payloads.read(item) if isinstance(item, Arrival) else item
 
     def require_running(self) -> None:
@@ -348,7 +343,3 @@ class Receiver:
         """
         if self._error is not None:
             raise LayerClosed("the layer was closed or has failed: open it again") from copy_of(self._error)
-
-
-def _not_ours(channel: str) -> LayerClosed:
-    return LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")

@@ -17,7 +17,7 @@ from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import LARGEST_BATCH, Schema
-from pgchannels.errors import ChannelFull, DatabaseRefused, DatabaseUnavailable, LayerClosed, PgChannelsError
+from pgchannels.errors import ChannelFull, DatabaseRefused, DatabaseUnavailable, LayerClosed, PgChannelsError, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.losses import Losses
 
@@ -370,7 +370,7 @@ def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> 
 def _fail(batch: list[_Outgoing], error: Exception) -> None:
     for outgoing in batch:
         if not outgoing.sent.done():
-            outgoing.sent.set_exception(error)
+            outgoing.sent.set_exception(copy_of(error))
 
 
 def _full(outgoing: _Outgoing) -> ChannelFull:

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from channels.exceptions import ChannelFull
 
-from pgchannels import ConfigurationError
+from pgchannels import ConfigurationError, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from tests.layer.test_gaps import lose_the_log
 from tests.waiting import until, within
@@ -66,6 +66,17 @@ async def test_consumer_is_told_of_a_crash(
     while message["type"] != "messages.lost":
         message = await received(noticing, channel)
     assert message == {"type": "messages.lost", "reason": "crash", "count": None}
+
+
+async def test_consumer_is_told_of_a_group_message_that_is_no_dict(
+    noticing: PostgresChannelLayer, database_url: str
+) -> None:
+    channel = await noticing.new_channel()
+    await noticing.group_add("room", channel)
+    async with MessageLayer(database_url) as layer:
+        await layer.publish("room", "no dict")
+    assert await received(noticing, channel) == {"type": "messages.lost", "reason": "unreadable", "count": 1}
+    assert await has_lost(noticing, 1)
 
 
 async def test_layer_without_notices_tells_consumers_nothing(

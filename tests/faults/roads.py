@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
-from pgchannels import MessageLayer, Subscription
+from pgchannels import Gap, MessageLayer, Subscription
 from pgchannels.names import node_address
 from pgchannels.node import Node
 
@@ -14,10 +14,11 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Road(Protocol):
-    """Where its messages lie in the log, and how its receiver receives; any layer sends."""
+    """Where its messages lie in the log, and how its receiver receives, told of `gaps`; any layer sends."""
 
     address: str
     channel: str | None
+    gaps: list[Gap]
 
     async def send(self, layer: MessageLayer, payload: object) -> object: ...
 
@@ -28,7 +29,8 @@ class _ByTopic:
     address = "topic:asgi:room"
     channel: str | None = None
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, gaps: list[Gap]) -> None:
+        self.gaps = gaps
         self._subscription = subscription
 
     async def send(self, layer: MessageLayer, payload: object) -> object:
@@ -42,6 +44,7 @@ class _ByChannel:
     def __init__(self, receiver: MessageLayer, name: str, *, address: str) -> None:
         self.address = address
         self.channel = name if "!" in name else None
+        self.gaps: list[Gap] = []
         self._receiver = receiver
         self._name = name
 
@@ -49,14 +52,15 @@ class _ByChannel:
         return await layer.send(self._name, payload)
 
     async def receive(self) -> Any:
-        return await self._receiver.receive(self._name)
+        return await self._receiver.receive(self._name, on_gap=self.gaps.append)
 
 
 @asynccontextmanager
 async def topic_road(receiver: MessageLayer) -> AsyncIterator[Road]:
     """By the topic `room`, to which the receiver subscribes meanwhile."""
-    async with receiver.subscribe("room") as subscription:
-        yield _ByTopic(subscription)
+    gaps: list[Gap] = []
+    async with receiver.subscribe("room", on_gap=gaps.append) as subscription:
+        yield _ByTopic(subscription, gaps)
 
 
 @asynccontextmanager

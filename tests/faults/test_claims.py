@@ -49,7 +49,7 @@ async def claim_for_nobody(layer: MessageLayer, behind: MessageLayer, proxy: Pro
 
 def claimed_by(layer: MessageLayer) -> int:
     """How many messages of the queue lie in a layer's memory."""
-    return len(node_of(layer)._queues._claimed.get(QUEUE, ()))
+    return len(node_of(layer).receiver.queues._claimed.get(QUEUE, ()))
 
 
 async def test_queue_is_hosted_before_it_is_claimed_from(
@@ -103,10 +103,10 @@ async def test_claim_that_the_log_has_forgotten_takes_nothing_else_and_is_told_a
 def let_retention_pass(layer: MessageLayer) -> None:
     """Make a layer believe that its claim was made so long ago that the log may have forgotten it."""
     node = node_of(layer)
-    claim = node._queues._unresolved[QUEUE]
+    claim = node.receiver.queues._unresolved[QUEUE]
     age_seconds = node._connections.database_time() + node.sender.retention_seconds - claim.remembered_until
     assert 0 <= age_seconds < LIMIT_SECONDS
-    node._queues._unresolved[QUEUE] = replace(claim, remembered_until=0.0)
+    node.receiver.queues._unresolved[QUEUE] = replace(claim, remembered_until=0.0)
 
 
 async def test_claim_that_is_repeated_late_brings_what_the_log_still_remembers(
@@ -126,7 +126,7 @@ async def test_what_cannot_be_given_back_stays_for_the_next_receiver(
 ) -> None:
     await claim_for_nobody(layer, behind, proxy, ["one", "two"])
     await connection.execute(REFUSE)
-    await within(node_of(behind)._queues.give_back())
+    await within(node_of(behind).receiver.queues.give_back())
     assert [await within(behind.receive("jobs")) for _ in range(2)] == ["one", "two"]
     assert node_of(behind).losses.gaps == 0
 
@@ -136,9 +136,9 @@ async def test_what_cannot_be_given_back_is_given_back_at_a_later_heartbeat(
 ) -> None:
     await claim_for_nobody(layer, behind, proxy, ["one", "two"])
     await connection.execute(REFUSE)
-    await within(node_of(behind)._queues.give_back())
+    await within(node_of(behind).receiver.queues.give_back())
     await connection.execute(TAKE_AGAIN)
-    await within(node_of(behind)._queues.give_back())
+    await within(node_of(behind).receiver.queues.give_back())
     assert claimed_by(behind) == 0
     assert [await within(layer.receive("jobs")) for _ in range(2)] == ["one", "two"]
 
@@ -148,7 +148,7 @@ async def test_what_may_have_been_given_back_is_told_as_a_gap_and_comes_once(
 ) -> None:
     await claim_for_nobody(layer, behind, proxy, ["one"])
     proxy.freeze("to_client")
-    await within(node_of(behind)._queues.give_back())
+    await within(node_of(behind).receiver.queues.give_back())
     proxy.restore()
     with pytest.raises(MessagesLost) as lost:
         await within(behind.receive("jobs"))
@@ -163,7 +163,7 @@ async def test_closing_waits_for_what_is_being_given_back(
     await claim_for_nobody(layer, behind, proxy, ["one"])
     node = node_of(behind)
     proxy.freeze_at(b"one")
-    node._start(node._queues.give_back(), name="heartbeat")
+    node._start(node.receiver.queues.give_back(), name="heartbeat")
     await within(proxy.holding(b"one"))
     closing = asyncio.create_task(behind.close())
     for _ in range(100):  # turns of the loop, in which a closing that does not wait ends the heartbeat

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from pgchannels import MessageLayer
+from pgchannels import Gap, GapReason, MessageLayer
 from tests.faults.roads import ROADS, Connection, deliver, node_of
 from tests.waiting import within
 
@@ -42,7 +42,7 @@ def opens(sealed_with: Keys, keys: Keys) -> bool:
 
 
 @by_each_road
-async def test_receiver_reads_what_its_keys_open_and_counts_the_rest(database_url: str, road: str) -> None:
+async def test_receiver_reads_what_its_keys_open_and_is_told_of_the_rest(database_url: str, road: str) -> None:
     async with layers_with(database_url, *KEYS) as senders:
         for receiver, keys in zip(senders, KEYS, strict=True):
             before = node_of(receiver).payloads.unreadable
@@ -52,6 +52,7 @@ async def test_receiver_reads_what_its_keys_open_and_counts_the_rest(database_ur
                     await way.send(sender, number)
                 await way.send(receiver, "last")
                 assert [await within(way.receive()) for _ in range(len(readable) + 1)] == [*readable, "last"]
+                assert way.gaps == [Gap(GapReason.UNREADABLE, 1)] * (len(KEYS) - len(readable))
             assert node_of(receiver).payloads.unreadable - before == len(KEYS) - len(readable)
 
 
@@ -94,7 +95,9 @@ async def test_row_moved_to_another_queue_does_not_open(
     await sealing.send("secrets", "secret")
     await connection.execute("UPDATE pgchannels.message SET address = 'queue:asgi:jobs', channel = $1", channel)
     await sealing.send("jobs", "genuine")
-    assert await within(sealing.receive("jobs")) == "genuine"
+    gaps: list[Gap] = []
+    assert await within(sealing.receive("jobs", on_gap=gaps.append)) == "genuine"
+    assert gaps == [Gap(GapReason.UNREADABLE, 1)]
     assert node_of(sealing).payloads.unreadable == 1
 
 
@@ -104,12 +107,13 @@ async def test_row_moved_to_another_channel_or_road_does_not_open(
     mine, yours = await sealing.new_channel(), await sealing.new_channel()
     await sealing.send(mine, "secret")
     [(address, envelope)] = await connection.fetch("SELECT address, payload FROM pgchannels.message")
-    async with sealing.subscribe("room") as subscription:
+    gaps: list[Gap] = []
+    async with sealing.subscribe("room", on_gap=gaps.append) as subscription:
         for place, channel in ((address, yours), (address, None), ("topic:asgi:room", None), ("topic:asgi:room", mine)):
             await deliver(connection, place, channel, [envelope])
         await sealing.send(yours, "genuine")
         await sealing.publish("room", "genuine")
-        assert await within(sealing.receive(yours)) == "genuine"
+        assert await within(sealing.receive(yours, on_gap=gaps.append)) == "genuine"
         assert (await within(anext(subscription))).payload == "genuine"
     assert await within(sealing.receive(mine)) == "secret"
     assert node_of(sealing).payloads.unreadable == 4

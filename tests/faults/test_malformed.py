@@ -1,4 +1,4 @@
-"""What no pgchannels wrote, or what cannot be opened here: it is counted and passed over, and stops nothing."""
+"""What no pgchannels wrote, or what cannot be opened here: it is counted, told to its receiver, and stops nothing."""
 
 import gc
 import sys
@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from pgchannels import MessageLayer
+from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.codec import Codec
 from pgchannels.names import node_address
 from pgchannels.node import Node
@@ -96,11 +96,11 @@ async def test_notifications_of_old_or_foreign_messages_deliver_nothing_twice(
 
 
 @pytest.mark.parametrize(("road", "count"), [("topic", 10_000), ("channel", 10_000), ("queue", 400)])
-async def test_malformed_envelopes_are_counted_and_the_good_ones_among_them_come_in_order(
+async def test_malformed_envelopes_are_gaps_and_the_good_ones_among_them_come_in_order(
     layer: MessageLayer, connection: Connection, caplog: pytest.LogCaptureFixture, road: str, count: int
 ) -> None:
     print(f"seed {SEED}")
-    node, envelopes, others = node_of(layer), malformed_envelopes(SEED), 0
+    node, envelopes, others, told = node_of(layer), malformed_envelopes(SEED), 0, 0
     async with ROADS[road](layer) as way:
         before = blocks_in_use()
         for number in range(count // ENVELOPES_AT_ONCE):
@@ -109,7 +109,9 @@ async def test_malformed_envelopes_are_counted_and_the_good_ones_among_them_come
             while (payload := await within(way.receive())) != {"good": number}:
                 require_carriable(payload)
                 others += 1
-    assert node.payloads.unreadable == count - others > count / 2
+            told += way.gaps.count(Gap(GapReason.UNREADABLE, 1))
+            way.gaps.clear()
+    assert node.payloads.unreadable == node.losses.messages == told == count - others > count / 2
     assert blocks_in_use() - before < MOST_BLOCKS
     require_few_lines(caplog)
 
@@ -145,3 +147,4 @@ async def test_history_passes_over_what_cannot_be_read(layer: MessageLayer, conn
     assert [message.payload for message in await layer.history("room", since="0-0")] == ["before", "after"]
     assert [message.position for message in await layer.history("room", limit=2)] == [position]
     assert node_of(layer).payloads.unreadable == 2 + 2 + 1
+    assert node_of(layer).losses.messages == 0

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from pgchannels import LayerClosed, MessageLayer
-from tests.waiting import within
+from pgchannels.receiving.arrival import Arrival
+from tests.faults.roads import node_of
+from tests.waiting import steps, within
 
 
 async def test_channel_receives_what_any_node_sends(layer: MessageLayer, other_layer: MessageLayer) -> None:
@@ -118,3 +120,63 @@ async def test_encrypted_channels_and_queues(database_url: str) -> None:
         await layer.send("jobs", 2)
         assert await within(layer.receive(channel)) == 1
         assert await within(layer.receive("jobs")) == 2
+
+
+@pytest.mark.parametrize("kind", ["channel", "queue"])
+async def test_tasks_that_receive_from_one_channel_share_its_messages_in_the_order_of_their_waiting(
+    layer: MessageLayer, other_layer: MessageLayer, kind: str
+) -> None:
+    channel = await layer.new_channel() if kind == "channel" else "jobs"
+    received: list[tuple[int, object]] = []
+
+    async def receive_all(task: int) -> None:
+        while True:
+            received.append((task, await layer.receive(channel)))
+            progress.set()
+
+    progress = asyncio.Event()
+    tasks = [asyncio.create_task(receive_all(task)) for task in range(3)]
+    await steps(1)
+    for number in range(30):
+        progress.clear()
+        await other_layer.send(channel, number)
+        await within(progress.wait())
+        await steps(2)
+    await layer.close()
+    ends = await within(asyncio.gather(*tasks, return_exceptions=True))
+    assert received == [(number % 3, number) for number in range(30)]
+    assert [type(end) for end in ends] == [LayerClosed] * 3
+    assert len(set(map(id, ends))) == 3
+
+
+async def test_receiver_that_is_woken_in_the_moment_of_a_flush_receives_what_comes_next(
+    layer: MessageLayer,
+) -> None:
+    channel, channels = await layer.new_channel(), node_of(layer).receiver.channels
+    receiving = asyncio.create_task(layer.receive(channel))
+    await steps(1)
+    channels.accept(channel, Arrival(1, 1, "node:asgi:node", channel, b"flushed before it is received"))
+    channels.clear()
+    channels.expire(published_before=2)
+    await steps(3)
+    await layer.send(channel, "after")
+    assert await within(receiving) == "after"
+
+
+@pytest.mark.parametrize("is_flushed", [False, True])
+async def test_receiver_that_is_woken_in_the_moment_of_closing_comes_to_an_end(
+    database_url: str, is_flushed: bool
+) -> None:
+    layer = MessageLayer(database_url)
+    await layer.open()
+    channel, channels = await layer.new_channel(), node_of(layer).receiver.channels
+    receiving = [asyncio.create_task(layer.receive(channel, on_gap=lambda _: None)) for _ in range(3)]
+    await steps(1)
+    channels.accept(channel, Arrival(1, 1, "node:asgi:node", channel, b"no message that could be read"))
+    if is_flushed:
+        channels.clear()
+        channels.expire(published_before=2)
+    await layer.close()
+    for task in receiving:
+        with pytest.raises(LayerClosed):
+            await within(task)

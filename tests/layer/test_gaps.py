@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer, MessagesLost, Position
-from tests.faults.roads import node_of
+from tests.faults.roads import ROADS, deliver, node_of
 from tests.schema.test_rotation import let_pass, rotate
 from tests.waiting import until, within
 
@@ -197,3 +197,53 @@ async def test_burst_of_losses_is_one_line_of_the_log_and_every_loss_is_counted(
         "a subscription to room: 1 message was lost: too many others waited for the receiver;"
         " further losses of this kind are told to their receivers alone"
     ]
+
+
+OF_A_LATER_VERSION = b"\x04 of a later version"
+
+
+@pytest.mark.parametrize("road", ROADS)
+async def test_what_cannot_be_read_is_told_at_its_place(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]", caplog: pytest.LogCaptureFixture, road: str
+) -> None:
+    async with ROADS[road](layer) as way:
+        await way.send(layer, "before")
+        await deliver(connection, way.address, way.channel, [OF_A_LATER_VERSION] * 2)
+        await way.send(layer, "between")
+        await deliver(connection, way.address, way.channel, [b""])
+        await way.send(layer, "last")
+        received = [(await within(way.receive()), len(way.gaps)) for _ in range(3)]
+        assert received == [("before", 0), ("between", 2), ("last", 3)]
+        assert way.gaps == [Gap(GapReason.UNREADABLE, 1)] * 3
+    losses = node_of(layer).losses
+    assert (losses.messages, losses.gaps, node_of(layer).payloads.unreadable) == (3, 3, 3)
+    assert len([record for record in caplog.records if record.name == "pgchannels"]) == 1
+
+
+async def test_what_cannot_be_read_raises_where_nobody_takes_gaps(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    since = await layer.publish("room", "before")
+    async with layer.subscribe("room") as live:
+        await deliver(connection, "topic:asgi:room", None, [OF_A_LATER_VERSION])
+        await deliver(connection, "queue:asgi:jobs", None, [OF_A_LATER_VERSION])
+        await layer.publish("room", "after")
+        await layer.send("jobs", "after")
+        async with layer.subscribe("room", since=since) as replaying:
+            for subscription in (live, replaying):
+                await require_unreadable(anext(subscription))
+                assert (await within(anext(subscription))).payload == "after"
+                assert subscription.lost == 1
+    await require_unreadable(layer.receive("jobs"))
+    assert await within(layer.receive("jobs")) == "after"
+
+
+async def require_unreadable(receiving: Awaitable[object]) -> None:
+    """It raises that one message could not be read."""
+    text = (
+        "1 message was lost: it could not be read: damaged, sealed with an unknown key,"
+        " or in a format that is not registered here"
+    )
+    with pytest.raises(MessagesLost, match=text) as lost:
+        await within(receiving)
+    assert lost.value.gap == Gap(GapReason.UNREADABLE, 1)

@@ -1,15 +1,27 @@
 """Topics, in one process."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
 
-from pgchannels import DatabaseRefused, LayerClosed, Message, MessageLayer, MessagesLost, Position, Subscription
+from pgchannels import (
+    DatabaseRefused,
+    Gap,
+    GapReason,
+    LayerClosed,
+    Message,
+    MessageLayer,
+    MessagesLost,
+    Position,
+    Subscription,
+)
 from pgchannels.database.tables import LARGEST_BATCH
-from pgchannels.errors import ConfigurationError
-from tests.waiting import within
+from pgchannels.errors import ConfigurationError, PgChannelsError
+from tests.waiting import steps, within
 
 
 async def receive(subscription: Subscription, count: int) -> list[Message]:
@@ -168,14 +180,88 @@ async def test_slow_subscriber_can_choose_what_to_lose(layer: MessageLayer, when
         assert slow.lost == 2
 
 
+async def test_loop_that_goes_on_after_its_subscription_was_too_slow_lets_other_tasks_run(layer: MessageLayer) -> None:
+    async with layer.subscribe("room", capacity=1) as slow, layer.subscribe("room") as quick:
+        await layer.publish_many([("room", number) for number in range(3)])
+        await receive(quick, 3)
+        await receive(slow, 1)
+        raised = await errors_of_a_loop_that_goes_on(lambda: anext(slow))
+    assert {(type(error), getattr(error, "count", None)) for error in raised} == {(MessagesLost, 2)}
+
+
+async def test_loop_that_goes_on_after_its_layer_is_closed_lets_other_tasks_run(database_url: str) -> None:
+    async with MessageLayer(database_url) as layer, layer.subscribe("room") as subscription:
+        channel = await layer.new_channel()
+        await layer.close()
+        for again in (False, True):
+            if again:
+                await layer.open()
+            for receive_on in (lambda: anext(subscription), lambda: layer.receive(channel)):
+                raised = await errors_of_a_loop_that_goes_on(receive_on)
+                assert {type(error) for error in raised} == {LayerClosed}
+
+
+async def errors_of_a_loop_that_goes_on(receive: Callable[[], Awaitable[object]]) -> list[BaseException]:
+    """Receive again and again, whatever is raised, until another task has run ten times; returns what was raised."""
+    ticking = asyncio.create_task(steps(10))
+    raised: list[BaseException] = []
+    while not ticking.done():
+        with pytest.raises(PgChannelsError) as caught:
+            await receive()
+        raised.append(caught.value)
+        assert len(raised) < 1000, "other tasks do not run"
+    assert len(set(map(id, raised))) == len(raised)
+    return raised
+
+
+async def test_tasks_that_iterate_one_subscription_share_its_messages_in_the_order_of_their_waiting(
+    layer: MessageLayer,
+) -> None:
+    received: list[tuple[int, object]] = []
+
+    async def iterate(task: int) -> None:
+        while True:
+            received.append((task, (await anext(subscription)).payload))
+
+    async with layer.subscribe("room") as subscription, layer.subscribe("room") as other:
+        tasks = [asyncio.create_task(iterate(task)) for task in range(3)]
+        for number in range(30):
+            await layer.publish("room", number)
+            await receive(other, 1)
+            await steps(2)
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert received == [(number % 3, number) for number in range(30)]
+    assert [type(end) for end in ends] == [LayerClosed] * 3
+    assert len(set(map(id, ends))) == 3
+
+
+@pytest.mark.parametrize("capacity", [0, -1, "3", 1.5])
+async def test_capacity_for_no_message_is_refused(layer: MessageLayer, capacity: Any) -> None:
+    with pytest.raises(ConfigurationError, match="capacity must be a number of messages from 1 on"):
+        layer.subscribe("room", capacity=capacity)
+
+
+async def test_subscription_is_received_from_in_its_own_loop_alone(layer: MessageLayer) -> None:
+    async def receive_once() -> None:
+        await within(anext(subscription))
+
+    async with layer.subscribe("room") as subscription:
+        with pytest.raises(LayerClosed, match="event loop in which it was entered"):
+            await asyncio.to_thread(asyncio.run, receive_once())
+        await layer.publish("room", "here")
+        assert [message.payload for message in await receive(subscription, 1)] == ["here"]
+
+
 async def test_encrypted_messages_are_read_with_the_keys_alone(database_url: str) -> None:
     old, new = "the old key", "the new key"
+    gaps: list[Gap] = []
+    strangers_gaps: list[Gap] = []
     async with (
         MessageLayer(database_url, symmetric_encryption_keys=[new, old]) as both,
         MessageLayer(database_url, symmetric_encryption_keys=[old]) as before,
         MessageLayer(database_url) as stranger,
-        both.subscribe("room") as subscription,
-        stranger.subscribe("room") as reading_stranger,
+        both.subscribe("room", on_gap=gaps.append) as subscription,
+        stranger.subscribe("room", on_gap=strangers_gaps.append) as reading_stranger,
     ):
         await stranger.publish("room", "forged")
         await before.publish("room", "sealed with the old key")
@@ -184,6 +270,8 @@ async def test_encrypted_messages_are_read_with_the_keys_alone(database_url: str
         payloads = [message.payload for message in await receive(subscription, 2)]
         assert payloads == ["sealed with the old key", b"sealed with the new key" * 1000]
         assert [message.payload for message in await receive(reading_stranger, 2)] == ["forged", "plain"]
+    assert gaps == [Gap(GapReason.UNREADABLE, 1)]
+    assert strangers_gaps == [Gap(GapReason.UNREADABLE, 1)] * 2
 
 
 async def test_prefixes_do_not_hear_each_other(database_url: str) -> None:

@@ -4,14 +4,16 @@ import asyncio
 import gc
 import multiprocessing
 import threading
+import traceback
 import warnings
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 import pytest
 
-from pgchannels import MessageLayer, SchemaMissing
+from pgchannels import DatabaseRefused, MessageLayer, PgChannelsError, SchemaMissing
 from tests.waiting import until, within
 
 
@@ -170,4 +172,39 @@ def _publish_from_child(layer: MessageLayer) -> None:
 
 async def _publish_and_close(layer: MessageLayer) -> None:
     await layer.publish("room", "child")
+    await layer.close()
+
+
+def require_errors_of_their_own(outcomes: Sequence[object], kind: type[PgChannelsError]) -> None:
+    """Each caller got an instance that has gathered no frames of others."""
+    errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert {type(error) for error in errors} == {kind}
+    assert len(set(map(id, errors))) == len(outcomes)
+    depths = {len(traceback.extract_tb(error.__traceback__)) for error in errors}
+    assert max(depths) - min(depths) <= 2  # those that found it closed already come a shorter way
+    assert all(str(error) == str(errors[0]) for error in errors)
+
+
+async def test_each_of_many_whose_batch_is_refused_gets_an_error_of_its_own(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await connection.execute("ALTER TABLE pgchannels.message ADD CHECK (address <> 'topic:asgi:refused')")
+    outcomes = await asyncio.gather(*[layer.publish("refused", 1) for _ in range(100)], return_exceptions=True)
+    require_errors_of_their_own(outcomes, DatabaseRefused)
+    assert len({id(outcome.__cause__) for outcome in outcomes if isinstance(outcome, BaseException)}) == 1
+
+
+async def test_each_of_many_that_borrow_a_sender_which_cannot_open_gets_an_error_of_its_own(
+    empty_database_url: str,
+) -> None:
+    layer = MessageLayer(empty_database_url)
+    outcomes = await asyncio.gather(*[layer.publish("room", 1) for _ in range(100)], return_exceptions=True)
+    require_errors_of_their_own(outcomes, SchemaMissing)
+    await layer.close()
+
+
+async def test_each_of_many_that_open_in_vain_gets_an_error_of_its_own(empty_database_url: str) -> None:
+    layer = MessageLayer(empty_database_url)
+    outcomes = await asyncio.gather(*[layer.open() for _ in range(100)], return_exceptions=True)
+    require_errors_of_their_own(outcomes, SchemaMissing)
     await layer.close()

@@ -1,6 +1,8 @@
 """`close` while messages are on their way."""
 
 import asyncio
+import traceback
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from pgchannels import LayerClosed, MessageLayer
 from tests.layer.test_senders import has_connections
-from tests.waiting import until, within
+from tests.waiting import steps, until, within
 
 PUBLISHERS = 50
 
@@ -95,6 +97,27 @@ async def test_closing_tells_other_loops_the_truth_about_their_messages(
     await layer.close()
     await until(lambda: has_connections(connection, 0))
     await require_told_truly(layer, fates)
+
+
+async def test_each_of_many_receivers_ends_with_an_error_of_its_own(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    await layer.open()
+    channel = await layer.new_channel()
+    await layer.send("jobs", "so that the queue is hosted")
+    await within(layer.receive("jobs"))
+    async with AsyncExitStack() as stack:
+        subscriptions = [await stack.enter_async_context(layer.subscribe("room")) for _ in range(100)]
+        of_one = await stack.enter_async_context(layer.subscribe("room"))
+        calls = [anext(subscription) for subscription in subscriptions]
+        for _ in range(100):
+            calls += [anext(of_one), layer.receive(channel), layer.receive("jobs")]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await steps(3)
+        await layer.close()
+        outcomes = await within(asyncio.gather(*waiting, return_exceptions=True))
+    errors = [outcome for outcome in outcomes if isinstance(outcome, LayerClosed)]
+    assert len(set(map(id, errors))) == len(outcomes) == 400
+    assert max(len(traceback.extract_tb(error.__traceback__)) for error in errors) < 15
 
 
 async def test_layer_is_opened_again_after_each_closing(database_url: str) -> None:

@@ -1,15 +1,19 @@
 """The mailbox against a model of it."""
 
 import asyncio
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgchannels import Gap, GapReason, MessagesLost
+from pgchannels import ConfigurationError, Gap, GapReason, LayerClosed, MessagesLost
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Connection, Item, Mailbox, WhenFull
+from tests.waiting import steps, within
 
 CAPACITY = 3
 
@@ -117,3 +121,244 @@ def test_messages_on_their_way_to_a_full_channel_have_room_beyond_the_capacity()
     assert told.fullness == [True]
     mailbox.put(message(CAPACITY + 2), allowance=2)
     assert told.losses == [Gap(GapReason.CAPACITY, 1)]
+
+
+class Receivers:
+    """Tasks that receive one item each by a call of `receive`, in the order of their start."""
+
+    def __init__(self, receive: Callable[[], Any]) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+        self.received: list[tuple[int, Any]] = []  # by which receiver, in the order of receiving
+        self._receive = receive
+
+    @property
+    def waiting(self) -> list[asyncio.Task[None]]:
+        """Those that have not come to an end."""
+        return [task for task in self.tasks if not task.done()]
+
+    @property
+    def ids(self) -> list[int]:
+        """The messages that were received, in the order of receiving."""
+        return [item.id for _, item in self.received if isinstance(item, Arrival)]
+
+    def start(self) -> None:
+        """One more receiver."""
+        self.tasks.append(asyncio.get_running_loop().create_task(self._receive_one(len(self.tasks))))
+
+    def cancel(self, number: int) -> None:
+        """Cancel one of those that wait, woken or not."""
+        if waiting := self.waiting:
+            waiting[number % len(waiting)].cancel()
+
+    async def settle(self) -> None:
+        """Let everything happen that is under way."""
+        await steps(3 * len(self.tasks) + 3)
+
+    async def require_end(self, error: type[Exception]) -> None:
+        """All that wait end at once; each error is of its own, and has passed through no other receiver."""
+        await self.settle()
+        assert not self.waiting, "a receiver waits for ever"
+        outcomes = [task.exception() for task in self.tasks if not task.cancelled()]
+        errors = [outcome for outcome in outcomes if outcome is not None]
+        assert all(type(raised) is error for raised in errors)
+        assert len(set(map(id, errors))) == len(errors)
+        assert len({len(traceback.extract_tb(raised.__traceback__)) for raised in errors}) <= 1
+
+    async def _receive_one(self, number: int) -> None:
+        self.received.append((number, await self._receive()))
+
+
+ACTIONS = ["put", "put", "gone", "get", "get", "cancel", "clear", "crash", "back", "expire", "step", "step"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 3), st.booleans())),
+    st.sampled_from(WhenFull),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_receivers_of_one_mailbox_get_each_message_once_in_the_order_of_their_waiting(
+    actions: list[tuple[str, int, bool]], when_full: WhenFull, is_closed_at_once: bool
+) -> None:
+    asyncio.run(Sharing(when_full).play(actions, is_closed_at_once=is_closed_at_once))
+
+
+class Sharing:
+    """Several receivers of one mailbox, one loop step at a time."""
+
+    def __init__(self, when_full: WhenFull) -> None:
+        self.mailbox, self.told = new_mailbox(when_full)
+        self.receivers = Receivers(self.mailbox.get)
+        self.sent = 0
+        self.cleared: list[int] = []
+        self.is_closed = False
+
+    async def play(self, actions: list[tuple[str, int, bool]], *, is_closed_at_once: bool) -> None:
+        """Do all this, some of it between the steps of two receivers that were woken together; then check."""
+        for action, number, is_soon in actions:
+            if action == "step":
+                await asyncio.sleep(0)
+            elif is_soon:
+                asyncio.get_running_loop().call_soon(self.act, action, number)
+            else:
+                self.act(action, number)
+        if not is_closed_at_once:
+            await self.receivers.settle()
+            self.require_nobody_deaf()
+        self.mailbox.close(LayerClosed("closed"))
+        self.is_closed = True
+        await self.receivers.require_end(MessagesLost if self.has_failed() else LayerClosed)
+        self.require_balance()
+
+    def act(self, action: str, number: int) -> None:
+        """One thing that happens to the mailbox or to a receiver; what comes after the end is nobody's."""
+        if self.is_closed and action in {"put", "gone"}:
+            return
+        self.sent += action in {"put", "gone"}
+        match action:
+            case "put":
+                self.mailbox.put(message(self.sent))
+            case "gone":
+                self.mailbox.put(gone(self.sent))
+            case "get":
+                self.receivers.start()
+            case "cancel":
+                self.receivers.cancel(number)
+            case "clear":
+                self.cleared += [arrival.id for arrival in self.mailbox.clear()]
+            case "crash":
+                self.mailbox.lose(Gap(GapReason.CRASH, None))
+            case "back":
+                self.mailbox.tell(Connection.BACK)
+            case "expire":
+                self.mailbox.expire(published_before=self.sent - number)
+
+    def has_failed(self) -> bool:
+        """Whether it was full, and fails then."""
+        return isinstance(self.mailbox._error, MessagesLost)
+
+    def require_nobody_deaf(self) -> None:
+        """Whoever still waits does so because there is nothing."""
+        assert not self.receivers.waiting or not self.mailbox._items
+        assert self.mailbox.is_idle is (not self.receivers.waiting and not self.mailbox._items)
+
+    def require_balance(self) -> None:
+        """Nobody was overtaken; each message was received once in its order, or it is known where it went."""
+        numbers, ids = [number for number, _ in self.receivers.received], self.receivers.ids
+        assert numbers == sorted(numbers)
+        assert ids == sorted(set(ids))
+        assert not set(ids) & set(self.cleared)
+        assert len(ids) + len(self.cleared) + self.mailbox.lost + len(self.mailbox) == self.sent
+        assert self.mailbox.lost == sum(gap.count or 0 for gap in self.told.losses)
+
+
+async def test_receiver_that_is_woken_and_finds_its_message_removed_gets_the_next_one() -> None:
+    mailbox, _ = new_mailbox(WhenFull.FAIL)
+    receiving = asyncio.create_task(mailbox.get())
+    await steps(1)
+    mailbox.put(message(1))
+    mailbox.clear()
+    assert not mailbox.is_idle  # nobody may forget it
+    await steps(2)
+    mailbox.put(message(2))
+    assert await within(receiving) == message(2)
+    assert mailbox.is_idle
+
+
+async def test_newcomer_does_not_overtake_a_receiver_that_is_woken_and_has_not_run() -> None:
+    mailbox, _ = new_mailbox(WhenFull.FAIL)
+    first = asyncio.create_task(mailbox.get())
+    await steps(1)
+    newcomer = asyncio.create_task(mailbox.get())  # whose turn in the loop comes before that of the first
+    mailbox.put(message(1))
+    assert await within(first) == message(1)
+    mailbox.put(message(2))
+    assert await within(newcomer) == message(2)
+
+
+async def test_message_of_a_receiver_that_is_cancelled_when_woken_goes_to_the_next() -> None:
+    mailbox, _ = new_mailbox(WhenFull.FAIL)
+    waiting = [asyncio.create_task(mailbox.get()) for _ in range(3)]
+    await steps(1)
+    mailbox.put(message(1))
+    waiting[0].cancel()
+    await steps(2)
+    assert [task.done() for task in waiting] == [True, True, False]
+    assert await waiting[1] == message(1)
+    mailbox.put(message(2))
+    assert await within(waiting[2]) == message(2)
+
+
+async def test_receiver_that_waits_again_before_another_one_runs_is_no_reason_to_be_deaf_at_the_end() -> None:
+    mailbox, _ = new_mailbox(WhenFull.FAIL)
+    waiting = [asyncio.create_task(mailbox.get()) for _ in range(2)]
+    await steps(1)
+    mailbox.put(message(1))  # the first is woken, …
+    asyncio.get_running_loop().call_soon(mailbox.close, LayerClosed("closed"))  # … waits again before this, …
+    mailbox.put(message(2))  # … and the second one runs between this and the end of the first
+    mailbox.clear()
+    for task in waiting:
+        with pytest.raises(LayerClosed):
+            await within(task)
+
+
+@pytest.mark.parametrize("error", [None, LayerClosed("closed")])
+async def test_loop_that_goes_on_after_the_end_gets_new_errors_and_lets_others_run(
+    error: Exception | None,
+) -> None:
+    mailbox, _ = new_mailbox(WhenFull.FAIL)
+    if error is not None:
+        mailbox.close(error)
+    for number in range(CAPACITY + 2):
+        mailbox.put(message(number))
+    mailbox.clear()
+    others_ran, ticking = 0, True
+
+    async def tick() -> None:
+        nonlocal others_ran
+        while ticking:
+            others_ran += 1
+            await asyncio.sleep(0)
+
+    task, errors = asyncio.create_task(tick()), []
+    for _ in range(100):
+        with pytest.raises(MessagesLost if error is None else LayerClosed) as caught:
+            await mailbox.get()
+        errors.append(caught.value)
+    ticking = False
+    await task
+    assert others_ran >= 100
+    assert len(set(map(id, errors))) == 100
+    assert len(traceback.extract_tb(errors[-1].__traceback__)) == len(traceback.extract_tb(errors[0].__traceback__))
+    assert all(raised.gap == Gap(GapReason.CAPACITY, 2) for raised in errors if isinstance(raised, MessagesLost))
+
+
+def test_gap_is_kept_however_many_news_wait() -> None:
+    mailbox, told = new_mailbox(WhenFull.DROP_NEWEST)
+    for number in range(1000):
+        mailbox.tell(Connection.LOST if number % 2 else Connection.BACK)
+    mailbox.lose(Gap(GapReason.CRASH, None))
+    mailbox.put(gone(1))
+    mailbox.put(gone(2))
+    mailbox.lose(Gap(GapReason.CRASH, None))
+    gaps = [item for item in read_all(mailbox) if isinstance(item, Gap)]
+    assert gaps == [Gap(GapReason.CRASH, None), Gap(GapReason.EXPIRED, 2)]
+    assert len(told.losses) == 4
+
+
+async def test_receiver_that_waits_long_keeps_the_news_that_wake_it() -> None:
+    mailbox, _ = new_mailbox(WhenFull.DROP_NEWEST)
+    receiving = asyncio.create_task(mailbox.get())
+    await steps(1)
+    for _ in range(100):
+        mailbox.expire(published_before=0)
+    mailbox.lose(Gap(GapReason.CRASH, None))
+    mailbox.expire(published_before=0)
+    assert await within(receiving) == Gap(GapReason.CRASH, None)
+
+
+@pytest.mark.parametrize("capacity", [0, -1, 1.5, "3", None, True])
+@pytest.mark.parametrize("when_full", WhenFull)
+def test_capacity_for_no_message_is_refused(capacity: Any, when_full: WhenFull) -> None:
+    with pytest.raises(ConfigurationError, match="capacity must be a number of messages from 1 on"):
+        Mailbox(capacity=capacity, when_full=when_full)
