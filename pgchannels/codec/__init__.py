@@ -80,4 +80,4 @@ def _unpack_registered(content: memoryview) -> Any:
     try:
         return serializer.from_bytes(packed)
     except Exception as error:  # whatever the user's class raises: the message is passed over, the layer goes on
-        raise UnreadableMessage(f"the serializer {name!r} cannot read the message: {error!r}") from error
+        raise UnreadableMessage(f"the serializer {name!r} cannot read the message: {type(error).__name__}") from error
