@@ -1,14 +1,16 @@
 """What a message carries, in every format.
 
-Carried are None, bool, int (-2**63 to 2**64 - 1), float, str, bytes, UUID, datetime, date, Decimal, list, set, and dict with
-keys of str. A value of a subclass arrives as the type itself, whatever methods it has of its own. Some others arrive as the
-nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time zone as its offset from UTC.
-Inside a set, where all must be hashable, tuples stay tuples, and sets are frozen; dict, list, set and bytearray are refused
-there, though one of a subclass may be hashable. JSON has neither NaN nor infinity: floats are refused, Decimal has its own.
+Carried are None, bool, int (-2**63 to 2**64 - 1), float, str, bytes, UUID, datetime, date, Decimal, list, set, and
+dict with keys of str. A value of a subclass arrives as the type itself, whatever methods it has of its own. Some
+others arrive as the nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time
+zone as its offset from UTC. Inside a set, where all must be hashable, tuples stay tuples, and sets are frozen;
+dict, list, set and bytearray are refused there, though one of a subclass may be hashable. JSON has neither NaN nor
+infinity: floats like that are refused.
 
-Containers may be nested 200 deep, of whatever kinds they are. This holds for senders, with `InvalidMessage`, and for
-receivers, with `UnreadableMessage`, whoever wrote the message: what is deeper could exhaust the stack when it is compared,
-hashed, shown or freed. A set has at most 100 members of the same hash, since each is compared with all others of its hash.
+Containers may be nested 200 deep, of whatever kinds they are. This holds for senders, with `InvalidMessage`, and
+for receivers, with `UnreadableMessage`, whoever wrote the message: deeper ones could exhaust the stack when they
+are compared, hashed, shown or freed. At most 100 members of a set have the same hash, since each is compared with
+all others of its hash.
 """
 
 import math

@@ -19,11 +19,18 @@ class Extension:
     from_text: Callable[[str], Any]
 
 
+def _moment_text(value: datetime) -> str:
+    text = datetime.isoformat(value)
+    if text[-15:-6] == "00:00:00." and text[-16] != "T":  # `fromisoformat` takes such an offset for none
+        raise ValueError("an offset from UTC of less than a second")
+    return text
+
+
 # Neither code nor name may ever mean something else: messages of older versions are read by newer ones.
 # The text is the type's own, never a subclass's: `str` of that can be anything.
 EXTENSIONS: Final = {
     UUID: Extension(1, "uuid", UUID, UUID.__str__, UUID),
-    datetime: Extension(2, "datetime", datetime, datetime.isoformat, datetime.fromisoformat),
+    datetime: Extension(2, "datetime", datetime, _moment_text, datetime.fromisoformat),
     date: Extension(3, "date", date, date.isoformat, date.fromisoformat),
     Decimal: Extension(4, "decimal", Decimal, Decimal.__str__, Decimal),
 }
