@@ -73,8 +73,6 @@ def as_received(payload: Any, *, only_finite: bool = False) -> Any:
         return _Reading(_FINITE_LEAVES if only_finite else _LEAVES).read(payload)
     except _UncarriableError as error:
         raise InvalidMessage(str(error)) from error.__cause__
-    except RecursionError as error:
-        raise InvalidMessage("the message is nested deeper than the caller's stack has room for") from error
 
 
 class _Reading:

@@ -37,36 +37,34 @@ def unpack(packed: bytes | memoryview) -> Any:
 
     :raises UnreadableMessage: the bytes are no msgpack, or hold what no message can carry.
     """
-    if len(packed) > DEEPEST_NESTING:  # each level takes a byte
-        return _unpack_checked(packed)
+    size = len(packed)
     try:
-        return unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
-    except Exception:  # damaged, or there are bytes, which msgpack allows as keys, too
-        return _unpack_checked(packed)
+        if size <= _SMALL_BYTES:
+            # Without bytes, which msgpack allows as keys, too. With them, or where it is deep, it is unpacked anew.
+            value = unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
+            if size <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
+                return value
+    except Exception:  # noqa: S110 -- it is damaged, or there are bytes
+        pass
+    return _unpack_and_check(packed)
 
 
-def _unpack_checked(packed: bytes | memoryview) -> Any:
+def _unpack_and_check(packed: bytes | memoryview) -> Any:
     try:
         value = _unpack(packed, _value)
-        if type(value) is str or _is_plain_by_its_bytes(value, bytes(packed)) or is_plain(value):
-            return value
-        return as_received(value)
+        return value if is_plain(value) else as_received(value)
     except InvalidMessage as error:
         raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
     except Exception as error:  # msgpack raises ValueError, its subclasses, and others on damaged bytes
         raise UnreadableMessage("the message is damaged: its bytes are no msgpack") from error
 
 
-def _is_plain_by_its_bytes(value: Any, packed: bytes) -> bool:
-    # Texts and numbers can have the same bytes: then this cannot tell. With one of these three begin bytes.
-    if 0xC4 in packed or 0xC5 in packed or 0xC6 in packed:
-        return False
-    return _is_flat(value) or len(packed) - len(packed.translate(None, _CONTAINER_BYTES)) <= DEEPEST_NESTING
-
-
-def _is_flat(value: Any) -> bool:
-    # Quicker than a look at all bytes when there is a long text.
-    return type(value) is dict and len(value) <= _FEW_ITEMS and _CONTAINERS.isdisjoint(map(type, value.values()))
+def _is_shallow(value: Any, packed: bytes | memoryview) -> bool:
+    # Each level takes a byte that begins a list or a dict; texts and numbers can have such bytes, too. Where texts are
+    # long, a look at the few items of a flat message is quicker.
+    if type(value) is dict and len(value) <= _FEW_ITEMS and _CONTAINERS.isdisjoint(map(type, value.values())):
+        return True
+    return len(packed) - len(bytes(packed).translate(None, _CONTAINER_BYTES)) <= DEEPEST_NESTING
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -202,11 +203,10 @@ def wrapped(depth: int, before: bytes, after: bytes = b"", inner: bytes = b"\x01
 
 
 def packed_sets(depth: int, beside: bytes = b"") -> bytes:
-    """Sets in each other."""
-    packed = b"\x01"
-    for _ in range(depth):
-        packed = item(5, b"\x92" + packed + beside if beside else b"\x91" + packed)
-    return packed
+    """Sets in each other, and something beside each."""
+    head = b"\x92" if beside else b"\x91"
+    sizes = range((7 + len(beside)) * depth - 5, 1, -7 - len(beside))
+    return b"".join(b"\xc9" + size.to_bytes(4) + b"\5" + head for size in sizes) + b"\1" + beside * depth
 
 
 def hostile_msgpack() -> Iterator[bytes]:
@@ -217,6 +217,7 @@ def hostile_msgpack() -> Iterator[bytes]:
         yield item(5, wrapped(depth, b"\x91"))
         yield item(5, b"\x91" + wrapped(depth, b"\x81\xa1a"))
         yield wrapped(depth, b"\x92\x90") + item(5, b"\x90")
+    yield packed_sets(1_000_000)
     for depth in (201, 500, 2_000):
         yield packed_sets(depth)
         yield packed_sets(depth, beside=wrapped(150, b"\x91"))
@@ -251,6 +252,8 @@ def hostile_json() -> Iterator[bytes]:
         yield wrapped(depth, b'["\\\\",', b"]", b"1")
         yield b'{"$set":[' + wrapped(depth, b"[", b"]", b"1") + b"]}"
         yield b'"' + b"[" * depth
+        for text in (rb'"\\"', rb'"\""', rb'"\\\""', b'"["', b'"]"'):  # before which brackets may seem to be text
+            yield b"[" + text + b"," + wrapped(depth, b"[", b"]", b"1") + b"]"
     for digits in (20, 30, 4_000, 5_000, 3_000_000):
         yield from (b"9" * digits, b"-" + b"9" * digits, b"[0." + b"3" * digits + b"]", b"1e" + b"9" * digits)
         yield b'{"$decimal":' + b"9" * digits + b"}"
@@ -285,6 +288,35 @@ def hostile_bytes_are_a_value_or_unreadable() -> None:
             read(first + content)
             assert time.perf_counter() - began < 10, (first, number, content[:50])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MOST_MEGABYTES * 1024
+    assert reserved_megabytes() < 3 * MOST_MEGABYTES
+
+
+def reserved_megabytes() -> int:
+    """The most memory that the process ever asked for, whether it used it or not; 0 where that cannot be told."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmPeak:")), 0)
+
+
+def deeper(frames: int, call: Callable[[], Any]) -> Any:
+    """Call with so much less room on the stack."""
+    return deeper(frames - 1, call) if frames else call()
+
+
+def require_refusal_at_most(codec: Codec, payload: Any) -> None:
+    """With any room on the stack it is sent or refused, and what was sent is read or is unreadable."""
+    envelope = codec.encode(payload, bound_to="topic")
+    for frames in range(0, sys.getrecursionlimit() - 60, 3):
+        with contextlib.suppress(InvalidMessage):
+            deeper(frames, lambda: codec.encode(payload, bound_to="topic"))
+        with contextlib.suppress(UnreadableMessage):
+            deeper(frames, lambda: codec.decode(codec.open(envelope, bound_to="topic")))
+
+
+def full_stack_is_an_error_of_ours() -> None:
+    for codec in CODECS:
+        require_refusal_at_most(codec, nested(["tuple"] * DEEPEST))
+        require_refusal_at_most(codec, nested(["frozenset"] * DEEPEST))
 
 
 def hostile_bytes_fit_into_a_small_stack_of_any_recursion_limit() -> None:
@@ -327,6 +359,8 @@ def everything_that_is_read_can_be_sent() -> None:
         assert not read(b"\x01" + content)
     for content in (b"18446744073709551616", b"[-9223372036854775809]", b'["\\ud800"]', b'{"\\uDFFF":1}'):
         assert not read(b"\x02" + content)
+    assert not read(b"\x01" + item(5, b"\xa3abc"))
+    assert not read(b'\x02{"$set":"abc"}')
     assert read(b'\x02["\\ud83d\\ude00",18446744073709551615,-9223372036854775808,1.00000000000000000000000001]')
 
 

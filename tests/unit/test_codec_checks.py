@@ -23,6 +23,7 @@ LIMIT_SECONDS = 240  # each takes a few
         "hostile_bytes_fit_into_a_small_stack_of_any_recursion_limit",
         "deeper_than_what_is_sent_is_unreadable",
         "everything_that_is_read_can_be_sent",
+        "full_stack_is_an_error_of_ours",
         "any_bytes_are_a_value_or_unreadable",
         "other_libraries_messages_are_a_value_or_unreadable",
     ],
