@@ -1,9 +1,8 @@
 """Payloads as msgpack, with extension types for `extensions` and for sets, whose content is a msgpack list."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from msgpack import ExtType, Packer, Unpacker, unpackb
+from msgpack import ExtType, Packer, unpackb
 
 from pgchannels.codec.carriable import DEEPEST_NESTING, as_received, is_plain
 from pgchannels.codec.extensions import EXTENSIONS, SET_CODE, SETS
@@ -14,7 +13,6 @@ _LOADERS: Final = {extension.code: extension.from_text for extension in EXTENSIO
 _CONTAINERS: Final = frozenset({dict, list, set})
 _CONTAINER_BYTES: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])  # lists and dicts
 _FEW_ITEMS: Final = 16
-_SMALL_BYTES: Final = 4096
 _BUFFER_BYTES: Final = 1024  # at first; the usual 256 kB take longer to get than a small message to pack
 
 
@@ -39,11 +37,10 @@ def unpack(packed: bytes | memoryview) -> Any:
     """
     size = len(packed)
     try:
-        if size <= _SMALL_BYTES:
-            # Without bytes, which msgpack allows as keys, too. With them, or where it is deep, it is unpacked anew.
-            value = unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
-            if size <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
-                return value
+        # Without bytes, which msgpack allows as keys, too. With them, or where it can be deep, it is unpacked anew.
+        value = unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
+        if size <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
+            return value
     except Exception:  # noqa: S110 -- it is damaged, or there are bytes
         pass
     return _unpack_and_check(packed)
@@ -51,7 +48,7 @@ def unpack(packed: bytes | memoryview) -> Any:
 
 def _unpack_and_check(packed: bytes | memoryview) -> Any:
     try:
-        value = _unpack(packed, _value)
+        value = unpackb(packed, ext_hook=_value, timestamp=3)
         return value if is_plain(value) else as_received(value)
     except InvalidMessage as error:
         raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
@@ -86,20 +83,6 @@ def _plain_or_set(value: Any) -> Any:
     return _plain(value)
 
 
-def _unpack(packed: bytes | memoryview, ext_hook: Callable[[int, bytes], Any]) -> Any:
-    if len(packed) > _SMALL_BYTES:
-        _require_complete(packed)
-    return unpackb(packed, ext_hook=ext_hook, timestamp=3)
-
-
-def _require_complete(packed: bytes | memoryview) -> None:
-    # msgpack makes room for all items that a list declares before it reads them: a thousand lists in each other, with a
-    # million items each, take 8 GB. Skipping makes no room, and fails where an item is missing.
-    unpacker = Unpacker(max_buffer_size=len(packed))
-    unpacker.feed(packed)
-    unpacker.skip()
-
-
 def _value(code: int, content: bytes) -> Any:
     return _read_set(content) if code == SET_CODE else _LOADERS[code](content.decode())
 
@@ -128,10 +111,10 @@ class _PackedSet:
 
     def unpack(self) -> "list[_PackedSet]":
         """Unpack the content, apart from the sets in it, which are returned."""
-        self._items = _unpack(self._content, self._value)
+        self._items = unpackb(self._content, ext_hook=self._value, timestamp=3)
         if type(self._items) is not list:
             raise ValueError("the content of a set is no list")
-        self._content = b""  # it holds a copy of all that is inside
+        self._content = b""  # it holds all that the sets inside hold
         return self._inner
 
     def freeze(self) -> None:
