@@ -35,25 +35,29 @@ def unpack(packed: bytes | memoryview) -> Any:
 
     :raises UnreadableMessage: the bytes are no msgpack, or hold what no message can carry.
     """
-    size = len(packed)
     try:
-        # Without bytes, which msgpack allows as keys, too. With them, or where it can be deep, it is unpacked anew.
+        # Without bytes at first, since msgpack allows them as keys.
         value = unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
-        if size <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
-            return value
-    except Exception:  # noqa: S110 -- it is damaged, or there are bytes
-        pass
-    return _unpack_and_check(packed)
+    except Exception:  # it is damaged, or there are bytes
+        return _unpack_and_check(packed)
+    if len(packed) <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
+        return value
+    return _checked(value)
 
 
 def _unpack_and_check(packed: bytes | memoryview) -> Any:
     try:
         value = unpackb(packed, ext_hook=_value, timestamp=3)
-        return value if is_plain(value) else as_received(value)
-    except InvalidMessage as error:
-        raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
     except Exception as error:  # msgpack raises ValueError, its subclasses, and others on damaged bytes
         raise UnreadableMessage("the message is damaged: its bytes are no msgpack") from error
+    return _checked(value)
+
+
+def _checked(value: Any) -> Any:
+    try:
+        return value if is_plain(value) else as_received(value)
+    except (InvalidMessage, RecursionError) as error:
+        raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
 
 
 def _is_shallow(value: Any, packed: bytes | memoryview) -> bool:
