@@ -1,12 +1,12 @@
-"""Between a user's value and the bytes in the database."""
+"""Between a user's value and the bytes in the database. `carriable` says what is carried, and how deep it may be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pgchannels.codec import envelope, json_format, msgpack_format
 from pgchannels.codec.encryption import Keyring
 from pgchannels.codec.envelope import Kind
-from pgchannels.errors import MessageTooLarge, UnreadableMessage
+from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
 from pgchannels.serializers import registry
 
 __all__ = ["LARGEST_MESSAGE_BYTES", "Codec"]
@@ -64,12 +64,19 @@ class Codec:
 
     def _pack(self, payload: Any) -> bytes:
         if self._format == "msgpack":
-            return envelope.wrap(Kind.MSGPACK, msgpack_format.pack(payload))
+            return envelope.wrap(Kind.MSGPACK, _packed(msgpack_format.pack, payload))
         if self._format == "json":
-            return envelope.wrap(Kind.JSON, json_format.pack(payload))
+            return envelope.wrap(Kind.JSON, _packed(json_format.pack, payload))
         serializer = registry.get(self._format)
         assert serializer is not None  # the options have checked it, and nothing is ever removed
         return envelope.wrap_named(self._format, serializer.as_bytes(payload))
+
+
+def _packed(pack: Callable[[Any], bytes], payload: Any) -> bytes:
+    try:
+        return pack(payload)
+    except RecursionError as error:
+        raise InvalidMessage("the message is nested deeper than the caller's stack has room for") from error
 
 
 def _unpack_registered(content: memoryview) -> Any:
@@ -80,4 +87,4 @@ def _unpack_registered(content: memoryview) -> Any:
     try:
         return serializer.from_bytes(packed)
     except Exception as error:  # whatever the user's class raises: the message is passed over, the layer goes on
-        raise UnreadableMessage(f"the serializer {name!r} cannot read the message: {error!r}") from error
+        raise UnreadableMessage(f"the serializer {name!r} cannot read the message: {type(error).__name__}") from error

@@ -1,87 +1,231 @@
-"""What no message can carry, and where in a payload it is."""
+"""What a message carries, in every format.
 
+Carried are None, bool, int (-2**63 to 2**64 - 1), float, str, bytes, UUID, datetime, date, Decimal, list, set, and
+dict with keys of str. A value of a subclass arrives as the type itself, whatever methods it has of its own. Some
+others arrive as the nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time
+zone as its offset from UTC. Inside a set, where all must be hashable, tuples stay tuples, and sets are frozen;
+dict, list, set and bytearray are refused there, though one of a subclass may be hashable. JSON has neither NaN nor
+infinity: floats like that are refused.
+
+Containers may be nested 200 deep, of whatever kinds they are. This holds for senders, with `InvalidMessage`, and
+for receivers, with `UnreadableMessage`, whoever wrote the message: deeper ones could exhaust the stack when they
+are compared, hashed, shown or freed. At most 100 members of a set have the same hash, since each is compared with
+all others of its hash.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any, Final
 
-from pgchannels.codec.extensions import SETS, extension_for
+from pgchannels.codec.extensions import EXTENSIONS, Extension
+from pgchannels.codec.members import frozen
 from pgchannels.errors import InvalidMessage
 
-_DEEPEST_NESTING: Final = 200
-_INTEGERS: Final = range(-(2**63), 2**64)
-_CONTAINERS: Final = (dict, list, tuple)
+DEEPEST_NESTING: Final = 200
+_LEAST_INTEGER: Final = -(2**63)
+_GREATEST_INTEGER: Final = 2**64 - 1
+_SETS: Final = frozenset({set, frozenset})
+_MUTABLE: Final = frozenset({dict, list, set, bytearray})
+_TEXT: Final = frozenset({str})
+_PLAIN_LEAVES: Final = frozenset({NoneType, bool, int, float, str, bytes, bytearray, memoryview, *EXTENSIONS})
 
 
-def has_text_keys(payload: Any) -> bool:
-    """Whether the keys of all dicts are str: what packing alone would not find out."""
-    containers = [payload]
-    for container in containers:
-        if isinstance(container, dict):
-            for key in container:
-                if not isinstance(key, str):
-                    return False
-            container = container.values()
-        elif not isinstance(container, list | tuple):
-            continue
-        for item in container:
-            if isinstance(item, _CONTAINERS):
-                containers.append(item)  # noqa: PERF401 -- twice as fast for a few items
+def is_plain(payload: Any) -> bool:
+    """Whether all values are of these types themselves, all keys are str, and nothing is too deep; a set is not plain.
+
+    Quick, since it looks at types alone. The payload must not contain itself.
+    """
+    if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most are
+        return _TEXT.issuperset(map(type, payload))
+    level: list[Iterable[Any]] = [(payload,)]
+    for _ in range(DEEPEST_NESTING + 1):
+        below: list[Iterable[Any]] = []
+        for items in level:
+            if not _PLAIN_LEAVES.issuperset(map(type, items)) and not _collect_containers(items, below):
+                return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _collect_containers(items: Iterable[Any], containers: list[Iterable[Any]]) -> bool:
+    for item in items:
+        kind = type(item)
+        if kind is dict:
+            if not _TEXT.issuperset(map(type, item)):
+                return False
+            containers.append(item.values())
+        elif kind is list or kind is tuple:
+            containers.append(item)
+        elif kind not in _PLAIN_LEAVES:
+            return False
     return True
 
 
-def require_carriable(payload: Any) -> None:
-    """Check every value.
+def as_received(payload: Any, *, only_finite: bool = False) -> Any:
+    """The payload as its receivers get it: a copy, of plain types alone.
 
-    :raises InvalidMessage: one cannot be carried; the text says where it is.
+    :raises InvalidMessage: it holds a value that no message can carry; the text says where.
     """
     try:
-        _require_carriable(payload)
+        return _Reading(_FINITE_LEAVES if only_finite else _LEAVES).read(payload)
     except _UncarriableError as error:
-        raise InvalidMessage(str(error)) from None
+        raise InvalidMessage(str(error)) from error.__cause__
 
 
-def _require_carriable(value: Any, depth: int = 0) -> None:
-    if isinstance(value, str):
-        _require_unicode(value)
-    elif value is None or isinstance(value, float | bytes):
-        return
-    elif isinstance(value, int):
-        if value not in _INTEGERS:
-            raise _UncarriableError("is an integer of more than 64 bits: send it as a str")
-    elif isinstance(value, _CONTAINERS + SETS):
-        _require_carriable_items(value, depth + 1)
-    elif extension_for(value) is None:
+class _Reading:
+    """Reads payloads; what is no container by the function for its type."""
+
+    def __init__(self, leaves: Mapping[type, Callable[[Any], Any]]) -> None:
+        self._leaves = leaves
+
+    def read(self, value: Any, depth: int = 0, *, in_set: bool = False) -> Any:
+        kind = _kind_of(value)
+        if in_set and kind in _MUTABLE:
+            raise _UncarriableError(f"is a {_type_name(value)}, which can be changed: it is in a set")
+        if kind in self._leaves:
+            return _read_leaf(self._leaves[kind], value)
+        if depth == DEEPEST_NESTING:
+            raise _UncarriableError(f"is nested more than {DEEPEST_NESTING} deep, or contains itself")
+        places, items = _open(kind, value)
+        received = self._read_items(places, items, depth + 1, in_set=in_set or kind in _SETS)
+        return _close(kind, places, received, in_set=in_set)
+
+    def _read_items(self, places: Sequence[Any], items: Sequence[Any], depth: int, *, in_set: bool) -> list[Any]:
+        received = []
+        for place, item in zip(places, items, strict=True):
+            try:
+                received.append(self.read(item, depth, in_set=in_set))
+            except _UncarriableError as error:
+                error.path.append(f"[{place!r:.80}]")
+                raise
+        return received
+
+
+def _kind_of(value: Any) -> type:
+    # By what it is, not by what its `__class__` says. The most special type comes first.
+    try:
+        if type(value) in _KINDS:
+            return type(value)
+        kind = next((kind for kind in type(value).__mro__ if kind in _KINDS), None)
+    except Exception as error:  # its metaclass does not hash
+        raise _UncarriableError(f"is a {_type_name(value)}, whose type cannot be told") from error
+    if kind is None:
         raise _UncarriableError(
-            f"is a {type(value).__name__}: a message carries None, bool, int, float, str, bytes, list, dict, set, UUID,"
+            f"is a {_type_name(value)}: a message carries None, bool, int, float, str, bytes, list, dict, set, UUID,"
             " datetime, date and Decimal"
         )
+    return kind
 
 
-def _require_carriable_items(container: Any, depth: int) -> None:
-    if depth > _DEEPEST_NESTING:
-        raise _UncarriableError(f"is nested more than {_DEEPEST_NESTING} deep, or contains itself")
-    is_dict = isinstance(container, dict)
-    if is_dict:
-        _require_carriable_keys(container)
-    for key, item in container.items() if is_dict else enumerate(container):
-        try:
-            _require_carriable(item, depth)
-        except _UncarriableError as error:
-            error.path.append(f"[{key!r:.80}]")
-            raise
+def _read_leaf(read: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return read(value)
+    except _UncarriableError:
+        raise
+    except Exception as error:  # of a time zone, above all
+        raise _UncarriableError(f"is a {_type_name(value)} that cannot be read: {type(error).__name__}") from error
 
 
-def _require_carriable_keys(container: dict[Any, Any]) -> None:
-    for key in container:
-        if not isinstance(key, str):
-            raise _UncarriableError(f"has the key {key!r:.80}, a {type(key).__name__}: keys are str")
-        _require_unicode(key)
+def _open(kind: type, value: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    # By the methods of the type itself: those of a subclass may say anything, or never end.
+    if kind is dict:
+        pairs = list(dict.items(value))  # at once: another thread may change it
+        return [_key(key) for key, _ in pairs], [item for _, item in pairs]
+    items = list(_ITERATORS[kind](value))
+    return range(len(items)), items
 
 
-def _require_unicode(text: str) -> None:
+def _close(kind: type, places: Sequence[Any], items: list[Any], *, in_set: bool) -> Any:
+    if kind is dict:
+        return _distinct(dict(zip(places, items, strict=True)), len(items))
+    if kind in _SETS:
+        members = _distinct(_frozen(items), len(items))
+        return members if in_set else set(members)
+    return tuple(items) if in_set else items
+
+
+def _distinct(container: Any, size: int) -> Any:
+    # Values of a subclass may differ from each other where those that arrive do not.
+    if len(container) < size:
+        raise _UncarriableError("holds keys or members that are equal once they arrive")
+    return container
+
+
+def _frozen(items: list[Any]) -> frozenset[Any]:
+    try:
+        return frozen(items)
+    except ValueError as error:
+        raise _UncarriableError(f"cannot be looked up: {error}") from error
+
+
+def _key(key: Any) -> str:
+    if not issubclass(type(key), str):
+        raise _UncarriableError(f"has the key {_shown(key)}, a {_type_name(key)}: keys are str")
+    return _text(key)
+
+
+def _text(value: str) -> str:
+    text = str.__str__(value)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise _UncarriableError("holds half of a surrogate pair, which is no Unicode text") from error
+    return text
+
+
+def require_64_bits(value: int) -> int:
+    # Compared as numbers: `in range(…)` would walk through the range for an int of a subclass.
+    integer = int.__int__(value)
+    if not _LEAST_INTEGER <= integer <= _GREATEST_INTEGER:
+        raise _UncarriableError("is an integer of more than 64 bits: send it as a str")
+    return integer
+
+
+def _finite(value: float) -> float:
+    number = float.__float__(value)
+    if not math.isfinite(number):
+        raise _UncarriableError(f"is {number}, which JSON does not have: send it as None, or as a Decimal")
+    return number
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _reader_of(extension: Extension) -> Callable[[Any], Any]:
+    return lambda value: extension.from_text(extension.to_text(value))
+
+
+def _type_name(value: Any) -> str:
+    name: str = type.__dict__["__name__"].__get__(type(value))  # not what a metaclass makes of it
+    return name
+
+
+def _shown(key: Any) -> str:
+    try:
+        return f"{key!r:.80}"
+    except Exception:  # of the user's class, or a number of too many digits
+        return "that cannot be shown"
+
+
+_LEAVES: Final[Mapping[type, Callable[[Any], Any]]] = {
+    NoneType: _same,
+    bool: _same,
+    int: require_64_bits,
+    float: float.__float__,
+    str: _text,
+    bytes: bytes.__bytes__,
+    bytearray: lambda value: bytes(memoryview(value)),
+    memoryview: memoryview.tobytes,
+    **{kind: _reader_of(extension) for kind, extension in EXTENSIONS.items()},
+}
+_FINITE_LEAVES: Final = {**_LEAVES, float: _finite}
+_ITERATORS: Final[Mapping[type, Callable[[Any], Any]]] = {kind: kind.__iter__ for kind in (list, tuple, set, frozenset)}
+_KINDS: Final = frozenset({*_LEAVES, *_ITERATORS, dict})
 
 
 class _UncarriableError(Exception):

@@ -19,17 +19,20 @@ class Extension:
     from_text: Callable[[str], Any]
 
 
+def _moment_text(value: datetime) -> str:
+    text = datetime.isoformat(value)
+    if text[-15:-6] == "00:00:00." and text[-16] != "T":  # `fromisoformat` takes such an offset for none
+        raise ValueError("an offset from UTC of less than a second")
+    return text
+
+
 # Neither code nor name may ever mean something else: messages of older versions are read by newer ones.
-EXTENSIONS: Final = (
-    Extension(1, "uuid", UUID, str, UUID),
-    Extension(2, "datetime", datetime, datetime.isoformat, datetime.fromisoformat),  # before `date`, which it is, too
-    Extension(3, "date", date, date.isoformat, date.fromisoformat),
-    Extension(4, "decimal", Decimal, str, Decimal),
-)
+# The text is the type's own, never a subclass's: `str` of that can be anything.
+EXTENSIONS: Final = {
+    UUID: Extension(1, "uuid", UUID, UUID.__str__, UUID),
+    datetime: Extension(2, "datetime", datetime, _moment_text, datetime.fromisoformat),
+    date: Extension(3, "date", date, date.isoformat, date.fromisoformat),
+    Decimal: Extension(4, "decimal", Decimal, Decimal.__str__, Decimal),
+}
 SET_CODE: Final = 5
 SETS: Final = (set, frozenset)
-
-
-def extension_for(value: object) -> Extension | None:
-    """The extension that carries a value."""
-    return next((extension for extension in EXTENSIONS if isinstance(value, extension.kind)), None)

@@ -6,46 +6,70 @@ and `$set` (a list). A dict of the user's with one key that begins with `$` gets
 
 import json
 from base64 import b64decode, b64encode
-from typing import Any
+from itertools import accumulate
+from typing import Any, Final
 
-from pgchannels.codec.carriable import require_carriable
-from pgchannels.codec.extensions import EXTENSIONS, SETS, extension_for
-from pgchannels.errors import UnreadableMessage
+from pgchannels.codec.carriable import DEEPEST_NESTING, as_received, is_plain, require_64_bits
+from pgchannels.codec.extensions import EXTENSIONS, SETS
+from pgchannels.codec.members import frozen
+from pgchannels.errors import InvalidMessage, UnreadableMessage
 
-_LOADERS = {f"${extension.name}": extension.from_text for extension in EXTENSIONS} | {"$bytes": b64decode, "$set": set}
+_LOADERS: Final = {
+    "$bytes": b64decode,
+    **{f"${extension.name}": extension.from_text for extension in EXTENSIONS.values()},
+}
+_DEEPEST_TEXT: Final = 2 * DEEPEST_NESTING + 1  # a set takes two levels, what is in the innermost one may take one more
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - _STEPS.keys())
+_DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER: Final = b"0" * 19  # digits of the least that does not fit into 64 bits
 
 
 def pack(payload: Any) -> bytes:
     """The text of a payload, in UTF-8.
 
-    :raises InvalidMessage: it holds a value that no message can carry; the text says where.
+    :raises InvalidMessage: it holds a value that JSON cannot carry; the text says where.
     """
-    require_carriable(payload)
-    return json.dumps(_boxed(payload), ensure_ascii=False, separators=(",", ":")).encode()
+    boxed = _boxed(as_received(payload, only_finite=True))
+    return json.dumps(boxed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def unpack(text: bytes | memoryview) -> Any:
     """The payload in a JSON text.
 
-    :raises UnreadableMessage: it is no JSON.
+    :raises UnreadableMessage: it is no JSON, or holds what no message can carry.
     """
     try:
-        return json.loads(bytes(text), object_hook=_unboxed)
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        return _parsed(bytes(text))
+    except InvalidMessage as error:
+        raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
+    except Exception as error:  # those that UUID and others raise, too
         raise UnreadableMessage("the message is damaged: its bytes are no JSON") from error
 
 
+def _parsed(text: bytes) -> Any:
+    can_be_deep = text.count(b"[") + text.count(b"{") > DEEPEST_NESTING
+    if can_be_deep and _depth(text) > _DEEPEST_TEXT:
+        raise ValueError("it is nested too deep")
+    can_be_long = _LONG_NUMBER in text.translate(_DIGITS_AS_ZERO)
+    value = (_WARY_DECODER if can_be_long else _DECODER).decode(text.decode())
+    if b"\\" in text or (can_be_deep and not is_plain(value)):
+        return as_received(value)  # an escape can stand for half of a surrogate pair
+    return value
+
+
 def _boxed(value: Any) -> Any:
-    if isinstance(value, dict):
+    kind = type(value)
+    if kind is dict:
         is_like_a_box = len(value) == 1 and next(iter(value)).startswith("$")
         return {f"${key}" if is_like_a_box else key: _boxed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if kind is list or kind is tuple:
         return [_boxed(item) for item in value]
-    if isinstance(value, bytes):
+    if kind is bytes:
         return {"$bytes": b64encode(value).decode()}
-    if isinstance(value, SETS):
+    if kind in SETS:
         return {"$set": [_boxed(item) for item in value]}
-    extension = extension_for(value)
+    extension = EXTENSIONS.get(kind)
     return value if extension is None else {f"${extension.name}": extension.to_text(value)}
 
 
@@ -55,13 +79,37 @@ def _unboxed(pairs: dict[str, Any]) -> Any:
     [(key, content)] = pairs.items()
     if key.startswith("$$"):
         return {key[1:]: content}
+    if key == "$set":
+        return _set(content)
     load = _LOADERS.get(key)
-    if load is None:
-        return pairs
-    return set(map(_hashable, content)) if key == "$set" else load(content)
+    return pairs if load is None else load(content)
+
+
+def _set(items: Any) -> set[Any]:
+    if type(items) is not list:
+        raise TypeError("the content of $set is no list")
+    return set(frozen(map(_hashable, items)))
 
 
 def _hashable(item: Any) -> Any:
-    if isinstance(item, list):
-        return tuple(map(_hashable, item))
-    return frozenset(item) if isinstance(item, set) else item
+    if type(item) is list:
+        return tuple([_hashable(inner) for inner in item])
+    return frozenset(item) if type(item) is set else item
+
+
+def _integer(digits: str) -> int:
+    # The time that digits take to become an int grows with the square of their number.
+    if len(digits) > len(_LONG_NUMBER) + 1:
+        raise ValueError("an integer of more than 64 bits")
+    return require_64_bits(int(digits))
+
+
+def _depth(text: bytes) -> int:
+    # How deep the parser would go, which does so by recursion. Behind a place where it stops this may be wrong.
+    without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = b"".join(without_escapes.split(b'"')[::2]).translate(None, _ALL_BUT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+_DECODER: Final = json.JSONDecoder(object_hook=_unboxed)
+_WARY_DECODER: Final = json.JSONDecoder(object_hook=_unboxed, parse_int=_integer)

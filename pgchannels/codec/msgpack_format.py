@@ -1,62 +1,139 @@
-"""Payloads as msgpack: None, bool, int of 64 bits, float, str, bytes, list, dict, and `extensions`.
+"""Payloads as msgpack, with extension types for `extensions` and for sets, whose content is a msgpack list."""
 
-Tuples become lists. Keys of dicts are str.
-"""
+from typing import Any, Final
 
-from typing import Any
+from msgpack import ExtType, Packer, unpackb
 
-import msgpack
-
-from pgchannels.codec.carriable import has_text_keys, require_carriable
-from pgchannels.codec.extensions import EXTENSIONS, SET_CODE, SETS, extension_for
+from pgchannels.codec.carriable import DEEPEST_NESTING, as_received, is_plain
+from pgchannels.codec.extensions import EXTENSIONS, SET_CODE, SETS
+from pgchannels.codec.members import frozen
 from pgchannels.errors import InvalidMessage, UnreadableMessage
 
-_LOADERS = {extension.code: extension.from_text for extension in EXTENSIONS}
+_LOADERS: Final = {extension.code: extension.from_text for extension in EXTENSIONS.values()}
+_CONTAINERS: Final = frozenset({dict, list, set})
+_CONTAINER_BYTES: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])  # lists and dicts
+_FEW_ITEMS: Final = 16
+_BUFFER_BYTES: Final = 1024  # at first; the usual 256 kB take longer to get than a small message to pack
 
 
 def pack(payload: Any) -> bytes:
     """The bytes of a payload.
 
-    :raises InvalidMessage: it holds a value of another type; the text says where.
+    :raises InvalidMessage: it holds a value that no message can carry; the text says where.
     """
     try:
-        packed: bytes = msgpack.packb(payload, default=_extension)
-    except (TypeError, ValueError, OverflowError) as error:
-        require_carriable(payload)  # says where the trouble is
-        raise InvalidMessage(f"the message cannot be packed: {error}") from error
-    if not has_text_keys(payload):
-        require_carriable(payload)
-    return packed
+        packed: bytes = Packer(default=_plain, strict_types=True, buf_size=_BUFFER_BYTES).pack(payload)
+        if is_plain(payload):
+            return packed
+    except Exception:  # noqa: S110 -- what it was, `as_received` says, or makes good
+        pass
+    return _pack_received(as_received(payload))
 
 
 def unpack(packed: bytes | memoryview) -> Any:
     """The payload in the bytes, a new copy each time.
 
-    :raises UnreadableMessage: the bytes are no msgpack.
+    :raises UnreadableMessage: the bytes are no msgpack, or hold what no message can carry.
     """
     try:
-        return msgpack.unpackb(packed, ext_hook=_value)
+        # Without bytes at first, since msgpack allows them as keys.
+        value = unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
+    except Exception:  # it is damaged, or there are bytes
+        return _unpack_and_check(packed)
+    if len(packed) <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
+        return value
+    return _checked(value)
+
+
+def _unpack_and_check(packed: bytes | memoryview) -> Any:
+    try:
+        value = unpackb(packed, ext_hook=_value, timestamp=3)
     except Exception as error:  # msgpack raises ValueError, its subclasses, and others on damaged bytes
         raise UnreadableMessage("the message is damaged: its bytes are no msgpack") from error
+    return _checked(value)
 
 
-def _extension(value: Any) -> msgpack.ExtType:
-    if isinstance(value, SETS):
-        return msgpack.ExtType(SET_CODE, msgpack.packb(list(value), default=_extension))
-    extension = extension_for(value)
-    if extension is None:
-        raise TypeError(f"no message carries a {type(value).__name__}")
-    return msgpack.ExtType(extension.code, extension.to_text(value).encode())
+def _checked(value: Any) -> Any:
+    try:
+        return value if is_plain(value) else as_received(value)
+    except (InvalidMessage, RecursionError) as error:
+        raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
+
+
+def _is_shallow(value: Any, packed: bytes | memoryview) -> bool:
+    # Each level takes a byte that begins a list or a dict; texts and numbers can have such bytes, too. Where texts are
+    # long, a look at the few items of a flat message is quicker.
+    if type(value) is dict and len(value) <= _FEW_ITEMS and _CONTAINERS.isdisjoint(map(type, value.values())):
+        return True
+    return len(packed) - len(bytes(packed).translate(None, _CONTAINER_BYTES)) <= DEEPEST_NESTING
+
+
+def _plain(value: Any) -> Any:
+    # What msgpack does not pack itself: of exact types only, since what these do is known.
+    if type(value) is tuple:
+        return list(value)
+    extension = EXTENSIONS[type(value)]
+    return ExtType(extension.code, extension.to_text(value).encode())
+
+
+def _pack_received(value: Any) -> bytes:
+    packed: bytes = Packer(default=_plain_or_set, strict_types=True, buf_size=_BUFFER_BYTES).pack(value)
+    return packed
+
+
+def _plain_or_set(value: Any) -> Any:
+    if type(value) in SETS:
+        return ExtType(SET_CODE, _pack_received(list(value)))
+    return _plain(value)
 
 
 def _value(code: int, content: bytes) -> Any:
-    return set(_items(content)) if code == SET_CODE else _LOADERS[code](content.decode())
+    return _read_set(content) if code == SET_CODE else _LOADERS[code](content.decode())
 
 
-def _items(content: bytes) -> Any:
-    # Inside a set all must be hashable: tuples stay tuples, sets are frozen.
-    return msgpack.unpackb(content, use_list=False, ext_hook=_hashable)
+def _read_set(content: bytes) -> set[Any]:
+    # Not by recursion: each call of msgpack takes 40 kB of the stack.
+    packed_sets = [_PackedSet(content, depth=1)]
+    for packed_set in packed_sets:  # sets in sets come behind those that hold them
+        packed_sets += packed_set.unpack()
+    for packed_set in reversed(packed_sets):
+        packed_set.freeze()
+    return set(packed_sets[0].members)
 
 
-def _hashable(code: int, content: bytes) -> Any:
-    return frozenset(_items(content)) if code == SET_CODE else _value(code, content)
+class _PackedSet:
+    """A set on its way: its content, then its items, in which other sets can still be packed, then its members."""
+
+    def __init__(self, content: bytes, *, depth: int) -> None:
+        if depth > DEEPEST_NESTING:
+            raise ValueError("its sets are nested too deep")
+        self._content = content
+        self._depth = depth
+        self._items: list[Any] = []
+        self._inner: list[_PackedSet] = []
+        self.members: frozenset[Any] = frozenset()
+
+    def unpack(self) -> "list[_PackedSet]":
+        """Unpack the content, apart from the sets in it, which are returned."""
+        self._items = unpackb(self._content, ext_hook=self._value, timestamp=3)
+        if type(self._items) is not list:
+            raise ValueError("the content of a set is no list")
+        self._content = b""  # it holds all that the sets inside hold
+        return self._inner
+
+    def freeze(self) -> None:
+        """Find the members; the sets inside have theirs."""
+        self.members = frozen(map(_hashable, self._items))
+
+    def _value(self, code: int, content: bytes) -> Any:
+        if code != SET_CODE:
+            return _value(code, content)
+        inner = _PackedSet(content, depth=self._depth + 1)
+        self._inner.append(inner)
+        return inner
+
+
+def _hashable(item: Any) -> Any:
+    if type(item) is list:
+        return tuple([_hashable(inner) for inner in item])
+    return item.members if type(item) is _PackedSet else item
