@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-# The upper bits of a message's id count the times that a crash of the server emptied the log.
+# The upper bits of a message's id count the times that a crash of the server emptied the log, as far as they can.
 _OFFSET_BITS = 53
+_LAST_EPOCH = 1023
 
 
 @dataclass(frozen=True, slots=True, order=True)  # no tuple, though that would be faster: JSON would take it for a list
@@ -34,6 +35,11 @@ class Position:
     def from_id(cls, message_id: int) -> Self:
         """The position of the message with this id in the log."""
         return cls(message_id >> _OFFSET_BITS, message_id & ((1 << _OFFSET_BITS) - 1))
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether a message can have it."""
+        return 0 <= self.epoch <= _LAST_EPOCH and 0 <= self.offset < 1 << _OFFSET_BITS
 
     def to_id(self) -> int:
         """The id in the log that stands for this position."""

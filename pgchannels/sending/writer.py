@@ -24,7 +24,7 @@ from pgchannels.receiving.losses import Losses
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
 _ATTEMPT_SECONDS: Final = 10
-_SLOWEST_BYTES_PER_SECOND: Final = 4 * 1024 * 1024
+_SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
 _MOST_BYTES_WAITING: Final = 64 * 1024 * 1024
 _CRASHED: Final = (
     "the database crashed, or another server took over, while the message was on its way: it may have been sent,"
