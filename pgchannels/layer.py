@@ -193,5 +193,5 @@ class MessageLayer:
 def _position(since: Position | str | None) -> Position | None:
     position = Position.parse(since) if isinstance(since, str) else since
     if position is not None and not position.is_possible:
-        raise ConfigurationError(f"since={str(position):.80} is no position: no message of any log can have it")
+        raise ConfigurationError(f"since={position!s:.80} is no position: no message of any log can have it")
     return position

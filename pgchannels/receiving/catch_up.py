@@ -23,7 +23,8 @@ class CatchUp:
 
     Both are routed in the order of ids: messages that were sent one after another come in that order, whatever their
     addresses are. The log is read for the address of a large message, for one that a channel of this node was added to
-    by others, and for all addresses whenever something may have been missed.
+    by others, and for all addresses whenever something may have been missed. Some addresses are read as far as anything
+    was heard, and no further: what was sent to others before what is read has been heard by then.
 
     One task hosts and reads, in turns: an address is hosted before it is read, so nothing lies between the two.
     """
@@ -38,6 +39,7 @@ class CatchUp:
         self._limit: PageLimit | None = None  # of a reading that goes on
         self._is_listening = False
         self._is_live = False
+        self._heard_until = 0  # the greatest id that was heard, or read
         self._work = asyncio.Event()
         self._extent: Extent | None = None
         self._accounted_until = 0  # all with ids up to this one were routed, or told as lost
@@ -49,6 +51,8 @@ class CatchUp:
 
     def arrive(self, arrival: Arrival) -> None:
         """Take a message from a notification."""
+        if arrival.id > self._heard_until:
+            self._heard_until = arrival.id
         if not self._is_live:
             self._hold(arrival)
         elif not arrival.must_be_read:
@@ -61,6 +65,11 @@ class CatchUp:
         """Read the messages to an address after its position; all that is heard waits."""
         self._to_read.add(address)
         self._begin_reading()
+
+    def note_mark(self, position: int) -> None:
+        """Note that all was heard that was sent before this position was told."""
+        self._heard_until = max(self._heard_until, position)
+        self._work.set()
 
     def read_all(self) -> None:
         """Read the messages to all addresses after their positions."""
@@ -109,7 +118,7 @@ class CatchUp:
             return
         seen_until = max(known.last_id, self._router.greatest_position())
         if not extent.continues(known.identity, seen_until):
-            begin = self._accounted_until = extent.begin_after(known.identity, seen_until)
+            begin = self._accounted_until = self._heard_until = extent.begin_after(known.identity, seen_until)
             self._router.lose(Gap(GapReason.CRASH, None))
             self._router.begin_anew(begin)
             self.read_all()
@@ -139,8 +148,10 @@ class CatchUp:
             self._work.clear()  # the database may not know this node until it listens
         elif self._hosting.is_behind:
             await self._hosting.reconcile()
-        elif self._is_all_to_read or self._to_read:
+        elif self._is_all_to_read or self._is_heard(self._to_read):
             await self._read()
+        elif self._to_read:
+            self._work.clear()  # until the mark is heard
         else:
             self._route_held(until=GREATEST_ID)
             if not self._to_read:
@@ -148,6 +159,10 @@ class CatchUp:
                 self._work.clear()
             if self._hosting.is_behind:
                 self._work.set()
+
+    def _is_heard(self, addresses: set[str]) -> bool:
+        """Whether there are any, and all that was sent before they were hosted has been heard."""
+        return bool(addresses) and self._heard_until >= max(map(self._router.hosted_at, addresses))
 
     async def _read(self) -> None:
         is_all, some = self._is_all_to_read, self._to_read
@@ -165,7 +180,7 @@ class CatchUp:
         if addresses is None:
             self._held = deque()  # what was heard until now is in the log
         positions, known, heard = self._router.positions(addresses), self.extent, len(self._held)
-        limit = self._limit or PageLimit()
+        limit = self._limit or PageLimit(GREATEST_ID if addresses is None else self._heard_until)
         if not positions:
             return True
         page = await self._log.page(positions, up_to=limit.until)
@@ -179,7 +194,9 @@ class CatchUp:
         # What was heard comes behind what was missed, if more is to be read now than when the page was asked for.
         heard_meanwhile = () if self._is_all_to_read else self._held
         self._held = deque(sorted([*page.arrivals, *heard_meanwhile], key=_id_of))
-        limit.note_page([arrival.id for arrival in page.arrivals], is_full=page.is_full, last_id=page.last_id)
+        ids = [arrival.id for arrival in page.arrivals]
+        self._heard_until = max([self._heard_until, *ids[-1:]])
+        limit.note_page(ids, is_full=page.is_full, last_id=page.last_id)
         if limit.is_complete and addresses is None:
             self._accounted_until = max(self._accounted_until, page.filled_until)
         self._route_held(until=until)

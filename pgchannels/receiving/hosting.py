@@ -47,7 +47,7 @@ class Hosting:
         self._on_unknown = on_unknown
         self._on_identity = on_identity
         self._hosted: set[str] = set()
-        self._to_add: dict[str, None] = {}
+        self._to_add: dict[str, bool] = {}  # and whether it is to be marked
         self._to_remove: set[str] = set()
         self._waiting: dict[str, list[asyncio.Future[int]]] = {}
         self._version = 0  # of the last call that was answered
@@ -63,9 +63,9 @@ class Hosting:
         """Whether every message to an address is told to this node."""
         return address in self._hosted
 
-    def want(self, address: str) -> None:
-        """Begin to host an address."""
-        self._to_add[address] = None
+    def want(self, address: str, *, is_marked: bool = False) -> None:
+        """Begin to host an address; on demand the database notifies this node of the address's position."""
+        self._to_add[address] = is_marked or self._to_add.get(address, False)
         self._on_work()
 
     async def positions_of(self, addresses: Sequence[str]) -> Sequence[int]:
@@ -99,7 +99,7 @@ class Hosting:
         self._hosted.clear()
         self._to_remove.clear()
         self._has_version_to_tell = True
-        self._to_add |= dict.fromkeys(self._router.addresses())
+        self._to_add = dict.fromkeys(self._router.addresses(), False) | self._to_add
         self._on_work()
 
     def release_unused(self) -> None:
@@ -118,13 +118,12 @@ class Hosting:
         self._to_remove = {address for address in self._to_remove if not self._router.has(address)}
         added, removed = list(islice(self._to_add, _AT_ONCE)), list(islice(self._to_remove, _AT_ONCE))
         waiting = {address: self._waiting.pop(address, []) for address in added}
-        for address in added:
-            del self._to_add[address]
+        marked = {address for address in added if self._to_add.pop(address)}
         try:
-            position = await self._host(added, removed)
+            position = await self._host(added, removed, is_marked=bool(marked))
         except BaseException as error:
             if not _is_refusal(error) or not any(waiting.values()):
-                self._ask_again(waiting)
+                self._ask_again(waiting, marked)
                 raise
             self._refuse(waiting, f"the database refused to subscribe: {error}")
             return
@@ -144,12 +143,12 @@ class Hosting:
             if not future.done():
                 future.set_exception(copy_of(error))
 
-    async def _host(self, added: list[str], removed: list[str]) -> int:
+    async def _host(self, added: list[str], removed: list[str], *, is_marked: bool) -> int:
         version = None
         if removed or self._has_version_to_tell:
             version = self._last_version = self._last_version + 1
             self._has_version_to_tell = True  # until it is answered: what comes after it must make it come too late
-        rows = await self._connections.fetch(self._host_text, self._node, version, added, removed)
+        rows = await self._connections.fetch(self._host_text, self._node, version, added, removed, is_marked)
         identity, position = rows[0]
         if position is None:
             self._on_unknown()
@@ -160,15 +159,15 @@ class Hosting:
         found: int = position
         return found
 
-    def _ask_again(self, waiting: "dict[str, list[asyncio.Future[int]]]") -> None:
+    def _ask_again(self, waiting: "dict[str, list[asyncio.Future[int]]]", marked: set[str]) -> None:
         for address, answered in waiting.items():
-            self._to_add[address] = None
+            self.want(address, is_marked=address in marked)
             self._waiting.setdefault(address, []).extend(answered)
 
     def _refuse(self, waiting: "dict[str, list[asyncio.Future[int]]]", text: str) -> None:
         for address, answered in waiting.items():
             if not answered:
-                self._to_add[address] = None  # nobody waits: it is asked for again
+                self.want(address, is_marked=True)  # nobody waits: it is asked for again
             for future in answered:
                 if not future.done():
                     future.set_exception(DatabaseRefused(text))

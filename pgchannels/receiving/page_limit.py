@@ -9,14 +9,15 @@ _GROWTH: Final = 4
 
 
 class PageLimit:
-    """Up to which id each page of a reading goes, until one is not full that went as far as there is anything.
+    """Up to which id each page of a reading goes, until one is not full that went to the end.
 
     A page is the next thousand messages of many addresses. For it the database reads up to a thousand of each; so that
     most of them come with this page, not again with each of the next ones, it goes as far as the page before did.
     """
 
-    def __init__(self) -> None:
-        self.until: int = GREATEST_ID
+    def __init__(self, end: int = GREATEST_ID) -> None:
+        self.until: int = end
+        self._end = end
         self.is_complete: bool = False
         self._step = 0
 
@@ -28,10 +29,10 @@ class PageLimit:
         if is_full:
             self._step = ids[-1] - ids[0] + 1
             self.until = ids[-1] + self._step
-        elif self.until == GREATEST_ID:
+        elif self.until == self._end:
             self.is_complete = True
         else:
             self._step *= _GROWTH
             self.until += self._step
-        if self.until >= last_id:
-            self.until = GREATEST_ID  # also what is sent meanwhile
+        if self.until >= min(last_id, self._end):
+            self.until = self._end  # also what is sent meanwhile

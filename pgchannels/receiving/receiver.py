@@ -142,6 +142,8 @@ class Receiver:
                 self.catch_up.arrive(arrival)
         elif kind == "q":
             self.queues.wake(content)
+        elif kind == "h" and content.isdecimal():
+            self.catch_up.note_mark(int(content))
         else:
             self._payloads.note_unreadable("ignored a notification of a kind that this version does not know")
 
@@ -315,7 +317,7 @@ class Receiver:
     def _join(self, address: str, channel: str, position: int) -> None:
         self.channels.join(address, channel, after=position)
         if not self.hosting.hosts(address):
-            self.hosting.want(address)
+            self.hosting.want(address, is_marked=True)
             self.catch_up.read(address)
         elif self.router.begins_unheard(address):
             self.catch_up.read(address)

@@ -158,6 +158,11 @@ class Router:
         route = self._routes.get(address)
         return None if route is None else route.read_after
 
+    def hosted_at(self, address: str) -> int:
+        """From which id on messages are told to this node; 0 where nobody knows."""
+        route = self._routes.get(address)
+        return 0 if route is None else route.hosted_at or 0
+
     def begins_unheard(self, address: str) -> bool:
         """Whether somebody receives an address from an id on, after which not every message was told to this node."""
         route = self._routes[address]

@@ -3,8 +3,9 @@
 -- before has a lesser id or this one. Ids come in blocks of 512.
 -- A call that removes something, or that follows one whose outcome is unknown, has a version: one that comes late, when
 -- another with a greater version was here, does nothing. Returns NULL then, and where the node is not registered, or not any more.
+-- On demand the node is notified of the position: when it hears that, it has heard all that was sent before.
 CREATE FUNCTION {schema}.host(
-    hosting_node uuid, next_version bigint, added text[], removed text[], OUT identity bigint, OUT "position" bigint
+    hosting_node uuid, next_version bigint, added text[], removed text[], is_marked boolean, OUT identity bigint, OUT "position" bigint
 )
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -23,5 +24,8 @@ BEGIN
     ON CONFLICT DO NOTHING;
     DELETE FROM {schema}.subscription WHERE node = hosting_node AND address = ANY (removed);
     SELECT e.identity, e.last_id INTO identity, "position" FROM {schema}.extent() AS e;
+    IF is_marked THEN
+        PERFORM pg_notify(hosting_node::text, 'h ' || "position");
+    END IF;
 END
 $$

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Executable,
     Integer,
     Interval,
@@ -59,6 +60,7 @@ def host(schema: Schema) -> Select[tuple[int | None, int | None]]:
         bindparam("version", type_=BigInteger),
         bindparam("added", type_=ARRAY(Text)),
         bindparam("removed", type_=ARRAY(Text)),
+        bindparam("is_marked", type_=Boolean),
     ).table_valued(column("identity", BigInteger), column("position", BigInteger))
     return select(hosting.c.identity, hosting.c.position)
 

@@ -1,0 +1,178 @@
+"""Channels that other processes add to groups: what is sent to a group then comes, whatever their node does meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pgchannels.django import PostgresChannelLayer
+from tests.faults.proxy import Proxy
+from tests.waiting import until, within
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    async with Proxy(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def receiver(proxy: Proxy) -> AsyncIterator[PostgresChannelLayer]:
+    """The layer whose channels are added, behind the proxy."""
+    layer = PostgresChannelLayer(proxy.url, on_gap="gap", heartbeat=3600)
+    yield layer
+    proxy.restore()
+    await layer.close()
+
+
+@pytest.fixture
+async def sender(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+    """A layer of another process."""
+    layer = PostgresChannelLayer(database_url)
+    yield layer
+    await layer.close()
+
+
+def numbered(number: int) -> dict[str, Any]:
+    return {"type": "message", "number": number}
+
+
+async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list[Any]:
+    """What comes, by its numbers; gaps by their reason."""
+    received = [await within(layer.receive(channel)) for _ in range(count)]
+    return [message.get("number", message.get("reason")) for message in received]
+
+
+def node_of(layer: PostgresChannelLayer) -> Any:
+    return layer._nodes.here()
+
+
+async def hosts(connection: "asyncpg.Connection[asyncpg.Record]", group: str) -> bool:
+    """Whether the database tells some node of messages to a group."""
+    query = "SELECT EXISTS (SELECT FROM pgchannels.subscription WHERE address = $1)"
+    return bool(await connection.fetchval(query, f"topic:asgi:{group}"))
+
+
+async def test_channel_gets_what_follows_its_joining_while_another_of_its_node_joins(
+    receiver: PostgresChannelLayer, sender: PostgresChannelLayer, proxy: Proxy
+) -> None:
+    own, others = await receiver.new_channel(), await receiver.new_channel()
+    proxy.freeze_at(b"topic:asgi:room")  # the node's call that hosts the group for its own channel
+    joining = asyncio.create_task(receiver.group_add("room", own))
+    await within(proxy.holding(b"topic:asgi:room"))
+    await sender.group_add("room", others)
+    await sender.group_send("room", numbered(1))
+    proxy.restore()
+    await within(joining)
+    await sender.group_send("room", numbered(2))
+    assert await numbers(receiver, others, 2) == [1, 2]
+    assert await numbers(receiver, own, 1) == [2]
+
+
+async def test_channel_gets_what_was_sent_between_its_joining_and_its_leaving(
+    receiver: PostgresChannelLayer,
+    sender: PostgresChannelLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    channel = await receiver.new_channel()
+    for number in range(20):
+        await sender.group_add("room", channel)
+        await sender.group_send("room", numbered(number))
+        await sender.group_discard("room", channel)
+        if number % 4 == 3:  # at each heartbeat the node gives up what nobody is in
+            await sender.send(channel, numbered(number))
+            node_of(receiver)._listener.beat_now()
+            await until(lambda: _is_not(hosts(connection, "room")))
+    expected = [n for number in range(20) for n in ([number, number] if number % 4 == 3 else [number])]
+    assert await numbers(receiver, channel, len(expected)) == expected
+
+
+async def test_channel_that_joins_while_its_node_gives_the_group_up_gets_what_follows(
+    receiver: PostgresChannelLayer,
+    sender: PostgresChannelLayer,
+    proxy: Proxy,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    channel = await receiver.new_channel()
+    await sender.group_add("room", channel)
+    await sender.group_discard("room", channel)
+    await sender.send(channel, numbered(0))
+    assert await numbers(receiver, channel, 1) == [0]
+    for call in ("request", "answer"):
+        proxy.freeze_at(b"topic:asgi:room")
+        node_of(receiver)._listener.beat_now()
+        await within(proxy.holding(b"topic:asgi:room"))
+        await sender.group_add("room", channel)
+        await sender.group_send("room", numbered(1))
+        await sender.group_discard("room", channel)
+        await sender.send(channel, numbered(2))
+        proxy.restore()
+        assert await numbers(receiver, channel, 2) == [1, 2], call
+
+
+async def test_direct_message_comes_behind_the_group_message_that_was_sent_before_it(
+    receiver: PostgresChannelLayer, sender: PostgresChannelLayer
+) -> None:
+    channel = await receiver.new_channel()
+    for number in range(0, 60, 3):
+        group = f"group{number}"
+        await sender.group_add(group, channel)
+        await sender.group_send(group, numbered(number) | {"text": "x" * (9_000 if number % 2 else 0)})
+        await sender.send(channel, numbered(number + 1))
+        await sender.group_send(group, numbered(number + 2))
+    assert await numbers(receiver, channel, 60) == list(range(60))
+
+
+async def test_channel_whose_node_is_not_registered_joins_when_it_is_back(
+    receiver: PostgresChannelLayer,
+    sender: PostgresChannelLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    channel = await receiver.new_channel()
+    await connection.execute("SELECT pgchannels.remove_nodes(array(SELECT id FROM pgchannels.node))")
+    await sender.group_add("room", channel)
+    await sender.group_send("room", numbered(1))
+    await sender.send(channel, numbered(2))
+    node_of(receiver)._listener.beat_now()
+    assert await numbers(receiver, channel, 2) == [1, 2]
+    await sender.group_send("room", numbered(3))
+    assert await numbers(receiver, channel, 1) == [3]
+
+
+async def test_channel_that_could_not_join_is_in_no_group(
+    receiver: PostgresChannelLayer,
+    sender: PostgresChannelLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    owner_url: str,
+) -> None:
+    channel = await receiver.new_channel()
+    async with aclosing(_Refusing(connection)) as refusing:
+        await refusing.begin()
+        with pytest.raises(Exception, match="refused to subscribe"):
+            await within(receiver.group_add("room", channel))
+    await sender.group_send("room", numbered(1))
+    await receiver.group_add("room", channel)
+    await sender.group_send("room", numbered(2))
+    assert await numbers(receiver, channel, 1) == [2]
+
+
+class _Refusing:
+    """Lets the database refuse to host anything."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+
+    async def begin(self) -> None:
+        await self._connection.execute(
+            "ALTER TABLE pgchannels.subscription ADD CONSTRAINT refusing CHECK (false) NOT VALID"
+        )
+
+    async def aclose(self) -> None:
+        await self._connection.execute("ALTER TABLE pgchannels.subscription DROP CONSTRAINT refusing")
+
+
+async def _is_not(answer: Any) -> bool:
+    return not await answer
