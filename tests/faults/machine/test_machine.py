@@ -128,11 +128,11 @@ class Machine(RuleBasedStateMachine):
         self.run(lambda: self.world.subscribe(owner, topic, since=None, when_full=policy))
         return self.new_receivers(1)[0]
 
-    @rule(target=receivers, owner=owners, topic=topics, policy=policies, number=st.integers(0, 10))
-    def subscribe_since(self, owner: str, topic: str, policy: str, number: int) -> int:
+    @rule(target=receivers, owner=owners, topic=topics, policy=policies, number=st.integers(0, 10), calls=calls)
+    def subscribe_since(self, owner: str, topic: str, policy: str, number: int, calls: int) -> int:
         known = self.world.model.stored(topic)
         since = known[-1 - number % len(known)].position if known else None
-        self.run(lambda: self.world.subscribe(owner, topic, since=since, when_full=policy))
+        self.run(lambda: self.world.subscribe(owner, topic, since=since, when_full=policy, calls=calls))
         return self.new_receivers(1)[0]
 
     @rule(receiver=receivers, count=counts, calls=calls)

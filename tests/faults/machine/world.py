@@ -96,8 +96,10 @@ class World:
             await asyncio.gather(*[sent for sent, sender in sending.items() if not self._is_cut_off(sender)])
         await _turn(turns or 1)
 
-    async def subscribe(self, layer_name: str, topic: str, *, since: Position | None, when_full: str) -> Receiver:
-        """Subscribe; other policies than to keep everything begin with a mailbox that is soon full."""
+    async def subscribe(
+        self, layer_name: str, topic: str, *, since: Position | None, when_full: str, calls: int = 0
+    ) -> Receiver:
+        """Subscribe, and begin so many calls; other policies than to keep all come with a mailbox that is soon full."""
         capacity = None if when_full == "keep" else CAPACITY
         name = f"{topic} at {layer_name} ({when_full}, #{len(self.receivers)})"
         reception = Reception(name, topic, since=since, capacity=capacity)
@@ -109,6 +111,7 @@ class World:
             await _turn(3)
         else:
             await entering
+        receiver.ask(calls=calls)
         return receiver
 
     async def receive(self, receiver: Receiver, *, count: int, calls: int = 1) -> None:
