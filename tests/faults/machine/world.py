@@ -42,7 +42,7 @@ HEARTBEAT_SECONDS: Final = 0.3
 PATIENCE_SECONDS: Final = 3600
 LIMIT_SECONDS: Final = 60  # of what must be told of queues in the end
 MOST_CRASHES: Final = 2  # in one example: they take the most time
-HUGE: Final = 1_500_000  # bytes
+HUGE: Final = 1_000_000  # bytes
 SLOW_BYTES_PER_SECOND: Final = 500_000
 
 
@@ -232,8 +232,10 @@ class World:
             return
         self._slow_links_left -= 1
         self._proxy.slow(SLOW_BYTES_PER_SECOND)
-        for burst in (Burst(BESIDE, topic, size=HUGE), Burst(BESIDE, "news"), Burst(BESIDE, "room")):
-            await self._senders.begin(burst)
+        for target in (topic, self.channel_of(BEHIND)):
+            await self._senders.begin(Burst(BESIDE, target, size=HUGE))
+        for target in ("news", "room"):
+            await self._senders.begin(Burst(BESIDE, target))
         await self.receive_everywhere(count=CAPACITY)
         await self.restore(held="forward")
 
@@ -246,6 +248,9 @@ class World:
         """End what `freeze` began."""
         self._proxy.restore(held=held)
         self.frozen = ""
+        for layer_name in self._senders.unaware:
+            self._note_closing(layer_name)
+        self._senders.unaware = set()
 
     async def restart(self) -> None:
         """Restart the server in order."""
@@ -257,6 +262,7 @@ class World:
         if len(self.model.crashes) == MOST_CRASHES:
             return
         self.model.crash()
+        self._senders.unaware = {layer_name for layer_name in self._layers if self._is_cut_off(layer_name)}
         await asyncio.to_thread(self._server.kill)
         await asyncio.to_thread(self._server.start)
         await self._settle()
