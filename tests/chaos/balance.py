@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from tests.chaos.epochs import Epochs
-from tests.chaos.journal import QUEUE, Began, Ended, GapTold, Received, Record
+from tests.chaos.gaps import Missing
+from tests.chaos.journal import MEMBER, QUEUE, Began, Ended, GapTold, Received, Record
 from tests.chaos.ledger import Account, Ending, Ledger
+from tests.chaos.memberships import Member, Memberships
 from tests.chaos.queues import balance_queue
 from tests.chaos.sends import Sends
 from tests.chaos.streams import balance_stream
@@ -13,13 +15,18 @@ from tests.chaos.streams import balance_stream
 def balance(accounts: Sequence[Account]) -> Ledger:
     """The ledger of all that took part in a run."""
     ledger = Ledger()
-    sends, epochs = Sends(accounts), Epochs(accounts)
+    sends, epochs, memberships = Sends(accounts), Epochs(accounts), Memberships(accounts)
     sends.enter(ledger)
     for account in accounts:
         for receiver, records in _by_receiver(account.records).items():
             if not receiver.startswith(QUEUE):
                 is_finished = account.ending is Ending.FINISHED and Ended(receiver) not in records
-                balance_stream(ledger, sends, epochs, f"{account.process}/{receiver}", records, is_finished=is_finished)
+                name, missing = f"{account.process}/{receiver}", list[Missing]()
+                if receiver.startswith(MEMBER):
+                    member = Member(sends, memberships, receiver.removeprefix(MEMBER), records)
+                    member.require_nothing_of_others_and_order(ledger, name)
+                    missing += member.missing(is_finished=is_finished)
+                balance_stream(ledger, sends, epochs, name, records, is_finished=is_finished, also_missing=missing)
     for queue in sends.queues:
         balance_queue(ledger, sends, epochs, queue, accounts)
     return ledger

@@ -17,8 +17,11 @@ from tests.faults.proxy import Proxy
 TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"
 PLACES: Final = {
-    f"{role}-{letter}": role for role in (Role.PUBLISHER, Role.SUBSCRIBER, Role.WORKER) for letter in ("a", "b")
+    f"{role}-{letter}": role
+    for role in (Role.PUBLISHER, Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
+    for letter in ("a", "b")
 }
+RECEIVING: Final = (Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
 _OPTIONS: Final = {"expiry": 20, "heartbeat": 0.5}
 # One publisher gives up soon, so that there are sends with an unknown outcome.
 _SEND_TIMEOUTS: Final = {"publisher-a": 1.5}
@@ -35,6 +38,7 @@ class Crew:
         self._directory = directory
         self._began = began
         self._living: dict[str, Member] = {}
+        self._is_resting = False
         self._listening: set[asyncio.Task[None]] = set()
 
     def at(self, place: str) -> Member:
@@ -72,8 +76,17 @@ class Crew:
 
     async def all_caught_up(self) -> None:
         """Return when everybody who receives has got the last messages or has failed."""
-        receiving = self.living(Role.SUBSCRIBER, Role.WORKER)
-        await asyncio.gather(*[member.reached(member.has_caught_up) for member in receiving])
+        await asyncio.gather(*[member.reached(member.has_caught_up) for member in self.living(*RECEIVING)])
+
+    async def rest(self) -> None:
+        """Return when nobody adds, sends and discards any more; only receives."""
+        self._is_resting = True
+        self._introduce()
+        await asyncio.gather(*[member.reached(member.is_at_rest) for member in self.living(Role.CONSUMER)])
+
+    def channels(self, *roles: Role) -> list[str]:
+        """The channels of those in these roles that are there now."""
+        return [channel for member in self.living(*roles) for channel in member.channels]
 
     async def replace(self, place: str, ending: Ending) -> None:
         """End the process in a place and start another one."""
@@ -92,9 +105,10 @@ class Crew:
         await asyncio.gather(*self._listening)
 
     def _introduce(self) -> None:
-        channels = [member.channel for member in self.living(Role.SUBSCRIBER) if member.channel]
         for publisher in self.living(Role.PUBLISHER):
-            publisher.order(channels)
+            publisher.order(self.channels(Role.SUBSCRIBER))
+        for consumer in [consumer for consumer in self.living(Role.CONSUMER) if consumer.is_ready.is_set()]:
+            consumer.order([] if self._is_resting else self.channels(Role.CONSUMER))
 
 
 @asynccontextmanager

@@ -12,6 +12,9 @@ from pgchannels import Position
 TOPIC = "topic:"
 CHANNEL = "channel:"
 QUEUE = "queue:"
+GROUP = "group:"  # a topic that channels are added to
+
+MEMBER = "member."  # begins the name of a receiver whose channel is in groups; the channel follows
 
 
 class Key(NamedTuple):
@@ -105,7 +108,25 @@ class Crashed(_Timed):
     """The server is about to be crashed; an epoch ends."""
 
 
-Record = Sending | Sent | Failed | Began | Received | GapTold | Ended | Crashed
+@dataclass(frozen=True, slots=True)
+class Changing(_Timed):
+    """A channel begins to be added to a group, or discarded. Without a `Changed` behind it, that may still happen."""
+
+    number: int  # of the changes of this process
+    target: str  # the group
+    channel: str
+    is_addition: bool
+    is_own: bool  # the channel belongs to the process
+
+
+@dataclass(frozen=True, slots=True)
+class Changed(_Timed):
+    """Adding or discarding has returned."""
+
+    number: int
+
+
+Record = Sending | Sent | Failed | Began | Received | GapTold | Ended | Crashed | Changing | Changed
 
 _KINDS: dict[str, type[Record]] = {kind.__name__: kind for kind in get_args(Record)}
 
@@ -122,7 +143,7 @@ class Journal:
 
     def write(self, record: Record) -> None:
         """Append a record."""
-        timed = replace(record, at=round(time.monotonic() - self._began, 3))
+        timed = replace(record, at=round(time.monotonic() - self._began, 6))
         content = {name.name: getattr(timed, name.name) for name in fields(timed)}
         self._file.write(json.dumps({"record": type(record).__name__} | content, default=str) + "\n")
 

@@ -15,6 +15,14 @@ server after anybody knew of a message in it. Gaps are matched with missing mess
 uncovered; those are *unaccounted*. What counts tell beyond them is *told in excess*: no failure by itself, since
 messages whose position nobody knows, and those outside of what is due, may rightly be in them.
 
+Groups. A channel is a certain member of a group from the moment when adding it had returned, in whatever process,
+until somebody began to discard it. What began to be sent to the group and returned meanwhile is due to it. A removal
+that did not return may take effect at any later time. A membership outlasts a crash if the channel's own process had
+added it, or the channel had received something of the group since it was added. To a channel of a process that was
+ended only that is due behind which something of the same group or sender came. *Unaccounted* is also what came although
+it began to be sent to the group when the channel had left it, and *out of order* what came behind something later of
+the same sender, be it sent to the channel itself or to a group.
+
 Work queues. All consumers of a queue are one receiver, and a gap that one of them is told covers what is missing of the
 queue, wherever it was told, but a gap of a crash nothing of epochs before the one in which its consumer began. What no
 gap covers may be with consumers that were killed with SIGKILL, each of which takes as many messages with it as it had

@@ -38,6 +38,7 @@ class Role(StrEnum):
     PUBLISHER = "publisher"
     SUBSCRIBER = "subscriber"
     WORKER = "worker"
+    CONSUMER = "consumer"
 
 
 @dataclass(slots=True)
@@ -49,8 +50,9 @@ class Member:
     process: asyncio.subprocess.Process
     errors: Path
     ending: Ending = Ending.FINISHED
-    channel: str = ""
+    channels: list[str] = field(default_factory=list)
     is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    is_at_rest: asyncio.Event = field(default_factory=asyncio.Event)
     has_caught_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
@@ -77,10 +79,12 @@ class Member:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             match json.loads(line):
-                case ["ready", str(channel)]:
-                    self.channel = channel
+                case ["ready", str(channels)]:
+                    self.channels = channels.split()
                     self.is_ready.set()
                     on_ready()
+                case ["at rest", _]:
+                    self.is_at_rest.set()
                 case ["caught up", _]:
                     self.has_caught_up.set()
 
@@ -94,7 +98,7 @@ class Member:
                 wait.cancel()
 
     def order(self, channels: list[str]) -> None:
-        """Tell it to which channels it may send."""
+        """Tell it to which channels it may send, and, if it is a consumer, which it may add; without any it rests."""
         if self.is_running and self.process.stdin is not None:
             self.process.stdin.write(json.dumps(channels).encode() + b"\n")
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pgchannels import MessageLayer
 from pgchannels.database.failures import is_connection_failure
@@ -17,6 +17,8 @@ from tests.chaos.journal import Journal
 from tests.chaos.sender import Sender
 
 _TRY_AGAIN_SECONDS = 0.2
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,8 @@ class Player:
         self.journal = journal
         self.sender = Sender(part.name, layer, journal)
         self.random = random.Random(part.seed)
-        self.channels: list[str] = []  # that one may send to
+        self.channels: list[str] = []  # that one may send to, and add to groups
+        self.ordered = asyncio.Event()
         self.finished = asyncio.Event()
 
     def report(self, event: str, content: str = "") -> None:
@@ -61,6 +64,7 @@ class Player:
         with closing(pipe):
             while line := await orders.readline():
                 self.channels = json.loads(line)
+                self.ordered.set()
         self.finished.set()
 
 
@@ -80,7 +84,7 @@ async def _play(part: Part, role: Callable[[Player], Awaitable[None]]) -> None:
         player = Player(part, layer, journal)
         async with asyncio.TaskGroup() as following:
             orders = following.create_task(player.follow_orders(), name="orders")
-            await _open(layer)
+            await surely(layer.open)
             try:
                 await role(player)
             finally:
@@ -88,11 +92,11 @@ async def _play(part: Part, role: Callable[[Player], Awaitable[None]]) -> None:
                 await layer.close()
 
 
-async def _open(layer: MessageLayer) -> None:
-    """Open a layer, as often as it takes while the database is away."""
+async def surely(connect: Callable[[], Awaitable[T]]) -> T:
+    """Connect, trying as often as it takes while the database is away."""
     while True:
         try:
-            return await layer.open()
+            return await connect()
         except Exception as error:
             if not is_connection_failure(error):
                 raise

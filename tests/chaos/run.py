@@ -12,7 +12,7 @@ from pgchannels import MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 from tests.chaos.balance import balance
-from tests.chaos.crew import JOBS, TOPICS, Crew, crew_at_work
+from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, crew_at_work
 from tests.chaos.faults import Kind, Scene, open_transaction
 from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Journal, read_journal
 from tests.chaos.ledger import LAST, Account, Ledger
@@ -59,7 +59,7 @@ async def _settle(crew: Crew, url: str, journal: Journal) -> list[str]:
     await crew.finish(Role.PUBLISHER)
     async with MessageLayer(url) as layer:
         late = await _catch_up(crew, Sender(LAST, layer, journal))
-    await crew.finish(Role.SUBSCRIBER, Role.WORKER)
+    await crew.finish(*RECEIVING)
     return late
 
 
@@ -67,18 +67,19 @@ async def _catch_up(crew: Crew, sender: Sender) -> list[str]:
     try:
         async with asyncio.timeout(_CATCH_UP_SECONDS):
             await crew.all_ready()
+            await crew.rest()
             for _ in range(RECEIVERS * len(crew.living(Role.WORKER))):
                 await sender.send_surely(QUEUE + JOBS)
             await _send_until_caught_up(crew, sender)
     except TimeoutError:
-        receiving = crew.living(Role.SUBSCRIBER, Role.WORKER)
-        return [f"{member.part.name} has not caught up" for member in receiving if not member.has_caught_up.is_set()]
+        late = [member for member in crew.living(*RECEIVING) if not member.has_caught_up.is_set()]
+        return [f"{member.part.name} has not caught up" for member in late]
     return []
 
 
 async def _send_until_caught_up(crew: Crew, sender: Sender) -> None:
     """Send last messages, again and again: a mailbox that is full for a moment may have dropped one of them."""
-    channels = [CHANNEL + member.channel for member in crew.living(Role.SUBSCRIBER)]
+    channels = [CHANNEL + channel for channel in crew.channels(Role.SUBSCRIBER, Role.CONSUMER)]
     caught_up = asyncio.create_task(crew.all_caught_up())
     try:
         while not caught_up.done():

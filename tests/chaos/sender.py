@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pgchannels import MessageLayer, PgChannelsError, Position
-from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Failed, Journal, Sending, Sent
+from tests.chaos.journal import CHANNEL, GROUP, QUEUE, TOPIC, Failed, Journal, Sending, Sent
 
 _TRY_AGAIN_SECONDS: Final = 0.2
 
 
 class Sender:
-    """One sender; a payload is its name, the message's number in its target, and a filler."""
+    """One sender; a payload tells its name, the target, and the message's number there."""
 
     def __init__(self, name: str, layer: MessageLayer, journal: Journal) -> None:
         self._name = name
@@ -29,7 +29,9 @@ class Sender:
         """Send the next message to each target, in one call when they are several topics."""
         numbered = [(target, self._next_number(target)) for target in targets]
         try:
-            positions = await self._send([(target, [self._name, number, filler]) for target, number in numbered])
+            positions = await self._send(
+                [(target, self._payload(target, number, filler)) for target, number in numbered]
+            )
         except PgChannelsError as error:
             for target, number in numbered:
                 self._journal.write(Failed(target, number, error.may_have_been_sent, repr(error)))
@@ -50,10 +52,14 @@ class Sender:
         self._journal.write(Sending(target, number))
         return number
 
+    def _payload(self, target: str, number: int, filler: str) -> dict[str, Any]:
+        # With a type, as what is sent by layers of Channels.
+        return {"type": "chaos.message", "sender": self._name, "target": target, "number": number, "filler": filler}
+
     async def _send(self, messages: Sequence[tuple[str, Any]]) -> Sequence[Position]:
         [(target, payload), *others] = messages
         if others:
             return await self._layer.publish_many([(name.removeprefix(TOPIC), payload) for name, payload in messages])
-        if target.startswith(TOPIC):
-            return [await self._layer.publish(target.removeprefix(TOPIC), payload)]
+        if target.startswith((TOPIC, GROUP)):
+            return [await self._layer.publish(target.removeprefix(TOPIC).removeprefix(GROUP), payload)]
         return [await self._layer.send(target.removeprefix(CHANNEL).removeprefix(QUEUE), payload)]

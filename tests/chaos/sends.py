@@ -13,6 +13,8 @@ class Sends:
 
     def __init__(self, accounts: Sequence[Account]) -> None:
         self.positions: dict[Key, Position] = {}
+        self.began_at: dict[Key, float] = {}
+        self.ended_at: dict[Key, float] = {}  # of those that were sent by the word of their sender
         self._outcomes: dict[Key, str] = {}
         self._by_target: dict[str, list[tuple[Position, Key]]] = defaultdict(list)
         for account in accounts:
@@ -53,10 +55,12 @@ class Sends:
     def _note(self, sender: str, record: Record) -> None:
         match record:
             case Sending(target, number):
+                self.began_at[Key(target, sender, number)] = record.at
                 self._outcomes[Key(target, sender, number)] = "unknown"
             case Sent(target, number, position):
                 self._outcomes[Key(target, sender, number)] = "sent"
                 self.positions[Key(target, sender, number)] = position
+                self.ended_at[Key(target, sender, number)] = record.at
             case Failed(target, number, may_have_been_sent):
                 self._outcomes[Key(target, sender, number)] = "unknown" if may_have_been_sent else "not sent"
 

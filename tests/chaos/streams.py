@@ -1,7 +1,7 @@
 """The balance of one subscription or channel; the rules are those of `ledger`."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import inf
 
@@ -14,10 +14,17 @@ from tests.chaos.sends import Sends
 
 
 def balance_stream(
-    ledger: Ledger, sends: Sends, epochs: Epochs, receiver: str, records: Sequence[Record], *, is_finished: bool
+    ledger: Ledger,
+    sends: Sends,
+    epochs: Epochs,
+    receiver: str,
+    records: Sequence[Record],
+    *,
+    is_finished: bool,
+    also_missing: Iterable[Missing] = (),
 ) -> None:
-    """Enter what one receiver got, did not get, and was told."""
-    missing: list[Missing] = []
+    """Enter what one receiver got, did not get, and was told; `also_missing` is what its groups owe it."""
+    missing = [*also_missing]
     for target in dict.fromkeys(record.target for record in records if isinstance(record, Began | Received)):
         stream = _Stream(sends, target, records)
         ledger.delivered += len(stream.received)

@@ -34,7 +34,7 @@ def _receivers(topics: Sequence[str]) -> list[_Receiver]:
     ]
 
 
-class _Awaited:
+class Awaited:
     """The last messages that are still to come, by receiver and target."""
 
     def __init__(self, player: Player, awaited: set[tuple[str, str]]) -> None:
@@ -53,7 +53,7 @@ async def subscribe(player: Player) -> None:
     """Receive everything until told to finish."""
     channel = await player.layer.new_channel()
     receivers = _receivers(player.part.topics)
-    awaited = _Awaited(
+    awaited = Awaited(
         player,
         {(receiver.name, TOPIC + topic) for receiver in receivers for topic in receiver.topics}
         | {(_CHANNEL, CHANNEL + channel)},
@@ -65,7 +65,7 @@ async def subscribe(player: Player) -> None:
             for receiver, begin in zip(receivers, begun, strict=True)
         ]
         tasks.append(receiving.create_task(_receive_from_channel(player, channel, awaited)))
-        await _begin(player, _CHANNEL, [CHANNEL + channel])
+        await begin_to_expect(player, _CHANNEL, [CHANNEL + channel])
         await asyncio.gather(*[begin.wait() for begin in begun])
         player.report("ready", channel)
         await player.finished.wait()
@@ -73,25 +73,24 @@ async def subscribe(player: Player) -> None:
             task.cancel()
 
 
-async def _keep_subscribed(player: Player, receiver: _Receiver, awaited: _Awaited, begun: asyncio.Event) -> None:
+async def _keep_subscribed(player: Player, receiver: _Receiver, awaited: Awaited, begun: asyncio.Event) -> None:
     since = None if player.part.since is None else Position.parse(player.part.since)
     for number in count(1):
         reception = _Reception(player, receiver, f"{receiver.name}.{number}", awaited)
         since = await reception.run(since, begun)
 
 
-async def _receive_from_channel(player: Player, channel: str, awaited: _Awaited) -> None:
+async def _receive_from_channel(player: Player, channel: str, awaited: Awaited) -> None:
     def tell(gap: Gap) -> None:
         player.journal.write(GapTold(_CHANNEL, gap.reason, gap.count))
 
     while True:
         payload: Any = await player.layer.receive(channel, on_gap=tell)
-        [sender, number, _] = payload
-        player.journal.write(Received(_CHANNEL, CHANNEL + channel, sender, number))
-        awaited.note(_CHANNEL, CHANNEL + channel, sender)
+        player.journal.write(Received(_CHANNEL, CHANNEL + channel, payload["sender"], payload["number"]))
+        awaited.note(_CHANNEL, CHANNEL + channel, payload["sender"])
 
 
-async def _begin(player: Player, receiver: str, targets: Sequence[str]) -> dict[str, Position]:
+async def begin_to_expect(player: Player, receiver: str, targets: Sequence[str]) -> dict[str, Position]:
     """Send a message to each target, and expect it and all behind it."""
     beginnings = {target: _just_before(await player.sender.send_surely(target)) for target in targets}
     for target, position in beginnings.items():
@@ -106,7 +105,7 @@ def _just_before(position: Position) -> Position:
 class _Reception:
     """One subscription, from its beginning until it fails."""
 
-    def __init__(self, player: Player, receiver: _Receiver, name: str, awaited: _Awaited) -> None:
+    def __init__(self, player: Player, receiver: _Receiver, name: str, awaited: Awaited) -> None:
         self._player = player
         self._receiver = receiver
         self._name = name
@@ -118,7 +117,7 @@ class _Reception:
         """Receive until the subscription fails; returns the position after which another one may resume."""
         async with self._subscription(since) as subscription:
             if since is None:
-                self._received = await _begin(self._player, self._name, self._targets)
+                self._received = await begin_to_expect(self._player, self._name, self._targets)
             else:
                 self._resume(since)
             begun.set()
@@ -151,7 +150,7 @@ class _Reception:
         except MessagesLost as error:
             self._tell(error.gap)
             return error.gap.reason is not GapReason.CAPACITY  # a full mailbox ends this subscription
-        [sender, number, _] = message.payload
+        sender, number = message.payload["sender"], message.payload["number"]
         target = TOPIC + message.topic
         self._received[target] = message.position
         self._player.journal.write(Received(self._name, target, sender, number, message.position))

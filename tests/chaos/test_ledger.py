@@ -1,6 +1,7 @@
 """The ledger finds what it is there to find: every case by journals that were written by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 from pgchannels import Position
 from tests.chaos.balance import balance
 from tests.chaos.journal import (
+    MEMBER,
     Began,
+    Changed,
+    Changing,
     Crashed,
     Ended,
     Failed,
@@ -25,6 +29,7 @@ from tests.chaos.journal import (
 from tests.chaos.ledger import LAST, UNTOLD, Account, Ending, Ledger
 
 ROOM, OTHER, JOBS, CHANNEL = "topic:room", "topic:other", "queue:jobs", "channel:specific.x!y"
+CROWD = "group:crowd"
 
 
 def at(offset: int, *, epoch: int = 1) -> Position:
@@ -290,6 +295,92 @@ def test_counted_gap_of_any_consumer_covers_that_many_of_the_queue() -> None:
     ledger = balanced(sent(1, 2, 3, 4, target=JOBS), *consumers)
     assert ledger.is_balanced
     assert ledger.lost == {"expired": 2}
+
+
+def changed(number: int, *, adds: bool, at: float, until: float | None, is_own: bool = False) -> list[Record]:
+    """The channel is added to the crowd, or discarded; None: nobody was told that it was."""
+    change = Changing(number, CROWD, CHANNEL.removeprefix("channel:"), adds, is_own, at=at)
+    return [change] if until is None else [change, Changed(number, at=until)]
+
+
+def crowd(number: int, *, at: float, until: float, epoch: int = 1) -> list[Record]:
+    """A message to the crowd."""
+    return [Sending(CROWD, number, at=at), Sent(CROWD, number, Position(epoch, number), at=until)]
+
+
+def member(*events: int | GapTold, at: float = 9) -> Account:
+    """What the channel got of the crowd."""
+    name = MEMBER + CHANNEL.removeprefix("channel:")
+    records = [
+        Received(name, CROWD, "publisher", event, at=at) if isinstance(event, int) else replace(event, receiver=name)
+        for event in events
+    ]
+    return account("member", Began(name, CHANNEL, Position(1, 0)), records)
+
+
+ADDED = changed(0, adds=True, at=1, until=2)
+DISCARDED = changed(1, adds=False, at=7, until=8)
+
+
+def test_certain_member_is_owed_what_was_sent_to_its_group_meanwhile() -> None:
+    sending = [*ADDED, *crowd(1, at=3, until=4), *crowd(2, at=5, until=6), *DISCARDED]
+    assert balanced(sending, member(1, 2)).is_balanced
+    assert offences(balanced(sending, member(1))) == (1, 0, 0)
+    assert offences(balanced(sending, member(2))) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("times", [(1.5, 3), (6, 7.5), (9, 9.5)])
+def test_member_is_owed_nothing_that_was_sent_before_or_after_or_on_the_way(times: tuple[float, float]) -> None:
+    began, ended = times
+    assert balanced([*ADDED, *crowd(1, at=began, until=ended), *DISCARDED], member()).is_balanced
+
+
+def test_removal_that_did_not_return_may_take_effect_later() -> None:
+    removal = changed(1, adds=False, at=0.5, until=None)
+    assert balanced([*removal, *ADDED, *crowd(1, at=3, until=4)], member()).is_balanced
+
+
+def test_addition_after_a_removal_makes_a_certain_member_again() -> None:
+    again = changed(2, adds=True, at=10, until=11)
+    sending = [*ADDED, *DISCARDED, *again, *crowd(1, at=12, until=13)]
+    assert offences(balanced(sending, member())) == (1, 0, 0)
+    assert balanced(sending, member(1, at=14)).is_balanced
+
+
+def test_message_to_a_group_that_the_channel_had_left_must_not_come() -> None:
+    sending = [*ADDED, *DISCARDED, *crowd(1, at=9, until=10)]
+    assert offences(balanced(sending, member(1, at=11))) == (1, 0, 0)
+    assert offences(balanced(crowd(1, at=9, until=10), member(1, at=11))) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(("is_own", "owed"), [(False, 0), (True, 1)])
+def test_addition_by_another_process_may_go_with_a_crash(is_own: bool, owed: int) -> None:
+    added = changed(0, adds=True, at=1, until=2, is_own=is_own)
+    crash = account("crash", Crashed(at=3))
+    ledger = balanced([*added, *crowd(1, at=4, until=5, epoch=2)], member(), crash)
+    assert offences(ledger) == (owed, 0, 0)
+
+
+def test_membership_of_which_something_was_received_outlasts_a_crash() -> None:
+    sending = [*ADDED, *crowd(1, at=2.5, until=2.6), *crowd(2, at=4, until=5, epoch=2)]
+    crash = account("crash", Crashed(at=3))
+    assert offences(balanced(sending, member(1, at=2.7), crash)) == (1, 0, 0)
+
+
+def test_gap_of_a_crash_covers_what_a_certain_member_missed_where_it_was_told() -> None:
+    sending = [*ADDED, *crowd(1, at=3, until=4), *crowd(2, at=5, until=6), *crowd(3, at=9, until=10, epoch=2)]
+    crash, gap = account("crash", Crashed(at=8)), GapTold("", "crash", None, at=8.5)
+    assert balanced(sending, member(1, gap, 3, at=11), crash).lost == {"crash": 1}
+    assert offences(balanced(sending, member(gap, 1, 3, at=11), crash)) == (1, 0, 0)
+
+
+def test_direct_message_that_overtook_an_earlier_one_to_the_group_is_out_of_order() -> None:
+    direct: list[Record] = [Sending(CHANNEL, 2, at=5), Sent(CHANNEL, 2, at(2), at=6)]
+    name = MEMBER + CHANNEL.removeprefix("channel:")
+    receipts = [Received(name, CHANNEL, "publisher", 2, at=9), Received(name, CROWD, "publisher", 1, at=9)]
+    sending = [*ADDED, *crowd(1, at=3, until=4), *direct]
+    assert offences(balanced(sending, account("member", receipts))) == (0, 0, 1)
+    assert balanced(sending, account("member", receipts[::-1])).is_balanced
 
 
 def test_last_lines_name_the_figures_that_must_be_zero() -> None:

@@ -50,9 +50,8 @@ async def _receive(player: Player, target: str) -> str:
         player.journal.write(GapTold(target, gap.reason, gap.count))
 
     payload: Any = await player.layer.receive(player.part.queue, on_gap=tell)
-    [sender, number, _] = payload
-    player.journal.write(Received(target, target, sender, number))
-    return str(sender)
+    player.journal.write(Received(target, target, payload["sender"], payload["number"]))
+    return str(payload["sender"])
 
 
 if __name__ == "__main__":

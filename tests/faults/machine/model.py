@@ -8,6 +8,9 @@ earlier one, or that asked for all since an earlier position. What is due and di
 between the last message before it and the first one after it: in one with a count, which covers so many messages, or
 in one of a crash, which covers those of logs that were gone before the next message was sent. A count that is greater
 than what is missing at its place is wrong, too.
+
+A flush takes what was sent before it has returned: nothing of that is due any more, nor a gap for it. What is due to
+members of groups is in `memberships`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,8 +44,10 @@ class Send:
     behind: Position  # the greatest that anybody knew of in this target when it started
     received_before: int  # of this target
     fate: Fate = Fate.UNDER_WAY
+    ended: int | None = None  # when its sender was told
     position: Position | None = None
     may_have_expired: bool = False
+    may_be_flushed: bool = False
 
     def __str__(self) -> str:
         position = "" if self.position is None else f" at {self.position}"
@@ -75,6 +80,7 @@ class Reception:
     events: list[Send | Gap] = field(default_factory=list)
     moments: list[int] = field(default_factory=list)  # of the events
     told_of_crash: int = -1  # when, for the last time
+    is_member: bool = False  # of groups, perhaps: gets what is sent to those, too
 
     def note(self, event: Send | Gap, moment: int) -> None:
         """Take what was received or told."""
@@ -95,8 +101,17 @@ class Reception:
 
     @property
     def last_position(self) -> Position:
-        """That of the last message whose position is known."""
-        return max((send.position for send in self.received if send.position), default=self.since or BEGINNING)
+        """That of the last message to its target whose position is known."""
+        known = (send.position for send in self.received if send.position and send.target == self.target)
+        return max(known, default=self.since or BEGINNING)
+
+
+@dataclass(slots=True, eq=False)
+class Flush:
+    """One flush, and when it had returned."""
+
+    began: int
+    ended: int | None = None
 
 
 class Model:
@@ -107,6 +122,7 @@ class Model:
         self.receptions: list[Reception] = []
         self.crashes: list[int] = []
         self.expiries: list[tuple[int, str]] = []
+        self.flushes: list[Flush] = []
         self.moment = 0
 
     def now(self) -> int:
@@ -119,6 +135,7 @@ class Model:
         behind = max((send.position for send in self.to(target) if send.position), default=BEGINNING)
         received = sum(len(reception.received) for reception in self.of(target))
         send = Send(len(self.sends), sender, target, self.now(), is_last, behind, received)
+        send.may_be_flushed = send.may_have_expired = any(flush.ended is None for flush in self.flushes)
         self.sends.append(send)
         return send
 
@@ -131,6 +148,14 @@ class Model:
         self.expiries.append((self.now(), target))
         for send in self.to(target):
             send.may_have_expired = True
+
+    def begin_flush(self) -> Flush:
+        """Note that everything that was sent, or will be until the flush has ended, may go."""
+        flush = Flush(self.now())
+        self.flushes.append(flush)
+        for send in self.sends:
+            send.may_be_flushed = send.may_have_expired = True
+        return flush
 
     def to(self, target: str) -> Iterator[Send]:
         """Everything that was sent, perhaps, to a target."""

@@ -1,10 +1,15 @@
-"""Receivers of the machine: each has at most one call under way, which may outlast the step that made it."""
+"""Receivers of the machine: each has calls under way, one or several, which may outlast the step that made them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
-from pgchannels import Gap, LayerClosed, MessageLayer, MessagesLost, Subscription
+from pgchannels import Gap, GapReason, LayerClosed, MessageLayer, MessagesLost, Subscription
+from pgchannels.django import PostgresChannelLayer
+from tests.faults.machine.groups import Seat
 from tests.faults.machine.model import Model, Reception, Send
+
+GAP_TYPE: Final = "machine.gap"  # of the messages in which a layer of Channels tells of gaps
 
 
 class Receiver:
@@ -22,15 +27,15 @@ class Receiver:
         self._receive: Callable[[], Awaitable[Send]] | None = None
         self._entering: asyncio.Task[None] | None = None
         self._leave: Callable[[], Awaitable[None]] | None = None
-        self._waiting: asyncio.Task[bool] | None = None
+        self._calls: list[asyncio.Task[None]] = []  # the longest waiting one first
 
     def __str__(self) -> str:
         return self.reception.name
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a call is under way."""
-        return self._waiting is not None and not self._waiting.done()
+    def calls_under_way(self) -> int:
+        """How many calls wait for a message."""
+        return sum(not call.done() for call in self._calls)
 
     @property
     def is_subscription(self) -> bool:
@@ -57,33 +62,47 @@ class Receiver:
         self._receive = next_send
         self.reception.began = self._model.now()
 
-    def ask(self) -> asyncio.Task[bool] | None:
-        """Call, unless a call is under way; its task tells whether a message came. None when it cannot be called."""
-        if not self.is_receiving:
-            return None
-        if not self.is_waiting:
-            self._waiting = asyncio.create_task(self._next(), name=f"receive by {self.reception.name}")
-        return self._waiting
+    def ask(self, *, calls: int = 1) -> "list[asyncio.Task[None]]":
+        """Call until so many calls are under way, or have ended; none when it cannot be called."""
+        while self.is_receiving and len(self._calls) < calls:
+            self._calls.append(asyncio.create_task(self._next(), name=f"receive by {self.reception.name}"))
+        return [*self._calls] if self.is_receiving else []
 
-    async def cancel(self) -> None:
-        """Cancel the call under way; it may have come to an end all the same."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self.calls_given_up += not waiting.done()
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            if not waiting.cancelled():
-                waiting.result()
+    def take_ended(self) -> bool:
+        """Whether some calls have ended; what they did is noted, and they are forgotten."""
+        ended = [call for call in self._calls if call.done()]
+        self._calls = [call for call in self._calls if call not in ended]
+        for call in ended:
+            if not call.cancelled():
+                call.result()
+        return bool(ended)
+
+    async def cancel(self, *, calls: int | None = None) -> None:
+        """Cancel the longest waiting calls, or all; they may have come to an end all the same."""
+        cancelled = self._calls[:calls]
+        self.calls_given_up += sum(not call.done() for call in cancelled)
+        for call in cancelled:
+            call.cancel()
+        if cancelled:
+            await asyncio.wait(cancelled)
+        self.take_ended()
 
     async def end(self) -> None:
         """End the subscription; a channel or a queue is only left."""
         await self.cancel()
+        await self.leave()
+
+    async def leave(self) -> None:
+        """End the subscription; calls that are under way come to their end with it."""
         self.reception.has_ended = True
         if self._entering is not None:
             self._entering.cancel()
             await asyncio.wait([self._entering])
         if self._leave is not None:
             await self._leave()
+            if self._calls:
+                await asyncio.wait(self._calls)
+        self.take_ended()
 
     def note_gap(self, gap: Gap) -> None:
         """Take a gap at its place."""
@@ -91,17 +110,15 @@ class Receiver:
 
     async def receive_to_the_last(self) -> None:
         """Receive until a message that is marked as the last one."""
-        while (asked := self.ask()) is not None:
-            await asyncio.wait([asked])
-            asked.result()
-            if (received := self.reception.received) and received[-1].is_last:
-                return
+        while (asked := self.ask()) and not any(send.is_last for send in self.reception.received):
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            self.take_ended()
 
     async def receive_on(self) -> None:
         """Receive for as long as it can."""
-        while (asked := self.ask()) is not None:
-            await asyncio.wait([asked])
-            asked.result()
+        while asked := self.ask():
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            self.take_ended()
 
     async def _enter(self, subscription: Subscription) -> None:
         try:
@@ -119,18 +136,16 @@ class Receiver:
         self._receive = next_send
         self.reception.began = self._model.now()
 
-    async def _next(self) -> bool:
+    async def _next(self) -> None:
         assert self._receive is not None
         try:
             send = await self._receive()
         except MessagesLost as lost:
             self._end_or_go_on(lost)
-            return False
         except LayerClosed:
             assert self.reception.has_ended, f"{self.reception.name} was ended although its layer is open"
-            return False
-        self.reception.note(send, self._model.now())
-        return True
+        else:
+            self.reception.note(send, self._model.now())
 
     def _end_or_go_on(self, lost: MessagesLost) -> None:
         if "has ended" in str(lost):
@@ -141,8 +156,8 @@ class Receiver:
             self.note_gap(lost.gap)
 
     def _sent(self, payload: object) -> Send:
-        assert isinstance(payload, list)
-        return self._model.sends[payload[0]]
+        assert isinstance(payload, dict)
+        return self._model.sends[payload["label"]]
 
 
 def subscriber(
@@ -165,6 +180,21 @@ async def channel_reader(model: Model, layer_name: str, layer: MessageLayer) -> 
     channel = await layer.new_channel()
     receiver = Receiver(model, layer_name, Reception(f"channel of {layer_name} (#{len(model.receptions)})", channel))
     receiver.begin(lambda: layer.receive(channel))
+    return receiver
+
+
+async def member(model: Model, seat: Seat, layer: PostgresChannelLayer) -> Receiver:
+    """The reader of a new channel that can be in groups."""
+    channel = await layer.new_channel()
+    name = f"member at {seat} (#{len(model.receptions)})"
+    receiver = Receiver(model, seat.layer_name, Reception(name, channel, is_member=True))
+
+    async def receive() -> dict[str, Any]:
+        while (message := await layer.receive(channel))["type"] == GAP_TYPE:
+            receiver.note_gap(Gap(GapReason(message["reason"]), message["count"]))
+        return message
+
+    receiver.begin(receive)
     return receiver
 
 

@@ -1,6 +1,7 @@
 """Whatever is done to layers, and to what is between them and their database, every promise is kept.
 
-`PGCHANNELS_MACHINE_EXAMPLES=2000 pytest tests/faults/machine -n 0` runs longer, with other examples each time.
+`PGCHANNELS_MACHINE_EXAMPLES=2000 pytest tests/faults/machine -n 0` runs longer, with other examples each time, and with
+slow links, which take too long for every run.
 """
 
 import asyncio
@@ -26,9 +27,10 @@ from hypothesis.stateful import (
 
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.machine.senders import HASTY, QUEUE, Burst
+from tests.faults.machine.groups import GROUPS, Seat, Visit
+from tests.faults.machine.senders import HASTY, LARGE, QUEUE, Burst
 from tests.faults.machine.trace import Trace, step_name
-from tests.faults.machine.world import BEHIND, BESIDE, World
+from tests.faults.machine.world import BEHIND, BESIDE, CROWD_BEHIND, CROWD_BESIDE, SEATS, STANDING, World
 from tests.faults.proxy import Direction
 from tests.waiting import until
 
@@ -43,8 +45,23 @@ senders = st.sampled_from([BESIDE, BEHIND, HASTY])
 owners = st.sampled_from([BEHIND, BESIDE])
 topics = st.sampled_from(["room", "news"])
 targets = st.sampled_from(["room", "news", QUEUE, BEHIND, BESIDE])  # a layer's name stands for its channel
+everybody = st.sampled_from([BESIDE, BEHIND, HASTY, CROWD_BEHIND, CROWD_BESIDE])
+crowds = st.sampled_from([CROWD_BEHIND, CROWD_BESIDE])
+groups = st.sampled_from(GROUPS)
+seats = st.sampled_from(SEATS)
+places = st.sampled_from([*GROUPS, *map(str, SEATS)])  # a seat's name stands for the channel in it
+senders_to_groups = st.sampled_from([BESIDE, BEHIND, CROWD_BEHIND, CROWD_BESIDE])
+rounds = st.sampled_from([1, 5, 20])
+calls = st.sampled_from([1, 2, 3])
 counts = st.sampled_from([1, 1, 2, 3, 12])
-bursts = st.lists(st.builds(Burst, senders, targets, counts, st.booleans()), min_size=1, max_size=4)
+sizes = st.sampled_from([0, LARGE])
+bursts = st.lists(st.builds(Burst, senders, targets, counts, sizes), min_size=1, max_size=4)
+visits = st.lists(
+    st.builds(Visit, crowds, senders_to_groups, groups, seats, st.sampled_from([1, 1, 2]), sizes, st.booleans()),
+    min_size=1,
+    max_size=6,
+)
+group_bursts = st.lists(st.builds(Burst, everybody, places, counts, sizes), min_size=1, max_size=4)
 turns = st.integers(0, 8)
 turns_after_sending = st.integers(0, 20)  # a message comes about then
 traffic = st.integers(5, 40)
@@ -79,7 +96,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(target=receivers)
     def open(self) -> MultipleResults[int]:
         self.run(lambda: self.world.open())
-        return multiple(*self.new_receivers(6))
+        return multiple(*self.new_receivers(sum(STANDING.values())))
 
     @rule(bursts=bursts)
     def send(self, bursts: list[Burst]) -> None:
@@ -89,21 +106,38 @@ class Machine(RuleBasedStateMachine):
     def begin_to_send(self, bursts: list[Burst], turns: int) -> None:
         self.run(lambda: self.world.send(self.addressed(bursts), turns=turns))
 
+    @rule(bursts=group_bursts)
+    def send_to_groups(self, bursts: list[Burst]) -> None:
+        self.run(lambda: self.world.send(self.addressed(bursts), turns=None))
+
+    @rule(by=crowds, group=groups, seat=seats, is_addition=st.sampled_from([True, True, False]))
+    def change_membership(self, by: str, group: str, seat: Seat, is_addition: bool) -> None:
+        self.run(lambda: self.world.change_membership(by, group, seat, is_addition=is_addition))
+
+    @rule(visits=visits, rounds=rounds, is_cut=st.booleans())
+    def visit(self, visits: list[Visit], rounds: int, is_cut: bool) -> None:
+        self.run(lambda: self.world.visit(visits, rounds=rounds, is_cut=is_cut))
+
+    @rule(by=crowds, bursts=st.tuples(bursts, group_bursts), turns=st.integers(0, 60))
+    def flush_amid_traffic(self, by: str, bursts: tuple[list[Burst], list[Burst]], turns: int) -> None:
+        sent = [burst for part in bursts for burst in part]
+        self.run(lambda: self.world.flush_amid_traffic(by, self.addressed(sent), turns=turns))
+
     @rule(target=receivers, owner=owners, topic=topics, policy=policies)
     def subscribe(self, owner: str, topic: str, policy: str) -> int:
         self.run(lambda: self.world.subscribe(owner, topic, since=None, when_full=policy))
         return self.new_receivers(1)[0]
 
-    @rule(target=receivers, owner=owners, topic=topics, policy=policies, number=st.integers(0, 10))
-    def subscribe_since(self, owner: str, topic: str, policy: str, number: int) -> int:
+    @rule(target=receivers, owner=owners, topic=topics, policy=policies, number=st.integers(0, 10), calls=calls)
+    def subscribe_since(self, owner: str, topic: str, policy: str, number: int, calls: int) -> int:
         known = self.world.model.stored(topic)
         since = known[-1 - number % len(known)].position if known else None
-        self.run(lambda: self.world.subscribe(owner, topic, since=since, when_full=policy))
+        self.run(lambda: self.world.subscribe(owner, topic, since=since, when_full=policy, calls=calls))
         return self.new_receivers(1)[0]
 
-    @rule(receiver=receivers, count=counts)
-    def receive(self, receiver: int, count: int) -> None:
-        self.run(lambda: self.world.receive(self.world.receivers[receiver], count=count))
+    @rule(receiver=receivers, count=counts, calls=calls)
+    def receive(self, receiver: int, count: int, calls: int) -> None:
+        self.run(lambda: self.world.receive(self.world.receivers[receiver], count=count, calls=calls))
 
     @rule(count=counts)
     def receive_everywhere(self, count: int) -> None:
@@ -113,18 +147,22 @@ class Machine(RuleBasedStateMachine):
     def receive_and_cancel(self, receiver: int, turns: int) -> None:
         self.run(lambda: self.world.cancel(self.world.receivers[receiver], turns=turns))
 
-    @rule(receiver=receivers, sender=owners, turns=turns_after_sending)
-    def send_and_cancel(self, receiver: int, sender: str, turns: int) -> None:
-        self.run(lambda: self.world.send_and_cancel(self.world.receivers[receiver], sender, turns=turns))
+    @rule(receiver=receivers, sender=owners, turns=turns_after_sending, calls=calls)
+    def send_and_cancel(self, receiver: int, sender: str, turns: int, calls: int) -> None:
+        self.run(lambda: self.world.send_and_cancel(self.world.receivers[receiver], sender, turns=turns, calls=calls))
+
+    @rule(receiver=receivers, sender=owners, turns=turns_after_sending, calls=calls)
+    def send_and_end(self, receiver: int, sender: str, turns: int, calls: int) -> None:
+        self.run(lambda: self.world.send_and_end(self.world.receivers[receiver], sender, turns=turns, calls=calls))
 
     @rule(receiver=receivers)
     def end(self, receiver: int) -> None:
         self.run(lambda: self.world.end(self.world.receivers[receiver]))
 
-    @rule(target=receivers, owner=senders, is_cut=st.booleans())
+    @rule(target=receivers, owner=everybody, is_cut=st.booleans())
     def reopen(self, owner: str, is_cut: bool) -> MultipleResults[int]:
         self.run(lambda: self.world.reopen(owner, is_cut=is_cut))
-        return multiple(*self.new_receivers(0 if owner == HASTY else 3))
+        return multiple(*self.new_receivers(STANDING[owner]))
 
     @rule(directions=directions, new_connections=st.booleans())
     def freeze(self, directions: tuple[Direction, ...], new_connections: bool) -> None:
@@ -138,9 +176,13 @@ class Machine(RuleBasedStateMachine):
     def suffer(self, fault: Fault) -> None:
         self.run(lambda: fault(self.world))
 
-    @rule(topic=topics, count=traffic, is_large=st.booleans())
-    def cut_amid_traffic(self, topic: str, count: int, is_large: bool) -> None:
-        self.run(lambda: self.world.cut_amid_traffic(Burst(BESIDE, topic, count, is_large)))
+    @rule(topic=topics, count=traffic, size=sizes)
+    def cut_amid_traffic(self, topic: str, count: int, size: int) -> None:
+        self.run(lambda: self.world.cut_amid_traffic(Burst(BESIDE, topic, count, size)))
+
+    @rule(topic=topics)
+    def send_through_slow_links(self, topic: str) -> None:
+        self.run(lambda: self.world.send_through_slow_links(topic))
 
     @rule(to=targets)
     def expire(self, to: str) -> None:
@@ -172,8 +214,10 @@ class Machine(RuleBasedStateMachine):
         return bool(await _execute(self.server.url(), query))
 
     def target(self, name: str) -> str:
-        """A topic, the queue, or the channel of a layer."""
-        return self.world.channel_of(name) if name in {BEHIND, BESIDE} else name
+        """A topic, a group, the queue, or the channel of a layer or in a seat."""
+        if name in {BEHIND, BESIDE}:
+            return self.world.channel_of(name)
+        return next((self.world.channel_in(seat) for seat in SEATS if name == str(seat)), name)
 
     def addressed(self, bursts: list[Burst]) -> list[Burst]:
         """The same with what the targets stand for."""
@@ -212,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
 
 async def _new_world(server: EmbeddedServer, url: str) -> World:
-    return World(server, url)
+    return World(server, url, most_slow_links=1 if EXAMPLES_VARIABLE in os.environ else 0)
 
 
 async def _execute(url: str, statement: str) -> object:

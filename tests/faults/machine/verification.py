@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 
 from pgchannels import Gap, GapReason, Position
+from tests.faults.machine.memberships import Memberships
 from tests.faults.machine.model import BEGINNING, Fate, Model, Reception, Send, position_of
+from tests.faults.machine.senders import QUEUE
 
 
 def verify_senders(model: Model) -> None:
     """What one sender has sent to one target stands in the order of its calls."""
     last: dict[tuple[str, str], Send] = {}
     for send in model.sends:
-        if send.fate is Fate.SENT:
+        if send.fate is Fate.SENT and send.position is not None:
             before = last.get((send.sender, send.target))
             assert before is None or position_of(before) < position_of(send), f"{send} overtook {before}"
             last[send.sender, send.target] = send
@@ -23,7 +25,8 @@ def verify_once(receptions: Iterable[Reception]) -> None:
     for reception in receptions:
         for send in reception.received:
             assert send.fate is not Fate.NOT_SENT, f"{reception.name} got {send}, which was not sent"
-            assert send.target == reception.target, f"{reception.name} got {send}, which was for another"
+            is_for_it = send.target == reception.target or reception.is_member
+            assert is_for_it, f"{reception.name} got {send}, which was for another"
 
 
 def verify_in_order(reception: Reception) -> None:
@@ -32,6 +35,84 @@ def verify_in_order(reception: Reception) -> None:
     assert known == sorted(known, key=position_of), f"{reception.name} got disorder: {known}"
     again = [send for send in known if reception.since is not None and position_of(send) <= reception.since]
     assert not again, f"{reception.name} had {again} before: {reception}"
+
+
+def verify_flushes(model: Model) -> None:
+    """Nothing that was sent before a flush began came to a channel or a consumer after it had returned."""
+    for reception in model.receptions:
+        if reception.target != QUEUE and "!" not in reception.target:
+            continue  # what a subscription has in its mailbox stays
+        for event, moment in zip(reception.events, reception.moments, strict=True):
+            if isinstance(event, Send) and event.ended is not None:
+                flushes = [flush for flush in model.flushes if event.ended < flush.began]
+                over = [flush for flush in flushes if flush.ended is not None and flush.ended < moment]
+                assert not over, f"{reception.name} got {event} at {moment}, after {over}"
+
+
+def verify_member(model: Model, memberships: Memberships, reception: Reception) -> None:
+    """A channel got what was sent to it and its groups, once and in order, or was told of a crash at its place."""
+    verify_once([reception])
+    for event, moment in zip(reception.events, reception.moments, strict=True):
+        if isinstance(event, Send):
+            assert memberships.may_get(event, reception, moment), f"{reception.name} got {event} as a stranger"
+    _verify_order_by_target(reception)
+    _verify_order_by_sender(reception)
+    _verify_kinds_of_gaps(model, reception)
+    assert not model.is_untold(reception), f"{reception.name} was not told of a crash"
+    received = set(reception.received)
+    due = [send for send in model.sends if send not in received and memberships.is_due(send, reception)]
+    lost = [send for send in due if not _is_accounted_for(model, reception, send)]
+    assert not lost, f"{reception.name} lost {len(lost)} without a word: {_described(memberships, reception, lost)}"
+
+
+def _described(memberships: Memberships, reception: Reception, lost: list[Send]) -> str:
+    reasons = [memberships.reason(send, reception) or "to itself" for send in lost]
+    lines = [f"{send}, moments {send.started} to {send.ended}" for send in lost]
+    return "".join(f"\n{line}: {reason}" for line, reason in zip(lines, reasons, strict=True))
+
+
+def _verify_order_by_target(reception: Reception) -> None:
+    last: dict[str, Position] = {}
+    for send in reception.received:
+        if send.position is not None:
+            before = last.get(send.target, BEGINNING)
+            assert send.position > before, f"{reception.name} got {send} behind {before}"
+            last[send.target] = send.position
+
+
+def _verify_order_by_sender(reception: Reception) -> None:
+    last: dict[str, Send] = {}
+    for send in reception.received:
+        if send.fate is Fate.SENT:
+            before = last.get(send.sender, send)
+            assert send.ended is not None
+            assert send.ended >= before.started, f"{reception.name} got {before} before {send}"
+            last[send.sender] = max(send, before, key=lambda other: other.started)
+
+
+def _is_accounted_for(model: Model, reception: Reception, send: Send) -> bool:
+    """Whether a receiver has ended before a message could come, or was told at its place that a crash has taken it."""
+    behind = [place for place, event in enumerate(reception.events) if _is_earlier(event, send)]
+    before = [place for place, event in enumerate(reception.events) if _is_earlier(send, event)]
+    if reception.has_ended and not before:
+        return True
+    first, end = max(behind, default=-1) + 1, min(before, default=len(reception.events))
+    crash = next((crash for crash in model.crashes if crash > send.started), None)
+    told = [
+        moment
+        for moment, event in list(zip(reception.moments, reception.events, strict=True))[first:end]
+        if isinstance(event, Gap) and event.reason is GapReason.CRASH
+    ]
+    return crash is not None and any(moment > crash for moment in told)
+
+
+def _is_earlier(one: Send | Gap, other: Send | Gap) -> bool:
+    """Whether one message must come before another, if both come."""
+    if isinstance(one, Gap) or isinstance(other, Gap):
+        return False
+    if one.target == other.target and one.position is not None and other.position is not None:
+        return one.position < other.position
+    return one.sender == other.sender and one.ended is not None and one.ended < other.started
 
 
 def verify_stream(model: Model, reception: Reception) -> None:
@@ -63,7 +144,7 @@ def _verify_place(model: Model, reception: Reception, gaps: list[Gap], after: Po
     received = set(reception.received)
     absent = [send for send in model.stored(reception.target) if send not in received]
     absent = [send for send in absent if after < position_of(send) < before]
-    missing = [send for send in absent if model.is_due(send, reception)]
+    missing = [send for send in absent if model.is_due(send, reception) and not send.may_be_flushed]
     if any(gap.reason is GapReason.CRASH for gap in gaps):
         missing = [send for send in missing if position_of(send).epoch == before.epoch]
     perhaps = sum(send.may_be_stored for send in model.to(reception.target))
@@ -101,7 +182,8 @@ def unaccounted(model: Model, receptions: list[Reception]) -> list[Send]:
     # A consumer that begins after a crash has lost nothing in it: where nobody waited, nobody is told.
     was_watched = {crash for crash in model.crashes if any(_watched(reception, crash) for reception in receptions)}
     gone = [crash for crash in model.crashes if crash < told_of_crash or crash not in was_watched]
-    missing = [send for send in absent if not any(send.started < crash for crash in gone)]
+    missing = [send for send in absent if not send.may_be_flushed]
+    missing = [send for send in missing if not any(send.started < crash for crash in gone)]
     return missing[sum(_count(reception.gaps) for reception in receptions) :]
 
 

@@ -1,0 +1,129 @@
+"""Which channel was certainly in which group when, by all journals; the rules are those of `ledger`."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import inf
+
+from pgchannels import Position
+from tests.chaos.gaps import Missing
+from tests.chaos.journal import GROUP, Changed, Changing, Crashed, Key, Received, Record
+from tests.chaos.ledger import Account, Ledger
+from tests.chaos.sends import Sends
+
+
+@dataclass(slots=True)
+class Change:
+    """One addition to a group, or one removal; as long as it has not returned, it may take effect at any time."""
+
+    is_addition: bool
+    is_own: bool
+    began: float
+    ended: float = inf
+
+
+class Memberships:
+    """All changes of all channels."""
+
+    def __init__(self, accounts: Sequence[Account]) -> None:
+        self._changes: dict[tuple[str, str], list[Change]] = defaultdict(list)  # by channel and group
+        self._crashes = [record.at for account in accounts for record in account.records if isinstance(record, Crashed)]
+        for account in accounts:
+            self._enter(account.records)
+
+    def groups_of(self, channel: str) -> list[str]:
+        """Those that anybody tried to add a channel to."""
+        return [group for member, group in self._changes if member == channel]
+
+    def due(self, channel: str, group: str, sends: Sends, records: Sequence[Record]) -> Iterator[Key]:
+        """What was sent to a group while a channel, whose records these are, was a certain member of it."""
+        received = [record for record in records if isinstance(record, Received) and record.target == group]
+        for _, key in sends.to(group):
+            if key in sends.ended_at and self._is_due(channel, sends, key, received):
+                yield key
+
+    def is_stranger(self, channel: str, sends: Sends, receipt: Received) -> bool:
+        """Whether a channel had certainly left a group when what it received was sent."""
+        changes = self._changes.get((channel, receipt.target), [])
+        additions = [change for change in changes if change.is_addition and change.began < receipt.at]
+        removals = [change for change in _removals(changes) if change.ended < sends.began_at.get(receipt.key, 0)]
+        return not additions or any(self._is_final(removal, additions) for removal in removals)
+
+    def _enter(self, records: Iterable[Record]) -> None:
+        begun: dict[int, Change] = {}
+        for record in records:
+            if isinstance(record, Changing):
+                change = begun[record.number] = Change(record.is_addition, record.is_own, record.at)
+                self._changes[record.channel, record.target].append(change)
+            elif isinstance(record, Changed):
+                begun[record.number].ended = record.at
+
+    def _is_due(self, channel: str, sends: Sends, key: Key, received: Sequence[Received]) -> bool:
+        began, ended, changes = sends.began_at[key], sends.ended_at[key], self._changes[channel, key.target]
+        return any(
+            addition.ended < began
+            and not any(removal.began < ended and removal.ended > addition.began for removal in _removals(changes))
+            and self._outlasts_crashes(addition, ended, sends, received)
+            for addition in changes
+            if addition.is_addition
+        )
+
+    def _outlasts_crashes(self, addition: Change, until: float, sends: Sends, received: Sequence[Received]) -> bool:
+        crash = min((crash for crash in self._crashes if addition.began < crash < until), default=inf)
+        if addition.is_own and addition.ended < crash:
+            return True
+        shows = (receipt.at for receipt in received if sends.began_at.get(receipt.key, 0) > addition.ended)
+        return crash == inf or min(shows, default=inf) < crash
+
+    def _is_final(self, removal: Change, additions: Iterable[Change]) -> bool:
+        return not any(moment > removal.began for moment in chain((a.ended for a in additions), self._crashes))
+
+
+def _removals(changes: Iterable[Change]) -> Iterator[Change]:
+    return (change for change in changes if not change.is_addition)
+
+
+class Member:
+    """What one channel got of its groups, by the places in its records; what it got of itself is a stream's."""
+
+    def __init__(self, sends: Sends, memberships: Memberships, channel: str, records: Sequence[Record]) -> None:
+        self._sends = sends
+        self._memberships = memberships
+        self._channel = channel
+        self._records = records
+        self._places = {record.key: place for place, record in enumerate(records) if isinstance(record, Received)}
+
+    def require_nothing_of_others_and_order(self, ledger: Ledger, receiver: str) -> None:
+        """Enter what came of groups that the channel was not in, and what came behind something later of its sender."""
+        last: dict[str, Position] = {}
+        for key, place in self._places.items():
+            receipt = self._records[place]
+            assert isinstance(receipt, Received)
+            if key.target.startswith(GROUP) and self._memberships.is_stranger(self._channel, self._sends, receipt):
+                ledger.unaccounted.append(f"{key} came to {receiver}, which had left the group")
+            if (position := self._sends.position_of(receipt)) is not None:
+                if position < (before := last.get(key.sender, position)):
+                    ledger.out_of_order.append(f"{key} at {position} came to {receiver} behind {before} of its sender")
+                last[key.sender] = max(position, before)
+
+    def missing(self, *, is_finished: bool) -> Iterator[Missing]:
+        """What was due of the groups and did not come; to whoever was ended only what should have come before."""
+        for group in self._memberships.groups_of(self._channel):
+            for key in self._memberships.due(self._channel, group, self._sends, self._records):
+                if key not in self._places:
+                    missing = self._missing(key)
+                    if is_finished or missing.before < inf:
+                        yield missing
+
+    def _missing(self, key: Key) -> Missing:
+        """A message between all that must come before it and behind it: what is in its group, or by its sender."""
+        position = self._sends.positions[key]
+        near = [
+            (self._sends.positions[other], place)
+            for other, place in self._places.items()
+            if other in self._sends.positions and (other.target == key.target or other.sender == key.sender)
+        ]
+        behind = max((place for other, place in near if other < position), default=-1)
+        before = min((place for other, place in near if other > position), default=inf)
+        return Missing(key, position, behind, before)
