@@ -52,6 +52,7 @@ class Sender:
         # A node knows with each heartbeat that it has heard everything: until then nothing may leave the log.
         self.retention_seconds: float = max(options.expiry, 3 * options.heartbeat + _SHORTEST_MEMORY_SECONDS)
         self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
+        self._command_codec = Codec(options.symmetric_encryption_keys)  # a user's format need not know commands
         self._writer = Writer(
             connections,
             schema,
@@ -88,7 +89,7 @@ class Sender:
 
     def publish(self, topic: str, payload: Any) -> Awaitable[int]:
         """Send one payload to a topic; the result is the message's id once it is in the database."""
-        return self._send(topic_address(self._prefix, topic), payload)
+        return self._send(topic_address(self._prefix, topic), payload, self._codec)
 
     def send(self, channel: str, payload: Any, *, has_room: bool = False) -> Awaitable[int]:
         """Send one payload to a channel of any node, or to a queue; the result is the message's id as of `publish`.
@@ -140,7 +141,7 @@ class Sender:
         await self._ask(remove_all_members(self._schema, self._prefix))
         await self._ask(remove_all_messages(self._schema, self._prefix))
         nodes = await self._ask(addresses_of_nodes(self._schema, self._prefix))
-        commands = [await self._send(address, {"flush": True}) for (address,) in nodes]
+        commands = [await self._send(address, {"flush": True}, self._command_codec) for (address,) in nodes]
         while commands and await self._is_unflushed(since=min(commands)):  # noqa: ASYNC110 (it lies in other processes)
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
@@ -173,7 +174,7 @@ class Sender:
 
     async def _command(self, node_name: str, command: dict[str, Any]) -> None:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
-        await self._send(node_address(self._prefix, node_name), command)
+        await self._send(node_address(self._prefix, node_name), command, self._command_codec)
 
-    def _send(self, address: str, payload: Any) -> Awaitable[int]:
-        return self._writer.write(address, None, self._codec.encode(payload, bound_to=address))
+    def _send(self, address: str, payload: Any, codec: Codec) -> Awaitable[int]:
+        return self._writer.write(address, None, codec.encode(payload, bound_to=address))

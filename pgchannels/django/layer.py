@@ -132,12 +132,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it."""
-        request = requests.group_discard(group, channel)
-        node = self._nodes.here()
-        if node is not None and node.receiver.owns(channel):
-            await node.receiver.leave(group, channel)
-        else:
-            await self._nodes.send(request)
+        await self._nodes.send(requests.group_discard(group, channel))
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""

@@ -117,9 +117,13 @@ class Channels:
         return address in self._topics.get(channel, ())
 
     def join(self, address: str, channel: str, *, after: int) -> None:
-        """Give a channel every message to the address of a topic that comes after an id; if it is in it, for longer."""
+        """Give a channel every message to the address of a topic that comes after an id."""
         self._topics.setdefault(channel, {})[address] = asyncio.get_running_loop().time()
         self._router.add(address, channel, self._mailbox(channel), after=after)
+
+    def stay(self, address: str, channel: str) -> None:
+        """Count a membership from now on."""
+        self._topics[channel][address] = asyncio.get_running_loop().time()
 
     def leave(self, address: str, channel: str) -> None:
         """Undo `join`; what the channel has got stays."""

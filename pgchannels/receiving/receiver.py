@@ -227,21 +227,16 @@ class Receiver:
             self.router.remove(topic_address(self._options.prefix, topic), key)
 
     async def join(self, topic: str, channel: str) -> None:
-        """Give a channel of this node every message to a topic from now on."""
+        """Give a channel of this node every message to a topic from now on, until a command to leave comes."""
         self.require_running()
         address = topic_address(self._options.prefix, topic)
+        await self.heard_own()  # perhaps it was just sent such a command
         await self.router.heard_own(address)
-        if not self.channels.is_in(address, channel):
+        if self.channels.is_in(address, channel):
+            self.channels.stay(address, channel)
+        else:
             [position] = (await self._reserve([topic], channel)).values()
             self.channels.join(address, channel, after=position)
-        else:
-            self.channels.join(address, channel, after=0)  # for longer
-
-    async def leave(self, topic: str, channel: str) -> None:
-        """Undo `join`; what this node sent before still comes to the channel."""
-        address = topic_address(self._options.prefix, topic)
-        await self.router.heard_own(address)
-        self.channels.leave(address, channel)
 
     async def heard_own(self) -> None:
         """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
@@ -280,7 +275,7 @@ class Receiver:
             return dict(zip(addresses, await self._positions(addresses), strict=True))
         except BaseException:
             for address in addresses:
-                self.router.remove(address, key)
+                self.router.release(address, key)
             raise
 
     async def _positions(self, addresses: Sequence[str]) -> Sequence[int]:
@@ -290,7 +285,8 @@ class Receiver:
         return await self.hosting.positions_of(addresses)
 
     def _look_after(self) -> None:
-        self.hosting.release_unused()
+        if self.catch_up.is_live:  # else a command that is still to be read may want what nobody is here for now
+            self.hosting.release_unused()
         self.queues.wake_all()
         self.queues.give_back_soon()
         now = self._connections.database_time()

@@ -96,6 +96,12 @@ class Router:
         if key not in route.beginning:
             route.recipients.setdefault(key, _NOBODY)
 
+    def release(self, address: str, key: Hashable) -> None:
+        """Undo `reserve`, unless somebody has begun to receive in that place."""
+        route = self._routes.get(address)
+        if route is not None and route.recipients.get(key) is _NOBODY:
+            del route.recipients[key]
+
     def add(self, address: str, key: Hashable, recipient: Recipient, *, after: int) -> None:
         """Give a recipient what comes after an id; one that is here already goes on as it does."""
         route = self._routes.setdefault(address, Route())
