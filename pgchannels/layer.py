@@ -192,6 +192,8 @@ class MessageLayer:
 
 def _position(since: Position | str | None) -> Position | None:
     position = Position.parse(since) if isinstance(since, str) else since
+    if not isinstance(position, Position | None):
+        raise ConfigurationError(f"since={since!r:.80} is neither a Position nor the text of one")
     if position is not None and not position.is_possible:
         raise ConfigurationError(f"since={position!s:.80} is no position: no message of any log can have it")
     return position

@@ -65,7 +65,6 @@ class Listener:
     async def open(self) -> None:
         """Listen; raises what the database answers."""
         async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
-            self._hearer.begin()
             await self._held.opened()
             await self._hearer.beat(self._probe)
 
@@ -134,6 +133,7 @@ class Listener:
             self._hearer.lost()
 
     async def _listen(self, connection: DriverConnection) -> None:
+        self._hearer.begin()  # for every connection that listens, whoever opened it
         self._connection = connection
         self._lost.clear()
         connection.add_termination_listener(self._on_terminated)
@@ -164,6 +164,8 @@ class Listener:
         return asking.result()
 
     async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
+        if not self._held.is_open:
+            raise ConnectionError("the listening connection was lost")  # not opened anew by the way: it must be told
         [row] = await self._held.fetch(text, *arguments, self._token, silence_seconds=_LONGEST_PROBE_SECONDS)
         await self._heard_token.wait()
         return row

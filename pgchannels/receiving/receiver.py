@@ -22,7 +22,6 @@ from pgchannels.names import (
     require_valid_channel,
     require_valid_topic,
     topic_address,
-    topic_of_address,
 )
 from pgchannels.options import Options
 from pgchannels.receiving.arrival import Arrival
@@ -74,6 +73,7 @@ class Receiver:
         self._options = options
         self._name = name
         self._address = node_address(options.prefix, name)
+        self._topics = topic_address(options.prefix, "")
         self._payloads = payloads
         self._beat = beat
         self._on_forgotten = on_forgotten
@@ -165,9 +165,10 @@ class Receiver:
             self.channels.accept(arrival.channel, arrival)
         elif arrival.envelope is None:
             self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
+        elif isinstance(read := self._payloads.read(arrival), Gap):
+            self.lose(read)
         else:
-            for _, command in self._payloads.readable([arrival]):
-                self._obey(command, arrival.id)
+            self._obey(read[1], arrival.id)
 
     def lose(self, gap: Gap) -> None:
         """Take notice that messages to this node's channels were lost."""
@@ -320,9 +321,7 @@ class Receiver:
 
     def _topic_address(self, address: str) -> str:
         """The address, if it is of a topic with this layer's prefix."""
-        if topic_address(self._options.prefix, require_valid_topic(topic_of_address(address))) != address:
-            raise InvalidName("no topic of this layer")
-        return address
+        return topic_address(self._options.prefix, require_valid_topic(address.removeprefix(self._topics)))
 
     async def _require_receivable(self, channel: str) -> None:
         if self._error is None and (is_queue(channel) or self.owns(channel)):

@@ -46,7 +46,7 @@ BEGIN
         SELECT min(m.number) - 1 INTO claimed FROM {schema}.message AS m WHERE m.address = queue AND m.number <= claiming;
     END IF;
     RETURN QUERY
-        SELECT m.id, (extract(epoch FROM m.published_at) * 1000000)::bigint, m.address, m.channel, m.payload,
+        SELECT m.id, (extract(epoch FROM least(greatest(m.published_at, 'epoch'), '9999-12-31')) * 1000000)::bigint, m.address, m.channel, m.payload,
                claiming - claimed - count(*) OVER ()
         FROM {schema}.message AS m
         WHERE m.address = queue AND m.number > claimed AND m.number <= claiming AND m.expires_at > clock_timestamp()

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -28,6 +29,10 @@ PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 2 * 1024 * 1024
 # The most of one payload that a statement brings.
 SLICE_BYTES: Final = 1024 * 1024
+
+# What a row can say that others wrote, and no datetime of Python.
+_EARLIEST: Final = text("'epoch'::timestamptz")
+_LATEST: Final = text("'9999-12-31'::timestamptz")
 
 
 def messages_after(schema: Schema) -> Select[Any]:
@@ -110,7 +115,8 @@ def extent_columns() -> list[ColumnClause[Any]]:
 
 
 def _columns(message: FromClause) -> list[ColumnElement[Any]]:
-    microseconds = cast(extract("epoch", message.c.published_at) * _constant(1_000_000), BigInteger)
+    published_at = func.least(func.greatest(message.c.published_at, _EARLIEST), _LATEST)
+    microseconds = cast(extract("epoch", published_at) * _constant(1_000_000), BigInteger)
     size = func.octet_length(message.c.payload)
     begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
     payload = case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload)
