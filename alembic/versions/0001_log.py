@@ -4,7 +4,6 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import context, op
-from sqlalchemy.dialects.postgresql import OID
 
 revision = "0001"
 down_revision = None
@@ -73,7 +72,7 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("identity_from", sa.BigInteger, nullable=False),
         sa.Column("former", sa.ARRAY(sa.BigInteger), nullable=False),
         sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("filenode", OID, nullable=False),
+        sa.Column("file", sa.Text, nullable=False),
         schema=schema,
         prefixes=["UNLOGGED"],
     )

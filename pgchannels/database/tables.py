@@ -22,7 +22,6 @@ from sqlalchemy import (
     literal_column,
     table,
 )
-from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
@@ -90,7 +89,7 @@ def _log_state(metadata: MetaData) -> Table:
         Column("identity_from", BigInteger, nullable=False),
         Column("former", ARRAY(BigInteger), nullable=False),
         Column("server_started_at", DateTime(timezone=True), nullable=False),
-        Column("filenode", OID, nullable=False),
+        Column("file", Text, nullable=False),
         prefixes=["UNLOGGED"],
     )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -120,7 +120,7 @@ class CatchUp:
         if not extent.continues(known.identity, seen_until):
             begin = self._accounted_until = self._heard_until = extent.begin_after(known.identity, seen_until)
             self._router.lose(Gap(GapReason.CRASH, None))
-            self._router.begin_anew(begin)
+            self._router.begin_anew(begin, last_id=extent.last_id)
             self.read_all()
 
     @property
@@ -190,10 +190,11 @@ class CatchUp:
         if addresses is None:
             self._tell_lost(page.gone_until)
         until = page.arrivals[-1].id if page.is_full else limit.until
+        arrivals = page.arrivals if addresses is None else self._heard_of(page.arrivals)
         self._note_gone(heard, positions, until)
         # What was heard comes behind what was missed, if more is to be read now than when the page was asked for.
         heard_meanwhile = () if self._is_all_to_read else self._held
-        self._held = deque(sorted([*page.arrivals, *heard_meanwhile], key=_id_of))
+        self._held = deque(sorted([*arrivals, *heard_meanwhile], key=_id_of))
         ids = [arrival.id for arrival in page.arrivals]
         self._heard_until = max([self._heard_until, *ids[-1:]])
         limit.note_page(ids, is_full=page.is_full, last_id=page.last_id)
@@ -202,6 +203,12 @@ class CatchUp:
         self._route_held(until=until)
         self._limit = None if limit.is_complete or self._to_read or self._is_all_to_read else limit
         return limit.is_complete
+
+    def _heard_of(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Those that were heard, or sent before their address was hosted: the rest of their batches was heard, too."""
+        announced = {arrival.id for arrival in self._held if arrival.must_be_read}
+        hosted_at = self._router.hosted_at
+        return [one for one in arrivals if one.id in announced or one.id <= hosted_at(one.address)]
 
     def _tell_lost(self, gone_until: int) -> None:
         # Ids up to `filled_until` are of batches that were committed when the last page was asked for, since a slot is

@@ -57,7 +57,7 @@ class Hosting:
     @property
     def is_behind(self) -> bool:
         """Whether there is something to do."""
-        return bool(self._to_add or self._to_remove)
+        return bool(self._to_add or self._to_remove or self._waiting)
 
     def hosts(self, address: str) -> bool:
         """Whether every message to an address is told to this node."""
@@ -69,7 +69,7 @@ class Hosting:
         self._on_work()
 
     async def positions_of(self, addresses: Sequence[str]) -> Sequence[int]:
-        """Host addresses, also again; every message that is sent to one from now on has a greater id than its position.
+        """Host addresses; every message that is sent to one from now on has a greater id than its position.
 
         :raises DatabaseUnavailable: the database could not be asked in time.
         :raises DatabaseRefused: it answered with an error.
@@ -78,7 +78,9 @@ class Hosting:
         answers: list[asyncio.Future[int]] = [loop.create_future() for _ in addresses]
         for address, answer in zip(addresses, answers, strict=True):
             self._waiting.setdefault(address, []).append(answer)
-            self.want(address)
+            if address not in self._hosted:
+                self._to_add.setdefault(address, False)
+        self._on_work()
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 positions = await asyncio.gather(*answers, return_exceptions=True)
@@ -117,7 +119,8 @@ class Hosting:
         """
         self._to_remove = {address for address in self._to_remove if not self._router.has(address)}
         added, removed = list(islice(self._to_add, _AT_ONCE)), list(islice(self._to_remove, _AT_ONCE))
-        waiting = {address: self._waiting.pop(address, []) for address in added}
+        hosted = [address for address in self._waiting if address in self._hosted]
+        waiting = {address: self._waiting.pop(address, []) for address in chain(added, hosted)}
         marked = {address for address in added if self._to_add.pop(address)}
         try:
             position = await self._host(added, removed, is_marked=bool(marked))
@@ -161,12 +164,13 @@ class Hosting:
 
     def _ask_again(self, waiting: "dict[str, list[asyncio.Future[int]]]", marked: set[str]) -> None:
         for address, answered in waiting.items():
-            self.want(address, is_marked=address in marked)
+            if address not in self._hosted:
+                self.want(address, is_marked=address in marked)
             self._waiting.setdefault(address, []).extend(answered)
 
     def _refuse(self, waiting: "dict[str, list[asyncio.Future[int]]]", text: str) -> None:
         for address, answered in waiting.items():
-            if not answered:
+            if not answered and address not in self._hosted:
                 self.want(address, is_marked=True)  # nobody waits: it is asked for again
             for future in answered:
                 if not future.done():

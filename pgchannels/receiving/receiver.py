@@ -273,17 +273,11 @@ class Receiver:
         for address in addresses:
             self.router.reserve(address, key)
         try:
-            return dict(zip(addresses, await self._positions(addresses), strict=True))
+            return dict(zip(addresses, await self.hosting.positions_of(addresses), strict=True))
         except BaseException:
             for address in addresses:
                 self.router.release(address, key)
             raise
-
-    async def _positions(self, addresses: Sequence[str]) -> Sequence[int]:
-        if self.catch_up.is_live and all(map(self.hosting.hosts, addresses)):
-            # All that was sent before has come, or is about to.
-            return [self.router.read_after(address) or 0 for address in addresses]
-        return await self.hosting.positions_of(addresses)
 
     def _look_after(self) -> None:
         if self.catch_up.is_live:  # else a command that is still to be read may want what nobody is here for now

@@ -127,15 +127,22 @@ class Router:
         if route is not None and route.hosted_at is None:
             route.hosted_at = position
 
-    def begin_anew(self, position: int) -> None:
-        """Route everything after an id, to everybody, whatever was routed before: it was of another log."""
+    def begin_anew(self, position: int, *, last_id: int) -> None:
+        """Route everything of another log after an id, to everybody, but for what was routed already: up to `last_id`.
+
+        What was routed of the former log counts no more.
+        """
         for route in self._routes.values():
-            for key, recipient in route.recipients.items():
-                route.beginning[key] = position, recipient
-            route.beginning = {key: (position, recipient) for key, (_, recipient) in route.beginning.items()}
-            route.recipients = {}
-            route.position, route.last_sent = None, 0
+            route.last_sent = 0
             route.hosted_at = None if route.hosted_at is None else position
+            if route.position is None or not position < route.position <= last_id:
+                route.position = None
+                route.beginning |= {key: (position, recipient) for key, recipient in route.recipients.items()}
+                route.recipients = {}
+            route.beginning = {
+                key: (after if position < after <= last_id else position, recipient)
+                for key, (after, recipient) in route.beginning.items()
+            }
 
     def note_sent(self, last_ids: Mapping[str, int]) -> None:
         """Remember what this node itself has sent: the last id to each address."""

@@ -2,7 +2,7 @@
 -- registers it; removes the nodes whose lease has ended; makes the log keep messages for as long as this node needs,
 -- which a failover can undo; and sends it a notification that it must hear. The notification
 -- comes behind those of all messages that were committed before: with it, all ids up to `filled_until` have come.
--- Returns the version of what the node hosts, 0 where it was just registered, and the extent of the log.
+-- Returns the version of what the node hosts, 0 where it was just registered or hosts nothing, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
     beating_node uuid, node_name text, lease interval, needed interval, token text, OUT version bigint,
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
@@ -26,6 +26,9 @@ BEGIN
         version := 0;
         INSERT INTO {schema}.node (id, name, leased_until, pid)
         VALUES (beating_node, node_name, clock_timestamp() + lease, pg_backend_pid());
+    END IF;
+    IF NOT EXISTS (SELECT FROM {schema}.subscription WHERE node = beating_node) THEN
+        version := 0;  -- its own address is always there: somebody has emptied the table
     END IF;
     SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
     PERFORM pg_notify(beating_node::text, 'p ' || token);

@@ -8,7 +8,7 @@ DECLARE
 BEGIN
     is_locked := pg_advisory_xact_lock_shared(hashtext('{schema}'), 64) IS NULL;
     SELECT slot INTO slot_now FROM {schema}.log_state AS s  -- a statement behind the lock
-    WHERE s.server_started_at = pg_postmaster_start_time() AND s.filenode = pg_relation_filenode(s.tableoid);
+    WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid);
     IF NOT FOUND THEN
         PERFORM {schema}.start_epoch();
         SELECT slot INTO slot_now FROM {schema}.log_state;

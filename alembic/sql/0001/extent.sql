@@ -8,7 +8,7 @@ CREATE FUNCTION {schema}.extent(
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM {schema}.log_state AS s
-    WHERE s.server_started_at = pg_postmaster_start_time() AND s.filenode = pg_relation_filenode(s.tableoid);
+    WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid);
     IF NOT FOUND THEN
         PERFORM {schema}.start_epoch();
     END IF;

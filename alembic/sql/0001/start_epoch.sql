@@ -2,8 +2,8 @@
 -- It begins anew on the first message ever, and after a crash or a failover emptied the unlogged tables. Ids never fall
 -- behind positions that somebody kept. The epoch is their upper part, and stays at 1023 once it is there. The lower one
 -- begins with the time since 2026, at 8192 blocks of 512 ids a second: a standby that took over may not have heard of the last epoch.
--- A log that is there, but was written before this start of the server, or in another table, may be the one that was there
--- before a restart, or a copy of it from a backup or a dump. It gets a new identity, and its ids go on with the time, too:
+-- A log that is there, but was written before this start of the server, or in another file (whose path names the database,
+-- too), may be the one that was there before a restart, or a copy of it from a backup, a dump or a template. It gets a new identity, and its ids go on with the time, too:
 -- whoever knows the former identity up to an id beyond `former` has seen messages that this log never had.
 CREATE FUNCTION {schema}.start_epoch() RETURNS void
 LANGUAGE plpgsql
@@ -18,21 +18,21 @@ DECLARE
     first_id bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 66);
-    SELECT s.*, pg_relation_filenode(s.tableoid) AS filenode_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
+    SELECT s.*, pg_relation_filepath(s.tableoid) AS file_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
     IF NOT FOUND THEN
         UPDATE {schema}.log SET epoch = least(epoch + 1, 1023) RETURNING epoch INTO STRICT new_epoch;
         first_id := (new_epoch << 53) + lasting;
         PERFORM setval('{schema}.message_id', first_id);
         INSERT INTO {schema}.log_state
-            (slot, rotated_at, began_at, filled_until, gone_until, identity, identity_from, former, server_started_at, filenode)
+            (slot, rotated_at, began_at, filled_until, gone_until, identity, identity_from, former, server_started_at, file)
         VALUES (0, clock_timestamp(), first_id, first_id, first_id, new_identity, first_id, '{}',
-                pg_postmaster_start_time(), pg_relation_filenode('{schema}.log_state'::regclass));
-    ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.filenode <> known.filenode_now THEN
+                pg_postmaster_start_time(), pg_relation_filepath('{schema}.log_state'::regclass));
+    ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.file <> known.file_now THEN
         SELECT greatest((known.began_at >> 53 << 53) + lasting, last_value + 512) INTO first_id FROM {schema}.message_id;
         UPDATE {schema}.log_state SET
             former = former || ARRAY[[identity, identity_from, (SELECT last_value + 511 FROM {schema}.message_id)]],
             identity = new_identity, identity_from = first_id,
-            server_started_at = pg_postmaster_start_time(), filenode = known.filenode_now;
+            server_started_at = pg_postmaster_start_time(), file = known.file_now;
         PERFORM setval('{schema}.message_id', first_id);
     END IF;
 END
