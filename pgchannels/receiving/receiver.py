@@ -315,6 +315,8 @@ class Receiver:
 
     def _topic_address(self, address: str) -> str:
         """The address, if it is of a topic with this layer's prefix."""
+        if not address.startswith(self._topics):
+            raise InvalidName(f"{address:.200} is no topic of this layer")
         return topic_address(self._options.prefix, require_valid_topic(address.removeprefix(self._topics)))
 
     async def _require_receivable(self, channel: str) -> None:
