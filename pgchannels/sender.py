@@ -167,7 +167,7 @@ class Sender:
 
     async def _ask(self, statement: Executable) -> Records:
         return await insist(
-            lambda: self._connections.ask(statement),
+            lambda: self._connections.ask(statement, silence_seconds=self._options.send_timeout),  # a flush takes its time
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )

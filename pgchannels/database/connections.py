@@ -80,8 +80,12 @@ class HeldConnection:
             connection = self._connection = await self._connect()
             self._progress = _Progress.of(connection)
             if self.on_open is not None:
-                with self.left_when_lost():
-                    await self.on_open(connection)
+                try:
+                    with self.left_when_lost():
+                        await self.on_open(connection)
+                except BaseException:
+                    self.leave()  # whatever failed, it is not what it is for
+                    raise
         return connection
 
     async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
