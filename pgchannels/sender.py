@@ -167,7 +167,8 @@ class Sender:
 
     async def _ask(self, statement: Executable) -> Records:
         return await insist(
-            lambda: self._connections.ask(statement, silence_seconds=self._options.send_timeout),  # a flush takes its time
+            # A flush takes its time.
+            lambda: self._connections.ask(statement, silence_seconds=self._options.send_timeout),
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )

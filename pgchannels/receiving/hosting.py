@@ -98,6 +98,7 @@ class Hosting:
 
     def forget(self) -> None:
         """Host all addresses of the router anew: the database has forgotten this node."""
+        self._version = 0
         self._hosted.clear()
         self._to_remove.clear()
         self._has_version_to_tell = True
@@ -151,7 +152,7 @@ class Hosting:
         if removed or self._has_version_to_tell:
             version = self._last_version = self._last_version + 1
             self._has_version_to_tell = True  # until it is answered: what comes after it must make it come too late
-        rows = await self._connections.fetch(self._host_text, self._node, version, added, removed, is_marked)
+        rows = await self._connections.fetch(self._host_text, self._node, self._version, version, added, removed, is_marked)
         identity, position = rows[0]
         if position is None:
             self._on_unknown()

@@ -24,13 +24,13 @@ async def test_node_whose_lease_has_ended_is_removed_with_all_that_it_hosted(
     dead = uuid4()
     await connection.execute("INSERT INTO pgchannels.node VALUES ($1, 'dead', now() + interval '1 s')", dead)
     await connection.execute(
-        "SELECT pgchannels.host($1, NULL, $2, '{}', false)", dead, ["topic:asgi:room", "node:asgi:dead"]
+        "SELECT pgchannels.host($1, 0, NULL, $2, '{}', false)", dead, ["topic:asgi:room", "node:asgi:dead"]
     )
     await connection.execute("INSERT INTO pgchannels.full_channel VALUES ('specific.dead!x', $1)", dead)
     async with MessageLayer(database_url, heartbeat=0.1) as layer:
         await layer.publish("room", "while its lease lasts")
         await until(lambda: is_gone(connection, dead))
-        host = "SELECT position FROM pgchannels.host($1, NULL, $2, '{}', false)"
+        host = "SELECT position FROM pgchannels.host($1, 0, NULL, $2, '{}', false)"
         assert await connection.fetchval(host, dead, ["topic:asgi:room"]) is None
         assert await is_gone(connection, dead)
 

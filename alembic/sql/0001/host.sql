@@ -2,10 +2,12 @@
 -- messages to the added addresses with a greater id are told to the node from now on, and every message that was there
 -- before has a lesser id or this one. Ids come in blocks of 512.
 -- A call that removes something, or that follows one whose outcome is unknown, has a version: one that comes late, when
--- another with a greater version was here, does nothing. Returns NULL then, and where the node is not registered, or not any more.
+-- another with a greater version was here, does nothing, and neither does one that knows a greater version than there is:
+-- the node was registered again, and must host everything anew. Returns NULL then, and where the node is not registered, or not any more.
 -- On demand the node is notified of the position: when it hears that, it has heard all that was sent before.
 CREATE FUNCTION {schema}.host(
-    hosting_node uuid, next_version bigint, added text[], removed text[], is_marked boolean, OUT identity bigint, OUT "position" bigint
+    hosting_node uuid, known_version bigint, next_version bigint, added text[], removed text[], is_marked boolean,
+    OUT identity bigint, OUT "position" bigint
 )
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -14,7 +16,8 @@ BEGIN
         -- Locked, so that whoever removes the node comes later and removes these subscriptions, too.
         PERFORM FROM {schema}.node WHERE id = hosting_node FOR KEY SHARE;
     ELSE
-        UPDATE {schema}.node SET version = next_version WHERE id = hosting_node AND version < next_version;
+        UPDATE {schema}.node SET version = next_version
+        WHERE id = hosting_node AND version >= known_version AND version < next_version;
     END IF;
     IF NOT FOUND THEN
         RETURN;

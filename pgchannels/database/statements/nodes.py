@@ -57,7 +57,8 @@ def host(schema: Schema) -> Select[tuple[int | None, int | None]]:
     hosting = schema.call(
         "host",
         bindparam("node", type_=Uuid),
-        bindparam("version", type_=BigInteger),
+        bindparam("known_version", type_=BigInteger),
+        bindparam("next_version", type_=BigInteger),
         bindparam("added", type_=ARRAY(Text)),
         bindparam("removed", type_=ARRAY(Text)),
         bindparam("is_marked", type_=Boolean),
