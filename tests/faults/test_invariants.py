@@ -135,6 +135,39 @@ async def test_message_heard_by_a_new_connection_does_not_overtake_one_that_was_
         assert await received(subscription, [], 2) == ["missed", "heard"]
 
 
+async def test_message_heard_before_the_first_beat_of_a_connection_does_not_overtake_one_that_was_missed(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy
+) -> None:
+    catching_up = node_of(behind).receiver.catch_up
+    async with behind.subscribe("room") as subscription:
+        with Gate(node_of(behind).receiver, "beat") as beating:
+            cut_off(proxy)
+            await layer.publish("room", "missed")
+            proxy.restore()
+            await within(beating.reached())
+            heard = await layer.publish("room", "heard")
+            await so(lambda: catching_up._heard_until >= heard.to_id())
+        assert await received(subscription, [], 2) == ["missed", "heard"]
+
+
+async def test_reading_of_everything_that_follows_a_page_of_some_goes_to_the_end(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy
+) -> None:
+    catching_up, log = node_of(behind).receiver.catch_up, node_of(behind).receiver.log
+    large = [str(number) * 1_200_000 for number in range(3)]  # more than a page takes
+    async with behind.subscribe("room") as subscription:
+        with Gate(catching_up, "_read_page") as reading, Gate(log, "page", behind=True) as page:
+            for payload in large:
+                heard = await layer.publish("room", payload)
+            await so(lambda: catching_up._heard_until >= heard.to_id())
+            reading.open()
+            await within(page.reached())
+            cut_off(proxy)
+            await layer.publish("room", "missed")
+            await come_back(behind, proxy)
+        assert await received(subscription, [], 4) == [*large, "missed"]
+
+
 @pytest.mark.parametrize("payloads", [[LARGE, 1, 2, 3, 4, 5, 6], [0, 1, LARGE, 2, 3, LARGE]], ids=["first", "between"])
 async def test_what_is_too_much_to_hold_is_read(
     layer: MessageLayer, other_layer: MessageLayer, monkeypatch: pytest.MonkeyPatch, payloads: list[object]
