@@ -16,7 +16,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.roads import node_of
 from tests.faults.test_memberships import numbered, numbers
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import until, within
+from tests.waiting import steps, until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -147,6 +147,8 @@ async def test_message_heard_before_the_first_beat_of_a_connection_does_not_over
             await within(beating.reached())
             heard = await layer.publish("room", "heard")
             await so(lambda: catching_up._heard_until >= heard.to_id())
+            catching_up.wake()
+            await steps(10)
         assert await received(subscription, [], 2) == ["missed", "heard"]
 
 
@@ -216,6 +218,22 @@ async def test_subscriber_of_a_node_that_catches_up_gets_nothing_from_before_it_
         await layer.publish("room", "after")
         assert await received(early, [], 2) == ["missed", "after"]
         assert await received(late, [], 1) == ["after"]
+
+
+async def test_address_that_is_given_up_while_it_begins_to_be_hosted_is_hosted_again_for_the_next(
+    layer: MessageLayer, other_layer: MessageLayer
+) -> None:
+    hosting = node_of(layer).receiver.hosting
+    with Gate(hosting, "_host", behind=True) as call:
+        entering = asyncio.create_task(layer.subscribe("room").__aenter__())
+        await within(call.reached())
+        entering.cancel()
+        await asyncio.wait([entering])
+        await beat(layer)  # the node has no use for it
+    await so(lambda: not hosting.is_behind)
+    async with layer.subscribe("room") as subscription:
+        await other_layer.publish("room", "heard")
+        assert await received(subscription, [], 1) == ["heard"]
 
 
 # What left the log.
@@ -443,7 +461,7 @@ async def test_position_of_an_address_is_behind_what_is_sent_to_it_while_its_hos
 ) -> None:
     await layer.publish("news", "so that there is a log")
     async with connection.transaction():
-        sent = await deliver_empty(connection, ROOM)
+        await connection.execute("SELECT pgchannels.lock_addresses($1)", [ROOM])
         hosting = asyncio.create_task(
             run(
                 another.fetchval(
@@ -452,6 +470,7 @@ async def test_position_of_an_address_is_behind_what_is_sent_to_it_while_its_hos
             )
         )
         await unless_it_waits(watching, hosting)
+        sent = await deliver_empty(connection, ROOM)
     position = await within(hosting)
     assert isinstance(position, int)
     assert position >= sent

@@ -206,6 +206,24 @@ async def finds(connection: "asyncpg.Connection[asyncpg.Record]", query: str) ->
     return bool(await connection.fetchval(f"SELECT EXISTS ({query})"))
 
 
+async def test_channel_that_joins_gets_nothing_that_its_node_had_sent_before(
+    receiver: PostgresChannelLayer, proxy: Proxy
+) -> None:
+    member, newcomer = await receiver.new_channel(), await receiver.new_channel()
+    await receiver.group_add("room", member)
+    recipients = node_of(receiver).receiver.router._routes["topic:asgi:room"].recipients
+    proxy.freeze_at(b" topic:asgi:room ")  # the notification
+    await receiver.group_send("room", numbered(1))
+    await within(proxy.holding(b" topic:asgi:room "))
+    joining = asyncio.create_task(receiver.group_add("room", newcomer))
+    await until(lambda: asyncio.sleep(0, joining.done() or bool(recipients)))  # it waits there
+    proxy.restore()
+    await within(joining)
+    await receiver.group_send("room", numbered(2))
+    assert await numbers(receiver, member, 2) == [1, 2]
+    assert await numbers(receiver, newcomer, 1) == [2]
+
+
 class _Refusing:
     """Lets the database refuse to host anything."""
 
