@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer, Subscription
+from pgchannels.database.connections import HeldConnection
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.node import Node
 from pgchannels.receiving import catch_up
@@ -26,6 +27,7 @@ DELIVER = (
     "SELECT first_id FROM pgchannels.deliver((random() * 2^62)::bigint, 'infinity', $1, NULL, '{x}', NULL, NULL, 60)"
 )
 LONG_SECONDS = 20_000  # more than any of these layers needs messages for
+SILENCE_SECONDS = 1
 LOST = Gap(GapReason.EXPIRED, None)
 
 
@@ -392,6 +394,34 @@ async def test_each_task_that_waits_for_a_replay_gets_a_message_whoever_is_cance
             tasks[0].cancel()
             await asyncio.wait(tasks[:1])
         assert [(await within(task)).payload for task in tasks[1:]] == [0, 1]
+
+
+# Connections.
+
+
+async def test_connection_is_opened_when_the_one_before_is_closed(proxy: Proxy) -> None:
+    held = HeldConnection(lambda: asyncpg.connect(proxy.url))
+    before = await held.opened()
+    proxy.freeze("to_server", new_connections=False)  # so that its end takes a while
+    held.leave()
+    assert await within(held.opened()) is not before
+    assert before.is_closed()
+    await held.close()
+
+
+async def test_time_in_which_a_statement_waits_for_another_does_not_count_as_silence(
+    database_url: str, connection: Connection, watching: Connection
+) -> None:
+    held = HeldConnection(lambda: asyncpg.connect(database_url))
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+        first = asyncio.create_task(held.fetch("SELECT pg_advisory_xact_lock(1)"))
+        await until(lambda: waits_for_a_lock(watching))
+        second = asyncio.create_task(held.fetch("SELECT 1", silence_seconds=SILENCE_SECONDS))
+        await asyncio.wait([second], timeout=2 * SILENCE_SECONDS)
+    await within(first)
+    assert [tuple(row) for row in await within(second)] == [(1,)]
+    await held.close()
 
 
 # Behind locks.
