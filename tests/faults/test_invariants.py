@@ -263,12 +263,37 @@ async def test_second_gap_that_opens_while_what_is_behind_the_first_is_read_is_t
         await layer.publish("room", "lost")
         await rotate_everything_away(connection)
         await layer.publish_many([("room", number) for number in range(1_500)])
+        await let_pass(connection, LONG_SECONDS)
+        assert await rotate(connection)  # their slot is full, and not yet emptied
         with Gate(node_of(behind).receiver.log, "page", first=1) as second_page:
             await come_back(behind, proxy)
             await within(second_page.reached())
             await rotate_everything_away(connection)
             await layer.publish("room", "kept")
         assert await received(subscription, told, 1_001) == [LOST, *range(1_000), LOST, "kept"]
+
+
+async def test_reading_of_one_address_does_not_account_for_what_is_still_to_be_heard_of_another(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy, connection: Connection
+) -> None:
+    told: list[object] = []
+    async with behind.subscribe("room", "news", on_gap=told.append) as subscription:
+        with Gate(node_of(behind).receiver.catch_up, "_read_page") as reading:
+            await layer.publish("room", LARGE)
+            await within(reading.reached())
+            proxy.freeze_at(b" topic:asgi:news ")
+            await layer.publish("news", "lost")
+            await within(proxy.holding(b" topic:asgi:news "))
+            await let_pass(connection, LONG_SECONDS)
+            assert await rotate(connection)
+            reading.open()
+            await within(reading.done())
+        assert await received(subscription, told, 1) == [LARGE]
+        cut_off(proxy)
+        await rotate_everything_away(connection)
+        await layer.publish("news", "kept")
+        await come_back(behind, proxy)
+        assert await received(subscription, told, 1) == [LARGE, LOST, "kept"]
 
 
 async def test_node_that_was_forgotten_is_told_what_left_the_log_before_it_is_back(
