@@ -91,6 +91,15 @@ async def test_what_was_sent_into_another_log_is_not_waited_for(router: Router, 
     assert router._routes[ROOM].last_sent == 0
 
 
+async def test_what_may_not_be_told_to_this_node_is_not_waited_for(router: Router, recorder: _Recorder) -> None:
+    router.add(ROOM, "key", recorder, after=0)
+    router.note_sent({ROOM: 20})
+    router.host(ROOM, 30)
+    router.note_sent({ROOM: 30})
+    await router.heard_own(ROOM)
+    assert router._routes[ROOM].last_sent == 0
+
+
 def test_gap_is_told_once_to_those_who_lost_something_by_it(router: Router) -> None:
     lost, begun, beginning, both = _Recorder(), _Recorder(), _Recorder(), _Recorder()
     router.add(ROOM, "lost", lost, after=0)
