@@ -421,6 +421,29 @@ async def test_each_task_that_waits_for_a_replay_gets_a_message_whoever_is_cance
         assert [(await within(task)).payload for task in tasks[1:]] == [0, 1]
 
 
+async def test_replay_that_has_read_everything_before_it_left_the_log_is_told_of_no_gap(
+    layer: MessageLayer, other_layer: MessageLayer, connection: Connection
+) -> None:
+    told: list[object] = []
+    since = await other_layer.publish("room", "seen")
+    await other_layer.publish("room", "replayed")
+    await let_pass(connection, LONG_SECONDS)
+    assert await rotate(connection)
+    async with (
+        layer.subscribe("room") as live,
+        layer.subscribe("room", since=since, on_gap=told.append) as subscription,
+    ):
+        with Gate(node_of(layer).receiver.log, "page", behind=True) as page:
+            first = asyncio.create_task(anext(subscription))
+            await within(page.reached())
+            await other_layer.publish("room", "routed")  # so that another page is read
+            assert await received(live, [], 1) == ["routed"]
+            await let_pass(connection, LONG_SECONDS)
+            assert await rotate(connection)  # what it has read is gone
+        assert (await within(first)).payload == "replayed"
+        assert await received(subscription, told, 1) == ["routed"]
+
+
 async def test_subscriptions_that_are_read_together_get_everything_after_their_own_positions(
     layer: MessageLayer,
 ) -> None:
