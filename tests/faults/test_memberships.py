@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from pgchannels.django import PostgresChannelLayer
+from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy
 from tests.waiting import until, within
 
@@ -156,6 +157,71 @@ async def test_channel_that_could_not_join_is_in_no_group(
     await receiver.group_add("room", channel)
     await sender.group_send("room", numbered(2))
     assert await numbers(receiver, channel, 1) == [2]
+
+
+async def test_group_of_a_channel_is_hosted_though_its_call_was_refused_to_somebody_else(
+    receiver: PostgresChannelLayer,
+    sender: PostgresChannelLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    own, others = await receiver.new_channel(), await receiver.new_channel()
+    hosting = node_of(receiver).receiver.hosting
+    async with aclosing(_Refusing(connection)) as refusing:
+        with Gate(hosting, "_host", behind=True) as call:
+            first = asyncio.create_task(receiver.group_add("first", own))
+            await within(call.reached())
+            await sender.group_add("room", others)
+            joining = asyncio.create_task(receiver.group_add("news", own))
+            await until(lambda: asyncio.sleep(0, {"topic:asgi:room", "topic:asgi:news"} <= hosting._to_add.keys()))
+            await refusing.begin()
+        await within(first)
+        with pytest.raises(Exception, match="refused to subscribe"):
+            await within(joining)
+    await sender.group_send("room", numbered(1))
+    assert await numbers(receiver, others, 1) == [1]
+
+
+async def test_group_whose_hosting_is_asked_for_again_is_read_as_soon_as_all_before_was_heard(
+    receiver: PostgresChannelLayer,
+    sender: PostgresChannelLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    owner_url: str,
+) -> None:
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event = '{}' AND datname = current_database()"
+    channel = await receiver.new_channel()
+    blocker = await asyncpg.connect(owner_url)
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE pgchannels.subscription IN SHARE MODE")
+        await sender.group_add("room", channel)
+        await until(lambda: finds(connection, waiting.format("relation")))
+        sending = asyncio.create_task(sender.group_send("room", numbered(1)))
+        await until(lambda: finds(connection, waiting.format("advisory")))
+        await connection.execute(waiting.format("relation").replace("SELECT", "SELECT pg_terminate_backend(pid)"))
+        await within(sending)
+    await blocker.close()
+    assert await numbers(receiver, channel, 1) == [1]
+
+
+async def finds(connection: "asyncpg.Connection[asyncpg.Record]", query: str) -> bool:
+    return bool(await connection.fetchval(f"SELECT EXISTS ({query})"))
+
+
+async def test_channel_that_joins_gets_nothing_that_its_node_had_sent_before(
+    receiver: PostgresChannelLayer, proxy: Proxy
+) -> None:
+    member, newcomer = await receiver.new_channel(), await receiver.new_channel()
+    await receiver.group_add("room", member)
+    recipients = node_of(receiver).receiver.router._routes["topic:asgi:room"].recipients
+    proxy.freeze_at(b" topic:asgi:room ")  # the notification
+    await receiver.group_send("room", numbered(1))
+    await within(proxy.holding(b" topic:asgi:room "))
+    joining = asyncio.create_task(receiver.group_add("room", newcomer))
+    await until(lambda: asyncio.sleep(0, joining.done() or bool(recipients)))  # it waits there
+    proxy.restore()
+    await within(joining)
+    await receiver.group_send("room", numbered(2))
+    assert await numbers(receiver, member, 2) == [1, 2]
+    assert await numbers(receiver, newcomer, 1) == [2]
 
 
 class _Refusing:

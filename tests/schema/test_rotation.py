@@ -96,6 +96,26 @@ async def test_other_slots_take_the_place_of_those_that_a_dump_has_locked(
     assert await count_slots(connection) == slots
 
 
+async def test_slot_that_is_emptied_late_takes_nothing_back_of_what_is_gone(
+    owner_url: str, layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    gone_until = "SELECT gone_until FROM pgchannels.log_state"
+    dump = await asyncpg.connect(owner_url)
+    async with dump.transaction():
+        await dump.execute("LOCK TABLE pgchannels.message_0 IN ACCESS SHARE MODE")
+        for number in range(4):
+            await layer.publish("room", number)
+            await let_pass(connection, 60)
+            assert await rotate(connection)
+        gone = await connection.fetchval(gone_until)
+    await dump.close()
+    await let_pass(connection, 30)
+    await connection.execute("UPDATE pgchannels.filled_slot SET filled_at = now() WHERE slot <> 0")
+    assert await rotate(connection)
+    assert not await connection.fetchval("SELECT EXISTS (SELECT FROM pgchannels.filled_slot WHERE slot = 0)")
+    assert await connection.fetchval(gone_until) == gone
+
+
 async def test_batch_under_way_puts_rotation_off(
     database_url: str, layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:

@@ -1,0 +1,36 @@
+"""A node that the database has forgotten learns of it, whatever it has asked for meanwhile."""
+
+import asyncpg
+
+from pgchannels import MessageLayer
+from tests.faults.gates import Gate
+from tests.faults.proxy import Proxy
+from tests.faults.roads import node_of
+from tests.faults.test_invariants import beat, behind, come_back, cut_off, forget_all_nodes, is_live, proxy, received
+from tests.waiting import within
+
+__all__ = ["behind", "proxy"]  # fixtures
+
+
+async def test_node_whose_registration_was_not_answered_and_that_gave_an_address_up_then_hosts_the_others_again(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    node = node_of(behind)
+    async with behind.subscribe("room") as subscription:
+        async with behind.subscribe("news"):
+            pass
+        with Gate(node.receiver.hosting, "_host") as giving_up:
+            await beat(behind)
+            await within(giving_up.reached())
+            await forget_all_nodes(connection)
+            # Its heartbeat registers it; the answer is lost with the connection.
+            await connection.execute(
+                "SELECT version FROM pgchannels.beat($1, $2, '1 h', '1 s', '')", node.id, node.name
+            )
+            giving_up.open()
+            await within(giving_up.done())
+            cut_off(proxy)
+        await come_back(behind, proxy)
+        await is_live(node)
+        await layer.publish("room", "heard")
+        assert await received(subscription, [], 1) == ["heard"]
