@@ -120,8 +120,8 @@ class Hosting:
         """
         self._to_remove = {address for address in self._to_remove if not self._router.has(address)}
         added, removed = list(islice(self._to_add, _AT_ONCE)), list(islice(self._to_remove, _AT_ONCE))
-        hosted = [address for address in self._waiting if address in self._hosted]
-        waiting = {address: self._waiting.pop(address, []) for address in chain(added, hosted)}
+        asked = [address for address in self._waiting if address in self._hosted]
+        waiting = {address: self._waiting.pop(address, []) for address in dict.fromkeys(chain(added, asked))}
         marked = {address for address in added if self._to_add.pop(address)}
         try:
             position = await self._host(added, removed, is_marked=bool(marked))
@@ -152,7 +152,9 @@ class Hosting:
         if removed or self._has_version_to_tell:
             version = self._last_version = self._last_version + 1
             self._has_version_to_tell = True  # until it is answered: what comes after it must make it come too late
-        rows = await self._connections.fetch(self._host_text, self._node, self._version, version, added, removed, is_marked)
+        rows = await self._connections.fetch(
+            self._host_text, self._node, self._version, version, added, removed, is_marked
+        )
         identity, position = rows[0]
         if position is None:
             self._on_unknown()

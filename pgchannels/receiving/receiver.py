@@ -166,7 +166,7 @@ class Receiver:
         elif arrival.envelope is None:
             self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
         elif isinstance(read := self._payloads.read(arrival), Gap):
-            self.lose(read)
+            self.lose(Gap(read.reason, None))
         else:
             self._obey(read[1], arrival.id)
 

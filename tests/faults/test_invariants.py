@@ -553,7 +553,7 @@ async def test_node_that_is_removed_while_it_begins_to_host_leaves_no_subscripti
 ) -> None:
     node = node_of(layer).id
     async with connection.transaction():
-        await connection.execute("SELECT pgchannels.host($1, NULL, $2, '{}', false)", node, [ROOM])
+        await connection.execute("SELECT pgchannels.host($1, 0, NULL, $2, '{}', false)", node, [ROOM])
         removing = asyncio.create_task(run(another.execute("SELECT pgchannels.remove_nodes($1)", [node])))
         await unless_it_waits(watching, removing)
     await within(removing)
@@ -569,7 +569,7 @@ async def test_position_of_an_address_is_behind_what_is_sent_to_it_while_its_hos
         hosting = asyncio.create_task(
             run(
                 another.fetchval(
-                    "SELECT position FROM pgchannels.host($1, NULL, $2, '{}', false)", node_of(layer).id, [ROOM]
+                    "SELECT position FROM pgchannels.host($1, 0, NULL, $2, '{}', false)", node_of(layer).id, [ROOM]
                 )
             )
         )

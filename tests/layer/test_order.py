@@ -8,7 +8,7 @@ import pytest
 
 from pgchannels import ConfigurationError, MessageLayer
 from tests.faults.roads import node_of
-from tests.waiting import until, within
+from tests.waiting import steps, until, within
 
 TOPICS = [f"topic-{number}" for number in range(6)]
 
@@ -117,3 +117,17 @@ async def test_several_tasks_share_what_a_subscription_missed(layer: MessageLaye
             task.cancel()
         await asyncio.wait(receiving)
     assert sorted(received) == list(range(310))
+
+
+async def test_subscriptions_of_one_topic_that_begin_at_the_same_time_all_begin(layer: MessageLayer) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(60):
+            tasks.create_task(within(_enter_later(layer, number)))
+
+
+async def _enter_later(layer: MessageLayer, turns: int) -> None:
+    await steps(turns)
+    async with layer.subscribe("room") as subscription:
+        await layer.publish("room", turns)
+        while (await anext(subscription)).payload != turns:
+            pass

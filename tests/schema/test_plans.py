@@ -140,8 +140,12 @@ ROADS: Final = {
     "repeated claim": Road("claim", "message", repeat_claim),
     "subscribing": Road("host", "node subscription", subscribe),
     "hosting": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 0, None, ROOMS, [], True)),
-    "releasing an address": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 0, 1, [], ROOMS[:1], False)),
-    "releasing many addresses": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 0, 2, [], ROOMS, False)),
+    "releasing an address": Road(
+        "host", "node subscription", (nodes.host(SCHEMA), NODE, 0, None, [], ROOMS[:1], False)
+    ),
+    "releasing many addresses": Road(
+        "host", "node subscription", (nodes.host(SCHEMA), NODE, 0, None, [], ROOMS, False)
+    ),
     "heartbeat": Road("beat", "node log_state", (nodes.beat(SCHEMA), NODE, "node-1", LEASE, LEASE, "token")),
     "registration": Road("beat", "node log_state", (nodes.beat(SCHEMA), UUID(int=1), "another", LEASE, LEASE, "token")),
     "channel that fills": Road("mark_full", "node full_channel", nodes.mark_full(SCHEMA, NODE, ["a!", "b!"])),

@@ -25,7 +25,8 @@ BEGIN
     INSERT INTO {schema}.subscription (address, node)
     SELECT DISTINCT address, hosting_node FROM unnest(added) AS address
     ON CONFLICT DO NOTHING;
-    DELETE FROM {schema}.subscription WHERE node = hosting_node AND address = ANY (removed);
+    DELETE FROM {schema}.subscription AS s USING unnest(removed) AS gone (address)
+    WHERE s.address = gone.address AND s.node = hosting_node;
     SELECT e.identity, e.last_id INTO identity, "position" FROM {schema}.extent() AS e;
     IF is_marked THEN
         PERFORM pg_notify(hosting_node::text, 'h ' || "position");
