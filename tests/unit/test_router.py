@@ -76,17 +76,28 @@ def test_another_log_begins_anew_for_everybody(router: Router, recorder: _Record
     route(router, 9)
     router.add(ROOM, "late", late, after=20)
     router.note_sent({ROOM: 20})
-    router.begin_anew(4)
+    router.begin_anew(4, last_id=8)
     assert (router.read_after(ROOM), router.hosted_at(ROOM), router.positions()) == (4, 4, {ROOM: 4})
     route(router, 4, 5, 6)
     assert (recorder.got, late.got) == ([9, 5, 6], [5, 6])
+
+
+def test_what_came_of_another_log_before_it_was_noticed_comes_once(router: Router, recorder: _Recorder) -> None:
+    late = _Recorder()
+    router.add(ROOM, "key", recorder, after=0)
+    router.host(ROOM, 0)
+    route(router, 9)
+    router.add(ROOM, "late", late, after=10)
+    router.begin_anew(4, last_id=20)
+    route(router, 5, 9, 10, 11)
+    assert (recorder.got, late.got) == ([9, 10, 11], [11])
 
 
 async def test_what_was_sent_into_another_log_is_not_waited_for(router: Router, recorder: _Recorder) -> None:
     router.add(ROOM, "key", recorder, after=0)
     router.host(ROOM, 0)
     router.note_sent({ROOM: 20})
-    router.begin_anew(4)
+    router.begin_anew(4, last_id=8)
     await router.heard_own(ROOM)
     assert router._routes[ROOM].last_sent == 0
 
