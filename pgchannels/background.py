@@ -22,7 +22,7 @@ class BackgroundSender:
     """A sender that any thread and any event loop may borrow; one connection, given back after `idle_seconds`."""
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
-        self._connections = Connections(database, keep=False)
+        self._connections = Connections(database)
         self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
         self._loop = asyncio.new_event_loop()
         self.lender: Lender = Lender(self._loop)
@@ -63,6 +63,8 @@ class BackgroundSender:
             await self._sender.require_schema()
             await self._sender.open()
             await self._sender.keep_messages()
+            await self._connections.close()
+            self._connections.keep = False  # hardly anything else than messages is sent
             self.lender.open(self._sender)
         except Exception as error:
             self._has_failed = True

@@ -97,17 +97,24 @@ class HeldConnection:
         """
         async with self._one_at_a_time:
             connection = await self.opened()
-            async with self._progress.required_within(silence_seconds or self._silence_seconds):
-                with self.left_when_lost():
-                    return await connection.fetch(text, *arguments)
+            try:
+                async with self._progress.required_within(silence_seconds or self._silence_seconds):
+                    with self.left_when_lost():
+                        return await connection.fetch(text, *arguments)
+            except TimeoutError:
+                self.leave()
+                raise
 
     @contextmanager
     def left_when_lost(self) -> Iterator[None]:
-        """Leave the connection when what runs on it meanwhile fails otherwise than by the server's word."""
+        """Leave the connection when what runs on it meanwhile fails otherwise than by the server's word.
+
+        What the caller cancels the driver cancels in the server; the next statement waits for that.
+        """
         try:
             with _cancellation_kept(), loss_recognised(self._connection):
                 yield
-        except BaseException as error:
+        except Exception as error:
             if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
                 self.leave()
             raise
@@ -140,8 +147,8 @@ class Connections:
     def __init__(
         self, database: Database, *, keep: bool = True, silence_seconds: float = STATEMENT_TIMEOUT_SECONDS
     ) -> None:
+        self.keep: bool = keep
         self._database = database
-        self._keep = keep
         self._engine = None if database.engine is None else _engine_like(database.engine)
         self._clock_offset = 0.0
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
@@ -167,7 +174,7 @@ class Connections:
         try:
             return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds)
         finally:
-            if not self._keep:
+            if not self.keep:
                 await self.close()
 
     async def ask(self, statement: Executable, *, silence_seconds: float | None = None) -> Records:

@@ -136,7 +136,7 @@ async def test_malformed_commands_to_a_node_stop_nothing(
     await other_layer.send(channel, "good")
     gaps: list[Gap] = []
     assert await within(layer.receive(channel, on_gap=gaps.append)) == "good"
-    assert gaps == [Gap(GapReason.UNREADABLE, None)]  # perhaps the channel was to join a topic
+    assert set(gaps) == {Gap(GapReason.UNREADABLE, None)}  # perhaps the channel was to join a topic
     assert node.payloads.unreadable == len(commands) + ENVELOPES_AT_ONCE
     require_few_lines(caplog)
 
