@@ -102,8 +102,11 @@ class Node:
         :raises DatabaseRefused: it answers with an error, such as a missing privilege.
         """
         try:
-            await self.sender.require_schema()
-            await together(self.sender.open(), self._begin_to_receive())
+            # Three connections at the same time; where the schema is missing all fail, and the first one tells it.
+            await together(
+                self.sender.require_schema(), self.sender.open(), self.receiver.open(), self._listener.open()
+            )
+            await self.receiver.catch_up.settle()
         except BaseException as error:
             await self._release()
             if isinstance(error, Exception):
@@ -157,11 +160,6 @@ class Node:
             seconds=self._options.send_timeout,
             what_failed="could not read the history",
         )
-
-    async def _begin_to_receive(self) -> None:
-        await self.receiver.open()
-        await self._listener.open()
-        await self.receiver.catch_up.settle()
 
     async def _keep(self) -> None:
         # `asyncio.run` and its like cancel every task before they close the loop: the last moment to disconnect.

@@ -46,7 +46,8 @@ class HeldConnection:
     """A connection of the driver that is opened when it is needed, and anew when it was lost; one statement at a time.
 
     :param on_open: what each new connection is for: it runs before anything else on it.
-    :param silence_seconds: a connection by which nothing comes for so long, though something is asked, is lost.
+    :param silence_seconds: a connection by which nothing comes for so long, though something is asked, is lost. None:
+        whoever asks looks after that.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class HeldConnection:
         connect: Callable[[], Awaitable[DriverConnection]],
         *,
         on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
-        silence_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+        silence_seconds: float | None = None,
     ) -> None:
         self.on_open = on_open
         self._silence_seconds = silence_seconds
@@ -78,7 +79,8 @@ class HeldConnection:
         if connection is None or connection.is_closed():
             await self._left()  # never one more than was promised
             connection = self._connection = await self._connect()
-            self._progress = _Progress.of(connection)
+            if self._silence_seconds is not None:
+                self._progress = _Progress.of(connection)
             if self.on_open is not None:
                 try:
                     with self.left_when_lost():
@@ -97,6 +99,9 @@ class HeldConnection:
         """
         async with self._one_at_a_time:
             connection = await self.opened()
+            if self._silence_seconds is None:
+                with self.left_when_lost():
+                    return await connection.fetch(text, *arguments)
             try:
                 async with self._progress.required_within(silence_seconds or self._silence_seconds):
                     with self.left_when_lost():

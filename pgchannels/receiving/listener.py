@@ -14,7 +14,6 @@ from pgchannels.database.retry import repeat
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
 _SHORTEST_PROBE_SECONDS: Final = 1
-_LONGEST_PROBE_SECONDS: Final = 3600  # ends by silence long before
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -166,7 +165,7 @@ class Listener:
     async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
         if not self._held.is_open:
             raise ConnectionError("the listening connection was lost")  # not opened anew by the way: it must be told
-        [row] = await self._held.fetch(text, *arguments, self._token, silence_seconds=_LONGEST_PROBE_SECONDS)
+        [row] = await self._held.fetch(text, *arguments, self._token)
         await self._heard_token.wait()
         return row
 

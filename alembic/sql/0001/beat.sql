@@ -20,7 +20,6 @@ BEGIN
     IF ended IS NOT NULL THEN
         PERFORM {schema}.remove_nodes(ended);
     END IF;
-    UPDATE {schema}.log SET retention = needed WHERE retention < needed;
     SELECT n.version INTO version FROM {schema}.node AS n WHERE n.id = beating_node;
     IF NOT FOUND THEN
         version := 0;
@@ -31,6 +30,8 @@ BEGIN
         version := 0;  -- its own address is always there: somebody has emptied the table
     END IF;
     SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
+    -- After start_epoch(), which locks this row as the last one: no deadlock.
+    UPDATE {schema}.log SET retention = needed WHERE retention < needed;
     PERFORM pg_notify(beating_node::text, 'p ' || token);
 END
 $$
