@@ -42,7 +42,9 @@ class Channels:
         self._on_full = on_full
         self._mailboxes: dict[str, Mailbox] = {}
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()  # the mailboxes hold them
-        self._topics: dict[str, dict[str, float]] = {}  # and when the channel joined each
+        self._topics: dict[
+            str, dict[str, tuple[float, int]]
+        ] = {}  # and when the channel joined each, and after which id
         self._sending: dict[str, int] = {}
         self._lines: dict[str, Line] = {}  # of those who receive by a prefix
         self._missed_gaps = MissedGaps()
@@ -112,23 +114,19 @@ class Channels:
             mailbox.expire(published_before=published_before)
             self._forget_if_unused(channel)
 
-    def is_in(self, address: str, channel: str) -> bool:
-        """Whether a channel gets every message to the address of a topic."""
-        return address in self._topics.get(channel, ())
-
     def join(self, address: str, channel: str, *, after: int) -> None:
         """Give a channel every message to the address of a topic that comes after an id."""
-        self._topics.setdefault(channel, {})[address] = asyncio.get_running_loop().time()
+        self._topics.setdefault(channel, {})[address] = asyncio.get_running_loop().time(), after
         self._router.add(address, channel, self._mailbox(channel), after=after)
 
-    def stay(self, address: str, channel: str) -> None:
-        """Count a membership from now on."""
-        self._topics[channel][address] = asyncio.get_running_loop().time()
-
-    def leave(self, address: str, channel: str) -> None:
-        """Undo `join`; what the channel has got stays."""
+    def leave(self, address: str, channel: str, *, at: int | None = None) -> None:
+        """Undo `join`; what the channel has got stays. One that joined again after the id `at` begins there."""
         self._router.remove(address, channel)
         topics = self._topics.get(channel, {})
+        _, joined_after = topics.get(address, (0, 0))
+        if at is not None and at <= joined_after:
+            self._router.add(address, channel, self._mailbox(channel), after=joined_after)
+            return
         topics.pop(address, None)
         if not topics:
             self._topics.pop(channel, None)
@@ -137,7 +135,7 @@ class Channels:
     def leave_all_joined_before(self, time: float) -> None:
         """Undo every `join` that was not repeated since; by the clock of the event loop."""
         for channel, topics in list(self._topics.items()):
-            for address in [address for address, joined in topics.items() if joined < time]:
+            for address in [address for address, (joined, _) in topics.items() if joined < time]:
                 self.leave(address, channel)
 
     def clear(self) -> None:

@@ -228,16 +228,10 @@ class Receiver:
             self.router.remove(topic_address(self._options.prefix, topic), key)
 
     async def join(self, topic: str, channel: str) -> None:
-        """Give a channel of this node every message to a topic from now on, until a command to leave comes."""
-        self.require_running()
+        """Give a channel of this node every message to a topic from now on, until a later command to leave comes."""
         address = topic_address(self._options.prefix, topic)
-        await self.heard_own()  # perhaps it was just sent such a command
-        await self.router.heard_own(address)
-        if self.channels.is_in(address, channel):
-            self.channels.stay(address, channel)
-        else:
-            [position] = (await self._reserve([topic], channel)).values()
-            self.channels.join(address, channel, after=position)
+        [position] = (await self._reserve([topic], channel)).values()
+        self.channels.join(address, channel, after=position)
 
     async def heard_own(self) -> None:
         """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
@@ -295,7 +289,7 @@ class Receiver:
                 case {"join": [str(address), str(channel)]}:
                     self._join(self._topic_address(address), require_valid_channel(channel), position)
                 case {"leave": [str(address), str(channel)]}:
-                    self.channels.leave(address, channel)
+                    self.channels.leave(address, channel, at=position)
                 case {"flush": True}:
                     self.channels.clear()
                     self.queues.clear(until=position)

@@ -241,3 +241,18 @@ class _Refusing:
 
 async def _is_not(answer: Any) -> bool:
     return not await answer
+
+
+async def test_channel_that_joins_again_by_itself_stays_when_an_earlier_command_to_leave_comes(
+    receiver: PostgresChannelLayer, sender: PostgresChannelLayer, proxy: Proxy
+) -> None:
+    channel = await receiver.new_channel()
+    await receiver.group_add("room", channel)
+    proxy.freeze_at(b"node:asgi:")  # the notification of the command
+    await sender.group_discard("room", channel)
+    await within(proxy.holding(b"node:asgi:"))
+    await sender.group_send("room", numbered(1))
+    await within(receiver.group_add("room", channel))
+    await sender.group_send("room", numbered(2))
+    proxy.restore()
+    assert await numbers(receiver, channel, 1) == [2]
