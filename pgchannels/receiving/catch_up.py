@@ -131,6 +131,7 @@ class CatchUp:
 
     def _begin_reading(self) -> None:
         self._is_live = False
+        self._limit = None  # of what was read until now
         self._work.set()
 
     def _hold(self, arrival: Arrival) -> None:

@@ -301,10 +301,8 @@ class Receiver:
 
     def _join(self, address: str, channel: str, position: int) -> None:
         self.channels.join(address, channel, after=position)
-        if not self.hosting.hosts(address):
+        if not self.hosting.hosts(address) or self.router.begins_unheard(address):
             self.hosting.want(address, is_marked=True)
-            self.catch_up.read(address)
-        elif self.router.begins_unheard(address):
             self.catch_up.read(address)
 
     def _topic_address(self, address: str) -> str:
