@@ -37,7 +37,7 @@ class CatchUp:
         self._to_read: set[str] = set()
         self._is_all_to_read = False
         self._limit: PageLimit | None = None  # of a reading that goes on
-        self._is_listening = False
+        self.is_listening: bool = False  # a connection, and so the node is registered
         self._is_live = False
         self._heard_until = 0  # the greatest id that was heard, or read
         self._work = asyncio.Event()
@@ -78,11 +78,11 @@ class CatchUp:
 
     def stop_listening(self) -> None:
         """Hold what is heard until `begin_listening`: it may come behind something that was missed."""
-        self._is_listening = self._is_live = False
+        self.is_listening = self._is_live = False
 
     def begin_listening(self) -> None:
         """Read what was missed until now: everything from now on is heard."""
-        self._is_listening = True
+        self.is_listening = True
         self.read_all()
 
     def wake(self) -> None:
@@ -96,7 +96,7 @@ class CatchUp:
     async def settle(self) -> None:
         """Host and read all that there is to."""
         while not self._is_live or self._hosting.is_behind:
-            if not self._is_listening:
+            if not self.is_listening:
                 raise ConnectionError("the listening connection was lost")
             await self._step()
 
@@ -145,7 +145,7 @@ class CatchUp:
         await self._step()
 
     async def _step(self) -> None:
-        if not self._is_listening:
+        if not self.is_listening:
             self._work.clear()  # the database may not know this node until it listens
         elif self._hosting.is_behind:
             await self._hosting.reconcile()

@@ -103,7 +103,6 @@ class Receiver:
             retention_seconds=retention_seconds,
             resend=resend,
         )
-        self._is_listening = False
         self._error: Exception | None = None
         self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
 
@@ -111,7 +110,6 @@ class Receiver:
 
     def begin(self) -> None:
         """Hold what comes by a new connection until `beat` has returned."""
-        self._is_listening = False
         self.catch_up.stop_listening()
 
     async def beat(self, probe: Probe) -> None:
@@ -124,8 +122,7 @@ class Receiver:
             self.catch_up.read_all()
             self._on_forgotten()
         self.catch_up.note_heard(filled_until=seen.filled_until)
-        if not self._is_listening:
-            self._is_listening = True
+        if not self.catch_up.is_listening:
             self.catch_up.begin_listening()
         self._look_after()
 
@@ -229,8 +226,7 @@ class Receiver:
 
     async def join(self, topic: str, channel: str) -> None:
         """Give a channel of this node every message to a topic from now on, until a later command to leave comes."""
-        address = topic_address(self._options.prefix, topic)
-        [position] = (await self._reserve([topic], channel)).values()
+        [(address, position)] = (await self._reserve([topic], channel)).items()
         self.channels.join(address, channel, after=position)
 
     async def heard_own(self) -> None:
