@@ -77,13 +77,14 @@ class CatchUp:
         self._begin_reading()
 
     def stop_listening(self) -> None:
-        """Hold what is heard until `begin_listening`: it may come behind something that was missed."""
-        self.is_listening = self._is_live = False
+        """Read everything once `begin_listening` is called: what is heard until then may follow what was missed."""
+        self.is_listening = False
+        self.read_all()
 
     def begin_listening(self) -> None:
-        """Read what was missed until now: everything from now on is heard."""
+        """Take notice that everything from now on is heard."""
         self.is_listening = True
-        self.read_all()
+        self._work.set()
 
     def wake(self) -> None:
         """Look for something to do."""
@@ -188,6 +189,8 @@ class CatchUp:
         await self.look_at_identity(page.identity)
         if not known.identity == page.identity == self.extent.identity:
             return False  # a page of one log, asked for with positions of another
+        if addresses is not None and self._is_all_to_read:
+            return False  # it leaves out what was heard, which is to be read now
         if addresses is None:
             self._tell_lost(page.gone_until)
         until = page.arrivals[-1].id if page.is_full else limit.until

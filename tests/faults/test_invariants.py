@@ -154,6 +154,46 @@ async def test_message_heard_before_the_first_beat_of_a_connection_does_not_over
         assert await received(subscription, [], 2) == ["missed", "heard"]
 
 
+async def test_page_that_comes_before_the_first_beat_of_a_connection_is_not_taken_for_all_that_was_missed(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy
+) -> None:
+    catching_up = node_of(behind).receiver.catch_up
+    async with behind.subscribe("room") as subscription:
+        with (
+            Gate(node_of(behind).receiver.log, "page", behind=True) as page,
+            Gate(node_of(behind).receiver, "beat") as beating,
+        ):
+            catching_up.read_all()
+            await within(page.reached())
+            cut_off(proxy)
+            await layer.publish("room", "missed")
+            proxy.restore()
+            await within(beating.reached())
+            heard = await layer.publish("room", "heard")
+            await so(lambda: catching_up._heard_until >= heard.to_id())
+            page.open()
+            await within(page.done())
+            await steps(10)
+        assert await received(subscription, [], 2) == ["missed", "heard"]
+
+
+async def test_page_of_some_that_comes_when_the_connection_was_lost_leaves_out_nothing_that_was_heard(
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy
+) -> None:
+    catching_up, log = node_of(behind).receiver.catch_up, node_of(behind).receiver.log
+    payloads = ["1" + LARGE, 2, "3" + LARGE]
+    async with behind.subscribe("room") as subscription:
+        with Gate(catching_up, "_read_page") as reading, Gate(log, "page", behind=True) as page:
+            for payload in payloads:
+                heard = await layer.publish("room", payload)
+            await so(lambda: catching_up._heard_until >= heard.to_id())
+            reading.open()
+            await within(page.reached())
+            cut_off(proxy)
+            await come_back(behind, proxy)
+        assert await received(subscription, [], 3) == payloads
+
+
 async def test_reading_of_everything_that_follows_a_page_of_some_goes_to_the_end(
     layer: MessageLayer, behind: MessageLayer, proxy: Proxy
 ) -> None:
