@@ -8,7 +8,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from pgchannels.errors import ChannelFull, copy_of
-from pgchannels.messages import Gap
+from pgchannels.messages import Gap, GapReason
 from pgchannels.names import non_local_part
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.line import Line
@@ -42,9 +42,8 @@ class Channels:
         self._on_full = on_full
         self._mailboxes: dict[str, Mailbox] = {}
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()  # the mailboxes hold them
-        self._topics: dict[
-            str, dict[str, tuple[float, int]]
-        ] = {}  # and when the channel joined each, and after which id
+        # When each channel joined each topic for the last time, and the greatest id after which it did.
+        self._topics: dict[str, dict[str, tuple[float, int]]] = {}
         self._sending: dict[str, int] = {}
         self._lines: dict[str, Line] = {}  # of those who receive by a prefix
         self._missed_gaps = MissedGaps()
@@ -102,6 +101,9 @@ class Channels:
         self._missed_gaps.lose(gap)
         for mailbox in self._mailboxes.values():
             mailbox.lose(gap)
+        if gap.reason is GapReason.CRASH:  # ids of another log may be lesser
+            for topics in self._topics.values():
+                topics |= {address: (joined, 0) for address, (joined, _) in topics.items()}
 
     def tell(self, news: Connection) -> None:
         """Tell all channels."""
@@ -116,7 +118,10 @@ class Channels:
 
     def join(self, address: str, channel: str, *, after: int) -> None:
         """Give a channel every message to the address of a topic that comes after an id."""
-        self._topics.setdefault(channel, {})[address] = asyncio.get_running_loop().time(), after
+        topics = self._topics.setdefault(channel, {})
+        _, joined_after = topics.get(address, (0, after))
+        # A command that was sent before the channel joined by itself may come later.
+        topics[address] = asyncio.get_running_loop().time(), max(after, joined_after)
         self._router.add(address, channel, self._mailbox(channel), after=after)
 
     def leave(self, address: str, channel: str, *, at: int | None = None) -> None:

@@ -1,7 +1,6 @@
 """All processes of a run: each place has one at a time, behind a proxy of its own."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -27,9 +26,6 @@ _OPTIONS: Final = {"expiry": 20, "heartbeat": 0.5}
 # One publisher gives up soon, so that there are sends with an unknown outcome.
 _SEND_TIMEOUTS: Final = {"publisher-a": 1.5}
 _SEND_TIMEOUT: Final = 12
-
-# Memberships across processes amid crashes are not all accounted for yet: a few of ten thousand messages.
-_WORK_IN_GROUPS: Final = bool(os.environ.get("PGCHANNELS_CHAOS_GROUPS"))
 
 
 class Crew:
@@ -112,7 +108,7 @@ class Crew:
         for publisher in self.living(Role.PUBLISHER):
             publisher.order(self.channels(Role.SUBSCRIBER))
         for consumer in [consumer for consumer in self.living(Role.CONSUMER) if consumer.is_ready.is_set()]:
-            consumer.order(self.channels(Role.CONSUMER) if _WORK_IN_GROUPS and not self._is_resting else [])
+            consumer.order(self.channels(Role.CONSUMER) if not self._is_resting else [])
 
 
 @asynccontextmanager

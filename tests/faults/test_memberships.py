@@ -243,12 +243,15 @@ async def _is_not(answer: Any) -> bool:
     return not await answer
 
 
+@pytest.mark.parametrize("is_added_before", [False, True], ids=["removed", "added and removed"])
 async def test_channel_that_joins_again_by_itself_stays_when_an_earlier_command_to_leave_comes(
-    receiver: PostgresChannelLayer, sender: PostgresChannelLayer, proxy: Proxy
+    is_added_before: bool, receiver: PostgresChannelLayer, sender: PostgresChannelLayer, proxy: Proxy
 ) -> None:
     channel = await receiver.new_channel()
     await receiver.group_add("room", channel)
     proxy.freeze_at(b"node:asgi:")  # the notification of the command
+    if is_added_before:
+        await sender.group_add("room", channel)
     await sender.group_discard("room", channel)
     await within(proxy.holding(b"node:asgi:"))
     await sender.group_send("room", numbered(1))
