@@ -82,7 +82,7 @@ class Node:
             resend=self.sender.resend,
             beat=self._lease.beat,
             on_unknown=lambda: self._listener.beat_now(),
-            on_forgotten=self._fullness.tell_again,
+            on_forgotten=self._tell_again,
             on_full=self._fullness.note,
             on_flushed=self._flushing.note,
         )
@@ -202,6 +202,10 @@ class Node:
         logger.error("%s failed, the layer no longer receives", task.get_name(), exc_info=error)
         self._failure = error if isinstance(error, Exception) else LayerClosed(repr(error))
         self.receiver.close(self._failure)
+
+    def _tell_again(self) -> None:
+        self._fullness.tell_again()
+        self._flushing.tell_again()
 
     async def _stop_tasks(self) -> None:
         for task in self._tasks:

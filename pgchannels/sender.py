@@ -12,12 +12,7 @@ from pgchannels.database.connections import Connections, Records
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import (
-    addresses_of_nodes,
-    count_unflushed,
-    keep_messages_for,
-    remove_deaf_nodes,
-)
+from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
@@ -140,9 +135,14 @@ class Sender:
         """
         await self._ask(remove_all_members(self._schema, self._prefix))
         await self._ask(remove_all_messages(self._schema, self._prefix))
-        nodes = await self._ask(addresses_of_nodes(self._schema, self._prefix))
-        commands = [await self._send(address, {"flush": True}, self._command_codec) for (address,) in nodes]
-        while commands and await self._is_unflushed(since=min(commands)):  # noqa: ASYNC110 (it lies in other processes)
+        commands: dict[tuple[str, int], int] = {}  # to each node; again where a crash of the server took the first one
+        while True:
+            nodes = await self._ask(nodes_to_flush(self._schema, self._prefix))
+            for address, _, log in nodes:
+                if (address, log) not in commands:
+                    commands[address, log] = await self._send(address, {"flush": True}, self._command_codec)
+            if all(flushed_until >= commands[address, log] for address, flushed_until, log in nodes):
+                return
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
     async def remove_deaf_nodes(self) -> None:
@@ -160,10 +160,6 @@ class Sender:
         finally:
             self.task.cancel()
             await asyncio.wait([self.task])
-
-    async def _is_unflushed(self, *, since: int) -> bool:
-        [(count,)] = await self._ask(count_unflushed(self._schema, self._prefix, since))
-        return bool(count)
 
     async def _ask(self, statement: Executable) -> Records:
         return await insist(

@@ -24,6 +24,11 @@ class Flushing:
         self._flushed_until = message_id
         self._work.set()
 
+    def tell_again(self) -> None:
+        """Tell it again: the database may have forgotten this node."""
+        if self._flushed_until:
+            self._work.set()
+
     async def run(self) -> None:
         """Tell the database, for ever."""
         await repeat(self._tell, what_failed="could not tell that this node was flushed")

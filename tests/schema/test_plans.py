@@ -171,11 +171,10 @@ ROADS: Final = {
 # Statements that no message, no join and no heartbeat waits for.
 COLD: Final = {
     "explained_delivery",  # for people
-    "remove_all_members",  # a flush, as the next four
+    "remove_all_members",  # a flush, as the next three
     "remove_all_messages",
-    "addresses_of_nodes",
+    "nodes_to_flush",
     "note_flushed",
-    "count_unflushed",
     "remove_deaf_nodes",  # for tests
     "extent_columns",  # no statement
     "remove_node",  # once in a node's life

@@ -104,25 +104,19 @@ def mark_not_full(schema: Schema, channels: Collection[str]) -> Executable:
     )
 
 
-def addresses_of_nodes(schema: Schema, prefix: str) -> Executable:
-    """The node addresses of all nodes with the prefix."""
-    address = schema.subscription.c.address
-    return select(address).where(address.startswith(f"node:{prefix}:", autoescape=True))
-
-
 def note_flushed(schema: Schema, node: UUID, until: int) -> Executable:
     """Note that a node has forgotten what came before a message, by its id."""
     return update(schema.node).where(schema.node.c.id == node).values(flushed_until=until)
 
 
-def count_unflushed(schema: Schema, prefix: str, until: int) -> Executable:
-    """How many living nodes with the prefix have not forgotten what came before a message."""
-    node, subscription = schema.node, schema.subscription
-    is_of_prefix = subscription.c.address == func.concat(f"node:{prefix}:", node.c.name)
+def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
+    """The addresses of the living nodes with the prefix, until when each was flushed, and the log's identity."""
+    node, address = schema.node, schema.subscription.c.address
     return (
-        select(func.count())
-        .select_from(node.join(subscription, (subscription.c.node == node.c.id) & is_of_prefix))
-        .where(node.c.flushed_until < until, node.c.leased_until > func.now())
+        select(address, node.c.flushed_until, schema.log_state.c.identity)
+        .join_from(schema.subscription, node, schema.subscription.c.node == node.c.id)
+        .join(schema.log_state, true())
+        .where(address.startswith(f"node:{prefix}:", autoescape=True), node.c.leased_until > func.now())
     )
 
 
