@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -19,6 +21,14 @@ from pgchannels.receiving.router import Router
 
 # Messages to a channel that were sent before all senders could know that it is full.
 _ON_THEIR_WAY: Final = 1000
+
+
+@dataclass(slots=True)
+class _Membership:
+    """When a channel joined a topic for the last time, and after which ids it did, those that may still be undone."""
+
+    time: float = 0
+    begins: list[int] = field(default_factory=list)
 
 
 class Channels:
@@ -42,8 +52,7 @@ class Channels:
         self._on_full = on_full
         self._mailboxes: dict[str, Mailbox] = {}
         self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()  # the mailboxes hold them
-        # When each channel joined each topic for the last time, and the greatest id after which it did.
-        self._topics: dict[str, dict[str, tuple[float, int]]] = {}
+        self._topics: dict[str, dict[str, _Membership]] = {}
         self._sending: dict[str, int] = {}
         self._lines: dict[str, Line] = {}  # of those who receive by a prefix
         self._missed_gaps = MissedGaps()
@@ -102,8 +111,8 @@ class Channels:
         for mailbox in self._mailboxes.values():
             mailbox.lose(gap)
         if gap.reason is GapReason.CRASH:  # ids of another log may be lesser
-            for topics in self._topics.values():
-                topics |= {address: (joined, 0) for address, (joined, _) in topics.items()}
+            for membership in chain.from_iterable(topics.values() for topics in self._topics.values()):
+                membership.begins = [0]
 
     def tell(self, news: Connection) -> None:
         """Tell all channels."""
@@ -116,21 +125,24 @@ class Channels:
             mailbox.expire(published_before=published_before)
             self._forget_if_unused(channel)
 
-    def join(self, address: str, channel: str, *, after: int) -> None:
-        """Give a channel every message to the address of a topic that comes after an id."""
-        topics = self._topics.setdefault(channel, {})
-        _, joined_after = topics.get(address, (0, after))
-        # A command that was sent before the channel joined by itself may come later.
-        topics[address] = asyncio.get_running_loop().time(), max(after, joined_after)
+    def join(self, address: str, channel: str, *, after: int, obeyed_until: int) -> None:
+        """Give a channel every message to the address of a topic that comes after an id.
+
+        :param obeyed_until: every command to leave with an id up to this one has come.
+        """
+        membership = self._topics.setdefault(channel, {}).setdefault(address, _Membership())
+        membership.time = asyncio.get_running_loop().time()
+        membership.begins = sorted([after, *(begin for begin in membership.begins if begin > obeyed_until)])
         self._router.add(address, channel, self._mailbox(channel), after=after)
 
     def leave(self, address: str, channel: str, *, at: int | None = None) -> None:
         """Undo `join`; what the channel has got stays. One that joined again after the id `at` begins there."""
         self._router.remove(address, channel)
         topics = self._topics.get(channel, {})
-        _, joined_after = topics.get(address, (0, 0))
-        if at is not None and at <= joined_after:
-            self._router.add(address, channel, self._mailbox(channel), after=joined_after)
+        membership = topics.get(address, _Membership())
+        membership.begins = [begin for begin in membership.begins if at is not None and begin >= at]
+        if membership.begins:
+            self._router.add(address, channel, self._mailbox(channel), after=membership.begins[0])
             return
         topics.pop(address, None)
         if not topics:
@@ -140,7 +152,7 @@ class Channels:
     def leave_all_joined_before(self, time: float) -> None:
         """Undo every `join` that was not repeated since; by the clock of the event loop."""
         for channel, topics in list(self._topics.items()):
-            for address in [address for address, (joined, _) in topics.items() if joined < time]:
+            for address in [address for address, membership in topics.items() if membership.time < time]:
                 self.leave(address, channel)
 
     def clear(self) -> None:

@@ -133,7 +133,7 @@ class Hosting:
             return
         self._to_remove -= set(removed)
         for address, answered in waiting.items():
-            self._router.host(address, position)
+            self._router.host(address, position, is_marked=address in marked)
             if self._router.has(address):
                 self._hosted.add(address)
             for future in answered:

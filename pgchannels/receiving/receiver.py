@@ -227,7 +227,8 @@ class Receiver:
     async def join(self, topic: str, channel: str) -> None:
         """Give a channel of this node every message to a topic from now on, until a later command to leave comes."""
         [(address, position)] = (await self._reserve([topic], channel)).items()
-        self.channels.join(address, channel, after=position)
+        obeyed_until = self.router.position(self._address)
+        self.channels.join(address, channel, after=position, obeyed_until=obeyed_until)
 
     async def heard_own(self) -> None:
         """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
@@ -296,8 +297,9 @@ class Receiver:
             self._payloads.note_unreadable("ignored a command with an impossible name")
 
     def _join(self, address: str, channel: str, position: int) -> None:
-        self.channels.join(address, channel, after=position)
-        if not self.hosting.hosts(address) or self.router.begins_unheard(address):
+        is_heard = self.hosting.hosts(address) and self.router.brings(address, after=position)
+        self.channels.join(address, channel, after=position, obeyed_until=position)
+        if not is_heard:
             self.hosting.want(address, is_marked=True)
             self.catch_up.read(address)
 

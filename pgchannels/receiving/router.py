@@ -121,10 +121,10 @@ class Router:
             route.recipients.pop(key, None)
             route.beginning.pop(key, None)
 
-    def host(self, address: str, position: int) -> None:
-        """Note from which id on messages are told to this node."""
+    def host(self, address: str, position: int, *, is_marked: bool) -> None:
+        """Note from which id on messages are told to this node; that one is told, too, where it is marked."""
         route = self._routes.get(address)
-        if route is not None and route.hosted_at is None:
+        if route is not None and (is_marked or route.hosted_at is None):
             route.hosted_at = position
 
     def begin_anew(self, position: int, *, last_id: int) -> None:
@@ -176,10 +176,12 @@ class Router:
         route = self._routes.get(address)
         return 0 if route is None else route.hosted_at or 0
 
-    def begins_unheard(self, address: str) -> bool:
-        """Whether somebody receives an address from an id on, after which not every message was told to this node."""
-        route = self._routes[address]
-        return route.position is None and (route.read_after or 0) < (route.hosted_at or 0)
+    def brings(self, address: str, *, after: int) -> bool:
+        """Whether what is routed from now on has every message to an address after an id."""
+        route = self._routes.get(address)
+        if route is None or route.read_after is None:
+            return False
+        return route.position is not None or route.read_after <= after
 
     def position(self, address: str) -> int:
         """The id of the last message to an address that was routed; 0 where there was none."""

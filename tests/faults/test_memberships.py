@@ -259,3 +259,37 @@ async def test_channel_that_joins_again_by_itself_stays_when_an_earlier_command_
     await sender.group_send("room", numbered(2))
     proxy.restore()
     assert await numbers(receiver, channel, 1) == [2]
+
+
+async def test_channel_that_joins_twice_by_itself_gets_all_from_the_first_time_when_an_earlier_command_to_leave_comes(
+    receiver: PostgresChannelLayer, sender: PostgresChannelLayer, proxy: Proxy
+) -> None:
+    channel = await receiver.new_channel()
+    proxy.freeze_at(b"node:asgi:")  # the notification of the command
+    await sender.group_add("room", channel)
+    await sender.group_discard("room", channel)
+    await within(proxy.holding(b"node:asgi:"))
+    for number in range(3):
+        await within(receiver.group_add("room", channel))
+        await sender.group_send("room", numbered(number))
+    proxy.restore()
+    assert await numbers(receiver, channel, 3) == [0, 1, 2]
+
+
+async def test_channel_that_joined_before_another_of_its_node_gets_what_was_sent_in_between_after_a_lost_connection(
+    receiver: PostgresChannelLayer, sender: PostgresChannelLayer, proxy: Proxy
+) -> None:
+    first, second = await receiver.new_channel(), await receiver.new_channel()
+    await receiver.group_add("room", second)
+    await receiver.group_discard("room", second)  # the node still hosts the group
+    await until(lambda: asyncio.sleep(0, not node_of(receiver).receiver.channels._topics))
+    proxy.freeze_at(b"node:asgi:")  # the notification of the command
+    await sender.group_add("room", first)
+    await within(proxy.holding(b"node:asgi:"))
+    await sender.group_send("room", numbered(1))
+    await within(receiver.group_add("room", second))
+    proxy.restore(held="drop")
+    proxy.cut()
+    await sender.group_send("room", numbered(2))
+    assert await numbers(receiver, first, 2) == [1, 2]
+    assert await numbers(receiver, second, 1) == [2]

@@ -72,7 +72,7 @@ def test_recipient_that_has_not_begun_keeps_its_beginning_when_its_address_is_re
 def test_another_log_begins_anew_for_everybody(router: Router, recorder: _Recorder) -> None:
     late = _Recorder()
     router.add(ROOM, "early", recorder, after=0)
-    router.host(ROOM, 7)
+    router.host(ROOM, 7, is_marked=False)
     route(router, 9)
     router.add(ROOM, "late", late, after=20)
     router.note_sent({ROOM: 20})
@@ -85,7 +85,7 @@ def test_another_log_begins_anew_for_everybody(router: Router, recorder: _Record
 def test_what_came_of_another_log_before_it_was_noticed_comes_once(router: Router, recorder: _Recorder) -> None:
     late = _Recorder()
     router.add(ROOM, "key", recorder, after=0)
-    router.host(ROOM, 0)
+    router.host(ROOM, 0, is_marked=False)
     route(router, 9)
     router.add(ROOM, "late", late, after=10)
     router.begin_anew(4, last_id=20)
@@ -95,7 +95,7 @@ def test_what_came_of_another_log_before_it_was_noticed_comes_once(router: Route
 
 async def test_what_was_sent_into_another_log_is_not_waited_for(router: Router, recorder: _Recorder) -> None:
     router.add(ROOM, "key", recorder, after=0)
-    router.host(ROOM, 0)
+    router.host(ROOM, 0, is_marked=False)
     router.note_sent({ROOM: 20})
     router.begin_anew(4, last_id=8)
     await router.heard_own(ROOM)
@@ -105,7 +105,7 @@ async def test_what_was_sent_into_another_log_is_not_waited_for(router: Router, 
 async def test_what_may_not_be_told_to_this_node_is_not_waited_for(router: Router, recorder: _Recorder) -> None:
     router.add(ROOM, "key", recorder, after=0)
     router.note_sent({ROOM: 20})
-    router.host(ROOM, 30)
+    router.host(ROOM, 30, is_marked=False)
     router.note_sent({ROOM: 30})
     await router.heard_own(ROOM)
     assert router._routes[ROOM].last_sent == 0
