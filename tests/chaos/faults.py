@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -135,6 +135,12 @@ class Scene:
         finally:
             self._lanes[fault.lane].release()
 
+    @contextmanager
+    def _crash(self) -> Iterator[None]:
+        began = self._journal.now()
+        yield
+        self._journal.write(Crashed(began))
+
     async def _cause(self, fault: Fault) -> None:
         match fault.kind:
             case Kind.TERMINATE:
@@ -142,11 +148,11 @@ class Scene:
             case Kind.RESTART:
                 await asyncio.to_thread(self._server.restart, "fast")
             case Kind.RESTART_AT_ONCE:
-                self._journal.write(Crashed())
-                await asyncio.to_thread(self._server.restart, "immediate")
+                with self._crash():
+                    await asyncio.to_thread(self._server.restart, "immediate")
             case Kind.CRASH:
-                self._journal.write(Crashed())
-                await asyncio.to_thread(self._server.kill)
+                with self._crash():
+                    await asyncio.to_thread(self._server.kill)
                 await asyncio.sleep(fault.seconds)
                 await asyncio.to_thread(self._server.start)
             case Kind.CUT | Kind.REFUSE | Kind.FREEZE | Kind.FREEZE_REQUESTS | Kind.FREEZE_ANSWERS:

@@ -105,7 +105,9 @@ class Ended(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Crashed(_Timed):
-    """The server is about to be crashed; an epoch ends."""
+    """The server was crashed, not before `began`; an epoch has ended."""
+
+    began: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,13 @@ class Journal:
         self._file = path.open("a", buffering=1)  # a line at a time
         self._began = began
 
+    def now(self) -> float:
+        """The seconds since the run began."""
+        return round(time.monotonic() - self._began, 6)
+
     def write(self, record: Record) -> None:
         """Append a record."""
-        timed = replace(record, at=round(time.monotonic() - self._began, 6))
+        timed = replace(record, at=self.now())
         content = {name.name: getattr(timed, name.name) for name in fields(timed)}
         self._file.write(json.dumps({"record": type(record).__name__} | content, default=str) + "\n")
 

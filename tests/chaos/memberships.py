@@ -28,7 +28,7 @@ class Memberships:
 
     def __init__(self, accounts: Sequence[Account]) -> None:
         self._changes: dict[tuple[str, str], list[Change]] = defaultdict(list)  # by channel and group
-        self._crashes = [record.at for account in accounts for record in account.records if isinstance(record, Crashed)]
+        self._crashes = [record for account in accounts for record in account.records if isinstance(record, Crashed)]
         for account in accounts:
             self._enter(account.records)
 
@@ -70,14 +70,17 @@ class Memberships:
         )
 
     def _outlasts_crashes(self, addition: Change, until: float, sends: Sends, received: Sequence[Received]) -> bool:
-        crash = min((crash for crash in self._crashes if addition.began < crash < until), default=inf)
+        crash = min(
+            (crash.began for crash in self._crashes if addition.began < crash.at and crash.began < until), default=inf
+        )
         if addition.is_own and addition.ended < crash:
             return True
         shows = (receipt.at for receipt in received if sends.began_at.get(receipt.key, 0) > addition.ended)
         return crash == inf or min(shows, default=inf) < crash
 
     def _is_final(self, removal: Change, additions: Iterable[Change]) -> bool:
-        return not any(moment > removal.began for moment in chain((a.ended for a in additions), self._crashes))
+        moments = chain((addition.ended for addition in additions), (crash.at for crash in self._crashes))
+        return not any(moment > removal.began for moment in moments)
 
 
 def _removals(changes: Iterable[Change]) -> Iterator[Change]:

@@ -77,7 +77,7 @@ def account(process: str, *records: Record | Sequence[Record], ending: Ending = 
 def balanced(sending: Sequence[Record], *receivers: Account) -> Ledger:
     """The ledger of one publisher, of the run itself with its last message to the room, and of these receivers."""
     latest = max((record.position.epoch for record in sending if isinstance(record, Sent)), default=1)
-    crashes = [Crashed(at=during(epoch) + 5) for epoch in range(1, latest)]
+    crashes = [Crashed(during(epoch) + 5, at=during(epoch) + 5) for epoch in range(1, latest)]
     return balance([account("publisher", sending), account(LAST, crashes, sent(99, epoch=9)), *receivers])
 
 
@@ -356,20 +356,26 @@ def test_message_to_a_group_that_the_channel_had_left_must_not_come() -> None:
 @pytest.mark.parametrize(("is_own", "owed"), [(False, 0), (True, 1)])
 def test_addition_by_another_process_may_go_with_a_crash(is_own: bool, owed: int) -> None:
     added = changed(0, adds=True, at=1, until=2, is_own=is_own)
-    crash = account("crash", Crashed(at=3))
+    crash = account("crash", Crashed(3, at=3))
     ledger = balanced([*added, *crowd(1, at=4, until=5, epoch=2)], member(), crash)
     assert offences(ledger) == (owed, 0, 0)
 
 
+def test_addition_that_returned_as_the_server_was_crashed_may_go_with_it() -> None:
+    added = changed(0, adds=True, at=3.1, until=3.2)
+    crash = account("crash", Crashed(3, at=3.5))
+    assert offences(balanced([*added, *crowd(1, at=4, until=5, epoch=2)], member(), crash)) == (0, 0, 0)
+
+
 def test_membership_of_which_something_was_received_outlasts_a_crash() -> None:
     sending = [*ADDED, *crowd(1, at=2.5, until=2.6), *crowd(2, at=4, until=5, epoch=2)]
-    crash = account("crash", Crashed(at=3))
+    crash = account("crash", Crashed(3, at=3))
     assert offences(balanced(sending, member(1, at=2.7), crash)) == (1, 0, 0)
 
 
 def test_gap_of_a_crash_covers_what_a_certain_member_missed_where_it_was_told() -> None:
     sending = [*ADDED, *crowd(1, at=3, until=4), *crowd(2, at=5, until=6), *crowd(3, at=9, until=10, epoch=2)]
-    crash, gap = account("crash", Crashed(at=8)), GapTold("", "crash", None, at=8.5)
+    crash, gap = account("crash", Crashed(8, at=8)), GapTold("", "crash", None, at=8.5)
     assert balanced(sending, member(1, gap, 3, at=11), crash).lost == {"crash": 1}
     assert offences(balanced(sending, member(gap, 1, 3, at=11), crash)) == (1, 0, 0)
 
