@@ -122,6 +122,7 @@ class CatchUp:
             begin = self._accounted_until = self._heard_until = extent.begin_after(known.identity, seen_until)
             self._router.lose(Gap(GapReason.CRASH, None))
             self._router.begin_anew(begin, last_id=extent.last_id)
+            self._hosting.forget()  # a table that was restored may have a part of it
             self.read_all()
 
     @property

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from pgchannels import MessageLayer
+from pgchannels import Gap, GapReason, MessageLayer
 from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy
 from tests.faults.roads import node_of
@@ -34,3 +34,19 @@ async def test_node_whose_registration_was_not_answered_and_that_gave_an_address
         await is_live(node)
         await layer.publish("room", "heard")
         assert await received(subscription, [], 1) == ["heard"]
+
+
+async def test_node_that_finds_itself_in_a_restored_database_hosts_everything_again(
+    layer: MessageLayer, behind: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    node = node_of(behind)
+    told: list[object] = []
+    async with behind.subscribe("room", on_gap=told.append) as subscription:
+        # As from a dump that was made before the node subscribed: its row has the same version.
+        await connection.execute(
+            "DELETE FROM pgchannels.subscription WHERE node = $1 AND address LIKE 'topic:%'", node.id
+        )
+        await connection.execute("UPDATE pgchannels.log_state SET identity = identity + 1")
+        await beat(behind)
+        await layer.publish("room", "heard")
+        assert await received(subscription, told, 1) == [Gap(GapReason.CRASH, None), "heard"]
