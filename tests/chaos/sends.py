@@ -15,6 +15,7 @@ class Sends:
         self.positions: dict[Key, Position] = {}
         self.began_at: dict[Key, float] = {}
         self.ended_at: dict[Key, float] = {}  # of those that were sent by the word of their sender
+        self.given_up: set[Key] = set()  # by their senders: if they come, then perhaps behind later ones
         self._outcomes: dict[Key, str] = {}
         self._by_target: dict[str, list[tuple[Position, Key]]] = defaultdict(list)
         for account in accounts:
@@ -63,6 +64,7 @@ class Sends:
                 self.ended_at[Key(target, sender, number)] = record.at
             case Failed(target, number, may_have_been_sent):
                 self._outcomes[Key(target, sender, number)] = "unknown" if may_have_been_sent else "not sent"
+                self.given_up.add(Key(target, sender, number))
 
     def _compare(self, accounts: Sequence[Account]) -> Iterable[str]:
         for account in accounts:

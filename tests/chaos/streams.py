@@ -62,7 +62,7 @@ class _Stream:
                 ledger.duplicated.append(f"{key} came to {receiver} again")
             elif position and last_position and position <= last_position:
                 ledger.out_of_order.append(f"{key} at {position} came to {receiver} behind {last_position}")
-            elif key.number < last_number:
+            elif key.number < last_number and key not in self._sends.given_up:
                 ledger.out_of_order.append(f"{key} at {position} came to {receiver} behind #{last_number}")
             seen.add(key)
             last_position = max(filter(None, (position, last_position)), default=None)

@@ -224,6 +224,12 @@ def test_message_behind_a_later_number_is_out_of_order_also_without_positions() 
     assert offences(balanced(sending, account("subscriber", receiving))) == (0, 0, 1)
 
 
+def test_message_whose_sender_gave_up_may_come_behind_a_later_number() -> None:
+    sending: list[Record] = [Sending(ROOM, 1), Failed(ROOM, 1, True, "no answer"), *sent(2)]
+    receiving = [*got(2), Received("wide", ROOM, "publisher", 1, at(3), at=during(1))]
+    assert offences(balanced(sending, subscriber(receiving))) == (0, 0, 0)
+
+
 def test_numbers_of_one_sender_grow_with_positions_or_are_out_of_order() -> None:
     sending: list[Record] = [Sending(ROOM, 1), Sent(ROOM, 1, at(2)), Sending(ROOM, 2), Sent(ROOM, 2, at(1))]
     receiving = [Received("wide", ROOM, "publisher", 2, at(1)), Received("wide", ROOM, "publisher", 1, at(2))]
