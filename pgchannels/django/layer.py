@@ -131,7 +131,11 @@ class PostgresChannelLayer(BaseChannelLayer):
             await self._nodes.send(request)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Remove a channel from a group; nothing happens when it is not in it."""
+        """Remove a channel from a group; nothing happens when it is not in it.
+
+        Like an addition, one of another process's channel is lost when the server crashes before that process has heard
+        it; the channel is told of a gap then.
+        """
         await self._nodes.send(requests.group_discard(group, channel))
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
@@ -140,7 +144,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             await self._nodes.send(requests.group_send(group, message))
 
     async def flush(self) -> None:
-        """Delete every message and membership of the prefix."""
+        """Delete every message and membership of the prefix. What a subscription has received already stays in it."""
         await self._nodes.send(requests.flush)
 
     async def close(self) -> None:
