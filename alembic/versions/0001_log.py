@@ -9,13 +9,11 @@ revision = "0001"
 down_revision = None
 
 FUNCTIONS = (
-    "lock_addresses",
-    "require_in_time",
+    "refuse_late_call",
     "start_epoch",
     "extent",
-    "current_slot",
+    "lock_addresses",
     "number_queued",
-    "notify_nodes",
     "deliver",
     "claim",
     "host",
@@ -48,7 +46,7 @@ def downgrade() -> None:
         op.execute(f"DROP VIEW {quoted}.{name}")
     for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION {quoted}.{name}")
-    for table in ("member", "full_channel", "subscription", "node", "message", "filled_slot", "log_state", "log"):
+    for table in ("member", "full_channel", "subscription", "node", "message", "filled_slot", "stripe", "log_state", "log"):
         op.drop_table(table, schema=schema)
     op.execute(f"DROP SEQUENCE {quoted}.message_id")
 
@@ -73,6 +71,13 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("former", sa.ARRAY(sa.BigInteger), nullable=False),
         sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("file", sa.Text, nullable=False),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
+        "stripe",
+        sa.Column("number", sa.SmallInteger, autoincrement=False),
+        sa.PrimaryKeyConstraint("number", name="stripe_pkey"),
         schema=schema,
         prefixes=["UNLOGGED"],
     )
@@ -111,7 +116,12 @@ def _create_log(schema: str, quoted: str) -> None:
         postgresql_where=sa.text("number IS NOT NULL"),
     )
     op.create_index(
-        "message_batch_idx", "message", ["batch"], schema=schema, postgresql_where=sa.text("batch IS NOT NULL")
+        "message_batch_slot_idx",
+        "message",
+        ["batch", "slot"],
+        unique=True,
+        schema=schema,
+        postgresql_where=sa.text("batch IS NOT NULL"),
     )
     for slot in SLOTS:
         # TRUNCATE empties a slot: there is nothing in it for autovacuum to do.

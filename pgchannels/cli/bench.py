@@ -22,6 +22,7 @@ from pgchannels.database.tables import Schema
 from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 from pgchannels.layer import MessageLayer
 from pgchannels.names import DEFAULT_SCHEMA, topic_address
+from pgchannels.receiving.log import GREATEST_ID
 from pgchannels.sending.writer import notification_parts
 from pgchannels.subscription import Subscription
 
@@ -152,7 +153,7 @@ async def _explained_seconds(
     statement: "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]", connections: Connections, *batch: object
 ) -> float:
     valid_until = connections.database_time() + _EXPIRY_SECONDS
-    plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS))
+    plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS), GREATEST_ID)
     milliseconds: float = json.loads(plan)[0]["Execution Time"]
     return milliseconds / 1000
 

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, require_primary
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, SEARCH_PATH, Database, pin_search_path, require_primary
 from pgchannels.database.failures import is_connection_failure, loss_recognised
 
 _OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
@@ -264,6 +264,7 @@ async def run_sync(database: Database, function: Callable[[Connection], T]) -> T
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
+                await connection.exec_driver_sql(f"SET LOCAL search_path = {SEARCH_PATH}")
                 return await connection.run_sync(function)
     finally:
         await engine.dispose()
@@ -307,6 +308,7 @@ async def _detached(engine: AsyncEngine) -> DriverConnection:
     assert isinstance(connection, asyncpg.Connection)
     pooled.detach()
     try:
+        await pin_search_path(connection)
         await require_primary(connection)
     except BaseException:
         connection.terminate()

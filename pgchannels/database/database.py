@@ -13,6 +13,10 @@ from pgchannels.database.url import DatabaseTarget, Host, parse_url
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
 
+# Whoever may create in another schema of a path defines operators and functions that our statements would run.
+SEARCH_PATH: Final = "pg_catalog, pg_temp"
+_PIN_SEARCH_PATH: Final = f"SELECT pg_catalog.set_config('search_path', '{SEARCH_PATH}', false)"
+
 _TAKES_WRITES: Final = """
     SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
 """
@@ -57,6 +61,7 @@ class Database:
         async with asyncio.timeout(self._seconds_for_each()):
             connection = await self._connected(host)
             try:
+                await pin_search_path(connection)
                 await require_primary(connection)
             except BaseException:
                 connection.terminate()
@@ -80,6 +85,12 @@ class Database:
         assert self._url is not None
         hosts = len(self._url.hosts)
         return CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
+
+
+async def pin_search_path(connection: "asyncpg.Connection[Any]") -> None:
+    """Make a connection find nobody else's operators and functions, whatever its role, database or URL sets."""
+    with loss_recognised(connection):
+        await connection.fetchrow(_PIN_SEARCH_PATH)
 
 
 async def require_primary(connection: "asyncpg.Connection[Any]") -> None:

@@ -16,6 +16,7 @@ _TABLES: Final = {
     VERSION_TABLE: "SELECT",
     "log": "SELECT, UPDATE",
     "log_state": "SELECT",
+    "stripe": "SELECT, UPDATE",
     "message": "SELECT, INSERT, DELETE",
     "node": "SELECT, INSERT, UPDATE, DELETE",
     "subscription": "SELECT, INSERT, DELETE",

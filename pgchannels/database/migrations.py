@@ -13,13 +13,21 @@ from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import run_sync
-from pgchannels.database.database import Database
+from pgchannels.database.database import SEARCH_PATH, Database
 from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
+# A caller's connection gets its own search path back, whatever made it; only the script must not meet others' operators.
+_PIN_SEARCH_PATH = f"""
+SELECT pg_catalog.set_config('pgchannels.search_path', pg_catalog.current_setting('search_path'), true);
+SELECT pg_catalog.set_config('search_path', '{SEARCH_PATH}', true);
+"""
+_RESTORE_SEARCH_PATH = """
+SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('pgchannels.search_path'), true);
+"""
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
@@ -126,7 +134,7 @@ def _offline_sql(alembic_command: Any, schema: str, revisions: str) -> str:
     alembic_command(_config(schema, output=output), revisions, sql=True)
     script = output.getvalue()
     # The caller's connection is in a transaction, or runs the whole script as one.
-    return re.sub(r"^(BEGIN|COMMIT);$", "", script, flags=re.MULTILINE)
+    return _PIN_SEARCH_PATH + re.sub(r"^(BEGIN|COMMIT);$", "", script, flags=re.MULTILINE) + _RESTORE_SEARCH_PATH
 
 
 def _drop_version_table(schema: str) -> str:

@@ -35,14 +35,16 @@ async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Any]]
 
 def upgrading_lock(schema: str) -> str:
     """A query that makes all others who bring this schema to a revision wait for the end of the transaction."""
-    return f"SELECT pg_advisory_xact_lock(hashtext('{require_valid_schema(schema)}'), 67)"
+    return f"SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('{require_valid_schema(schema)}'), 67)"
 
 
 def version_table_query(schema: str) -> str:
     """A query whose one value tells whether the schema has a version table."""
     # Not to_regclass(): a session that asked before the upgrade which it then waited for would get its old answer.
-    tables = "pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
-    condition = f"n.nspname = '{require_valid_schema(schema)}' AND c.relname = '{VERSION_TABLE}'"
+    # Django's connection has whatever search path it has, with operators of others on it.
+    equals = "OPERATOR(pg_catalog.=)"
+    tables = f"pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {equals} c.relnamespace"
+    condition = f"n.nspname {equals} '{require_valid_schema(schema)}' AND c.relname {equals} '{VERSION_TABLE}'"
     return f"SELECT EXISTS (SELECT FROM {tables} WHERE {condition})"  # noqa: S608
 
 

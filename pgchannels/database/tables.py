@@ -44,6 +44,7 @@ class Schema:
         self.metadata: MetaData = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
         self.log: Table = _log(self.metadata)
         self.log_state: Table = _log_state(self.metadata)
+        self.stripe: Table = _stripe(self.metadata)
         self.filled_slot: Table = _filled_slot(self.metadata)
         self.message: Table = _message(self.metadata)
         self.node: Table = _node(self.metadata)
@@ -94,6 +95,16 @@ def _log_state(metadata: MetaData) -> Table:
     )
 
 
+def _stripe(metadata: MetaData) -> Table:
+    """The locks of senders and receivers: each address has one of these rows, by its hash; see `lock_addresses.sql`."""
+    return Table(
+        "stripe",
+        metadata,
+        Column("number", SmallInteger, primary_key=True, autoincrement=False),
+        prefixes=["UNLOGGED"],
+    )
+
+
 def _filled_slot(metadata: MetaData) -> Table:
     """The slots that were current until `filled_at`, and are not empty again; they hold no id after `last_id`."""
     return Table(
@@ -131,7 +142,8 @@ def _message(metadata: MetaData) -> Table:
     )
     Index(None, message.c.address, message.c.id)
     Index(None, message.c.address, message.c.number, postgresql_where=message.c.number.is_not(None))
-    Index(None, message.c.batch, postgresql_where=message.c.batch.is_not(None))
+    # In one slot no number is there twice, whichever calls it comes by.
+    Index(None, message.c.batch, message.c.slot, unique=True, postgresql_where=message.c.batch.is_not(None))
     return message
 
 

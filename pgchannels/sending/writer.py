@@ -258,7 +258,9 @@ class Writer:
                     if doubt is not None:
                         self._require_memory(doubt)
                     begun = doubt or self._doubt_from_now()
-                    return await self._run(token, batch, valid_until=min(self._valid_until(), begun.database_until))
+                    valid_until = min(self._valid_until(), begun.database_until)
+                    known_until = 0 if doubt else begun.seen_until  # a repeated call is looked up
+                    return await self._run(token, batch, valid_until=valid_until, known_until=known_until)
             except PgChannelsError:
                 raise
             except Exception as error:
@@ -304,7 +306,9 @@ class Writer:
             _fail(taken, self._unavailable(may_have_been_sent=False))
         return next((outgoing.deadline for outgoing in batch if outgoing.deadline > now), None)
 
-    async def _run(self, token: int, batch: list[_Outgoing], *, valid_until: float) -> "asyncpg.Record":
+    async def _run(
+        self, token: int, batch: list[_Outgoing], *, valid_until: float, known_until: int
+    ) -> "asyncpg.Record":
         assert self._statement is not None
         addresses = [outgoing.address for outgoing in batch]
         channels = [outgoing.channel for outgoing in batch]
@@ -320,6 +324,7 @@ class Writer:
                 capacities if any(capacities) else None,
                 notification_parts(addresses, envelopes),
                 self._expiry_seconds,
+                known_until,
                 timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
             )
         assert delivered is not None
@@ -355,15 +360,18 @@ def _ids(outcomes: Sequence[int | BaseException]) -> list[int]:
 
 
 def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:
-    """Which consecutive messages to one address are told in one notification, see `notify_nodes.sql`."""
-    parts: list[int] = []
-    part, address, room = 0, "", 0
-    for next_address, envelope in zip(addresses, envelopes, strict=True):
+    """Which consecutive messages to one address are told in one notification, see `deliver.sql`.
+
+    For the first of each the number of the last, counted from 1, and 0 for the others.
+    """
+    parts = [0] * len(addresses)
+    first, address, room = 0, "", 0
+    for number, (next_address, envelope) in enumerate(zip(addresses, envelopes, strict=True)):
         size = len(envelope) + _BYTES_BESIDE_PAYLOAD
         room -= size
         if room < 0 or next_address != address:
-            part, address, room = part + 1, next_address, _BYTES_PER_PART - size
-        parts.append(part)
+            first, address, room = number, next_address, _BYTES_PER_PART - size
+        parts[first] = number + 1
     return parts
 
 

@@ -31,6 +31,7 @@ class Retention:
     async def _rotate_later(self) -> None:
         await asyncio.sleep(self._interval_seconds)
         try:
-            await self._connections.ask(rotate(self._schema))
+            while (await self._connections.ask(rotate(self._schema)))[0][0]:
+                pass  # each step is a transaction of its own
         except asyncpg.LockNotAvailableError:
             logger.debug("somebody holds a lock on the log: rotating later")

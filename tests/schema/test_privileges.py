@@ -1,21 +1,29 @@
 """Who may do what: the owner, a role of an application, a stranger."""
 
 import asyncio
+import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator
+from typing import Final
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from pgchannels import DatabaseRefused, MessageLayer
 from pgchannels.cli import main
+from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
 from tests.conftest import url_of_role
+from tests.schema.planted import CAUGHT, PATH, plant
 from tests.waiting import within
 
 TABLES = (
     "log",
     "log_state",
+    "stripe",
     "message",
     "message_0",
     "node",
@@ -149,4 +157,106 @@ async def test_application_can_neither_change_nor_remove_the_tables(database_url
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement)
+    await connection.close()
+
+
+# One call at least of each function of ours.
+CALLS: Final = {
+    "refuse_late_call": ["SELECT pgchannels.refuse_late_call()"],
+    "start_epoch": ["SELECT pgchannels.start_epoch()"],
+    "extent": ["SELECT * FROM pgchannels.extent()"],
+    "lock_addresses": ["SELECT pgchannels.lock_addresses('{topic:asgi:room,queue:asgi:jobs}')"],
+    "number_queued": ["SELECT pgchannels.number_queued('{queue:asgi:jobs,topic:asgi:room}', '{5,NULL}', NULL)"],
+    "deliver": [
+        f"""
+        SELECT * FROM pgchannels.deliver(
+            {batch}, 'infinity', '{{topic:asgi:room,queue:asgi:jobs,node:asgi:x}}', '{{NULL,NULL,x!y}}',
+            '{{a,b,c}}', '{{NULL,1,5}}', {parts}, 60
+        )
+        """
+        for batch, parts in ((1, "NULL"), (1, "NULL"), (2, "'{1,2,3}'"))
+    ],
+    "claim": [f"SELECT * FROM pgchannels.claim({number}, 'infinity', 'queue:asgi:jobs', 2)" for number in (5, 5, 6)],
+    "host": [
+        f"SELECT * FROM pgchannels.host(gen_random_uuid(), 0, {version}, '{{topic:asgi:room}}', '{{a}}', true)"
+        for version in ("NULL", "1")
+    ],
+    "beat": ["SELECT * FROM pgchannels.beat(gen_random_uuid(), 'another', '1 s', '1 h', 'token')"],
+    "remove_nodes": ["SELECT pgchannels.remove_nodes(ARRAY[gen_random_uuid()])"],
+    "empty_slot": ["SELECT pgchannels.empty_slot(true)"],
+    "carry_queues": ["SELECT pgchannels.carry_queues(0::smallint)"],
+    "rotate": [
+        """
+        UPDATE pgchannels.log_state SET rotated_at = 'epoch';
+        INSERT INTO pgchannels.filled_slot SELECT 2, 'epoch', 1 WHERE NOT EXISTS (SELECT FROM pgchannels.filled_slot)
+        """,
+        *["SELECT pgchannels.rotate()"] * 3,
+    ],
+}
+
+
+@pytest.fixture
+async def planter(connection: "asyncpg.Connection[asyncpg.Record]", stranger_url: str) -> str:
+    """The role of a stranger that may create in `public`, and has planted what there is to plant."""
+    role = stranger_url.split("//")[1].split(":")[0]
+    await connection.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+    planting = await asyncpg.connect(stranger_url)
+    assert await plant(planting) > len(CALLS)
+    await planting.close()
+    return role
+
+
+async def functions_of_ours(connection: "asyncpg.Connection[asyncpg.Record]") -> set[str]:
+    """The names of all functions in the schema."""
+    rows = await connection.fetch("SELECT proname FROM pg_proc WHERE pronamespace = 'pgchannels'::regnamespace")
+    return {name for (name,) in rows}
+
+
+async def test_what_a_stranger_plants_is_found_on_that_path(
+    planter: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await connection.execute(f"SET search_path = {PATH}")
+    for expression in ("'{a}'::text[] || '{b}'::text[]", "unnest('{a}'::text[])", "hashtext('a')", "1 + 1"):
+        with pytest.raises(asyncpg.RaiseError, match=CAUGHT):
+            await connection.fetch(f"SELECT {expression}")
+
+
+async def test_no_function_runs_what_a_stranger_planted_on_the_search_path(
+    planter: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    assert await functions_of_ours(connection) == set(CALLS)
+    await connection.execute("SELECT pgchannels.extent()")
+    await connection.execute("INSERT INTO pgchannels.member VALUES ('topic:asgi:room', 'queue:asgi:jobs', 9)")
+    for call in itertools.chain.from_iterable(CALLS.values()):
+        if call.lstrip().startswith("SELECT"):
+            await connection.execute(f"SET search_path = {PATH}")
+        with contextlib.suppress(asyncpg.QueryCanceledError):  # a late call is refused
+            await connection.execute(call.replace("gen_random_uuid()", f"'{uuid4()}'::uuid"))
+        await connection.execute("RESET search_path")
+
+
+async def test_layer_runs_nothing_that_a_stranger_planted_on_the_path_of_its_role(
+    planter: str, connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, application_role: str
+) -> None:
+    database = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER ROLE {application_role} IN DATABASE {database} SET search_path = {PATH}")
+    async with MessageLayer(database_url) as layer, layer.subscribe("room") as subscription:
+        channel = await layer.new_channel()
+        await layer.publish_many([("room", 1), ("room", 2), ("other", "x" * 10_000)])
+        await layer.send("jobs", 3)
+        await layer.send(channel, 4)
+        assert [(await within(anext(subscription))).payload for _ in range(2)] == [1, 2]
+        assert [await within(layer.receive(name)) for name in ("jobs", channel)] == [3, 4]
+        assert [message.payload for message in await layer.history("other")] == ["x" * 10_000]
+
+
+async def test_schema_is_made_and_removed_by_what_is_ours_alone(planter: str, owner_url: str) -> None:
+    url = make_url(owner_url).update_query_dict({"options": f"-csearch_path={PATH.replace(' ', '')}"})
+    await migrations.upgrade(url, schema="another")
+    await migrations.downgrade(url, schema="another")
+    connection = await asyncpg.connect(owner_url, server_settings={"search_path": PATH})
+    await connection.execute(migrations.upgrade_sql("third", "base:head"))
+    async with connection.transaction():
+        await connection.execute(migrations.downgrade_sql("third", "head:base"))
+        assert await connection.fetchval("SHOW search_path") == PATH
     await connection.close()

@@ -152,7 +152,7 @@ class Queues(RuleBasedStateMachine):
                 queue.note_turn(self.turn)
             self.run(let_pass(self.connection, HALF))
             self.run(self.connection.execute(AGE))
-            assert self.run(self.connection.fetchval("SELECT pgchannels.rotate()"))
+            assert self.run(rotate(self.connection))
 
     @rule()
     def lock_or_unlock(self) -> None:

@@ -8,7 +8,9 @@ CREATE FUNCTION {schema}.beat(
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
     moment timestamptz := clock_timestamp();  -- no index serves a function whose value changes
     ended uuid[];

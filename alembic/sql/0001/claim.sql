@@ -5,6 +5,7 @@
 CREATE FUNCTION {schema}.claim(this_claim bigint, valid_until double precision, queue text, most integer)
 RETURNS TABLE (id bigint, published_microseconds bigint, address text, channel text, payload bytea, lost bigint)
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -13,17 +14,19 @@ SET jit = off
 AS $$
 DECLARE
     claims text := 'claimed' || substr(queue, 6);
+    log record;
     claimed bigint;
     claiming bigint;
-    done boolean;
 BEGIN
-    done := pg_advisory_xact_lock(hashtext('{schema}'), 128 + (hashtext(queue) & 63)) IS NULL;
+    log := {schema}.lock_addresses(ARRAY[claims]);
     SELECT m.number INTO claiming FROM {schema}.message AS m WHERE m.batch = this_claim;
     IF FOUND THEN
         SELECT m.number INTO claimed FROM {schema}.message AS m
         WHERE m.address = claims AND m.number < claiming ORDER BY m.number DESC LIMIT 1;
     ELSE
-        done := {schema}.require_in_time(valid_until) IS NULL;
+        IF extract(epoch FROM clock_timestamp()) > valid_until THEN
+            PERFORM {schema}.refuse_late_call();
+        END IF;
         SELECT m.number INTO claimed FROM {schema}.message AS m
         WHERE m.address = claims AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1;
         SELECT max(waiting.number) INTO claiming FROM (
@@ -39,7 +42,7 @@ BEGIN
             RETURN;
         END IF;
         INSERT INTO {schema}.message (slot, id, batch, address, number, payload, published_at, expires_at)
-        VALUES ({schema}.current_slot(), 0, this_claim, claims, claiming, '', clock_timestamp(), clock_timestamp());
+        VALUES (log.slot, 0, this_claim, claims, claiming, '', clock_timestamp(), clock_timestamp());
     END IF;
 
     IF claimed IS NULL THEN

@@ -2,19 +2,29 @@
 -- Message n gets the id `first_id` + n - 1. At most 512 messages a call. Those to a channel or queue that is full are
 -- `refused`, by their n; copies for queues in a topic are `dropped`, by their count. `capacities` has a figure for
 -- each message to a queue, and for one to a channel unless the caller knows that it has room; it is NULL where it has none.
--- `parts` are as notify_nodes() takes them; NULL: each message is told by itself. `channels` may be NULL, too.
+-- `channels` may be NULL, too.
+--
 -- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed: the batch's
 -- number is on its first message or, where some were refused or dropped, on a row of its own that tells which.
+-- A first call need not look for its number: `known_until` is an id that its caller had seen before. While that is in
+-- the current slot, another call with this number can be nowhere else, and the index on numbers refuses a second one.
+--
+-- A node is notified by 'm microseconds address', then ' id channel payload' for each message of a part, or by
+-- 'q address' for a queue that has something to claim. A part is consecutive messages to one address that take less
+-- than 8000 bytes together; payloads of more than 5500 bytes are left out, the node reads them by their ids. `parts`
+-- has for the first message of each part the n of its last, and 0 for the others; NULL: each message is a part.
+-- PostgreSQL takes less than 8000 bytes a notification, and folds identical ones of a transaction, as those of a queue.
 --
 -- Many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's snapshot
 -- is older than the lock that it waits for, and would not see a subscriber that it waited behind.
--- Each costs some microseconds, though: what is assigned to `done` is evaluated without one.
+-- Each costs some microseconds, though: a function that is called in an assignment is no statement.
 CREATE FUNCTION {schema}.deliver(
     this_batch bigint, valid_until double precision, addresses text[], channels text[], payloads bytea[],
-    capacities integer[], parts integer[], expiry_seconds double precision,
+    capacities integer[], parts integer[], expiry_seconds double precision, known_until bigint DEFAULT 0,
     OUT first_id bigint, OUT refused integer[], OUT dropped integer
 )
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 -- Planned once, for tables of any size: index scans in nested loops. A plan a call would double the time of a call.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -23,15 +33,15 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-    slot_now smallint;
+    log record;
     published timestamptz;
+    head text;
     copies_to text[];
     copies_of integer[];
     copies_capacity integer[];
     copies_numbers bigint[];
     numbers bigint[];
     is_whole boolean := true;
-    done boolean;
 BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
         SELECT array_agg(m.queue), array_agg(n), array_agg(m.capacity) INTO copies_to, copies_of, copies_capacity
@@ -40,15 +50,19 @@ BEGIN
         CROSS JOIN LATERAL (SELECT queue, capacity, expires_at FROM {schema}.member WHERE topic = sent.address OFFSET 0) AS m
         WHERE m.expires_at IS NULL OR m.expires_at > clock_timestamp();
     END IF;
-    done := {schema}.lock_addresses(addresses || copies_to) IS NULL;
+    log := {schema}.lock_addresses(addresses || copies_to);
 
-    SELECT m.id INTO first_id FROM {schema}.message AS m WHERE m.batch = this_batch;
-    IF FOUND THEN
-        SELECT CASE WHEN m.address = 'outcome:' THEN m.channel::integer[] END, CASE WHEN m.address = 'outcome:' THEN m.number END
-        INTO refused, dropped FROM {schema}.message AS m WHERE m.batch = this_batch;
-        RETURN;
+    IF known_until <= log.filled_until THEN
+        SELECT m.id, CASE WHEN m.address = 'outcome:' THEN m.channel::integer[] END, CASE WHEN m.address = 'outcome:' THEN m.number END
+        INTO first_id, refused, dropped FROM {schema}.message AS m WHERE m.batch = this_batch;
+        IF FOUND THEN
+            RETURN;
+        END IF;
     END IF;
-    done := {schema}.require_in_time(valid_until) IS NULL;
+    published := clock_timestamp();
+    IF extract(epoch FROM published) > valid_until THEN
+        PERFORM {schema}.refuse_late_call();
+    END IF;
 
     IF capacities IS NOT NULL OR copies_to IS NOT NULL THEN
         IF copies_to IS NULL THEN
@@ -80,29 +94,49 @@ BEGIN
         is_whole := coalesce(cardinality(refused), 0) + coalesce(dropped, 0) = 0;
     END IF;
 
-    slot_now := {schema}.current_slot();
-    published := clock_timestamp();
     first_id := nextval('{schema}.message_id');
-
     IF NOT is_whole THEN
         INSERT INTO {schema}.message (slot, id, batch, address, channel, number, payload, published_at, expires_at)
-        VALUES (slot_now, first_id, this_batch, 'outcome:', refused::text, dropped, '', published, published);
+        VALUES (log.slot, first_id, this_batch, 'outcome:', refused::text, dropped, '', published, published);
     END IF;
     INSERT INTO {schema}.message (slot, id, batch, address, channel, number, payload, published_at, expires_at)
-    SELECT slot_now, first_id + n - 1, CASE WHEN n = 1 AND is_whole THEN this_batch END, address, channel, numbers[n],
-           payload, published, published + make_interval(secs => expiry_seconds)
-    FROM unnest(addresses, channels, payloads) WITH ORDINALITY AS sent (address, channel, payload, n)
+    SELECT log.slot, first_id + n - 1, CASE WHEN n = 1 AND is_whole THEN this_batch END, addresses[n], channels[n], numbers[n],
+           payloads[n], published, published + make_interval(secs => expiry_seconds)
+    FROM generate_series(1, cardinality(addresses)) AS n
     WHERE refused IS NULL OR n <> ALL (refused);
-    done := {schema}.notify_nodes(first_id, published, addresses, channels, payloads, parts, refused) IS NULL;
+
+    head := 'm ' || (extract(epoch FROM published) * 1000000)::bigint || ' ';
+    PERFORM pg_notify(s.node::text, told.text)
+    FROM (
+        SELECT addresses[n] AS address, CASE
+                WHEN starts_with(addresses[n], 'queue:') THEN 'q ' || addresses[n]
+                ELSE head || addresses[n] || (
+                    SELECT string_agg(
+                        ' ' || (first_id + m - 1) || ' ' || coalesce(channels[m], '') || ' ' ||
+                        CASE WHEN octet_length(payloads[m]) > 5500 THEN '' ELSE encode(payloads[m], 'base64') END,
+                        ''
+                    )
+                    FROM generate_series(n, coalesce(parts[n], n)) AS m WHERE refused IS NULL OR m <> ALL (refused)
+                )
+            END AS text
+        FROM generate_series(1, cardinality(addresses)) AS n
+        WHERE coalesce(parts[n], n) >= n
+          AND (refused IS NULL OR NOT refused @> ARRAY(SELECT generate_series(n, coalesce(parts[n], n))))
+        OFFSET 0  -- once for all nodes
+    ) AS told
+    -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
+    CROSS JOIN LATERAL (SELECT node FROM {schema}.subscription AS hosted WHERE hosted.address = told.address OFFSET 0) AS s;
 
     IF copies_to IS NOT NULL THEN
         -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.
         INSERT INTO {schema}.message (slot, id, address, channel, number, payload, published_at, expires_at)
-        SELECT slot_now, nextval('{schema}.message_id'), queue, addresses[of], number, payloads[of],
+        SELECT log.slot, nextval('{schema}.message_id'), queue, addresses[of], number, payloads[of],
                published, published + make_interval(secs => expiry_seconds)
         FROM unnest(copies_to, copies_of, copies_numbers) AS copied (queue, of, number)
         WHERE number IS NOT NULL;
-        done := {schema}.notify_nodes(0, published, copies_to, NULL, NULL, NULL, NULL) IS NULL;
+        PERFORM pg_notify(s.node::text, 'q ' || copied.queue)
+        FROM unnest(copies_to) AS copied (queue)
+        CROSS JOIN LATERAL (SELECT node FROM {schema}.subscription AS hosted WHERE hosted.address = copied.queue OFFSET 0) AS s;
     END IF;
 END
 $$

@@ -5,7 +5,9 @@ CREATE FUNCTION {schema}.extent(
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
     PERFORM FROM {schema}.log_state AS s
     WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid);

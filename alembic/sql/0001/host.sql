@@ -9,7 +9,9 @@ CREATE FUNCTION {schema}.host(
     hosting_node uuid, known_version bigint, next_version bigint, added text[], removed text[], is_marked boolean,
     OUT identity bigint, OUT "position" bigint
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
     PERFORM {schema}.lock_addresses(added || removed);
     IF next_version IS NULL THEN

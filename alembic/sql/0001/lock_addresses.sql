@@ -1,9 +1,29 @@
--- Makes everybody who sends to these addresses, or begins to host them, wait for the end of this transaction.
+-- Makes everybody who sends to these addresses, or begins to host them, wait for the end of this transaction; rotate()
+-- and whoever begins a new epoch wait, too. Returns the slot that takes new rows until then, and the last id before it.
 -- Ids that are taken behind this lock grow in commit order. All take the stripes in one order: no deadlock.
-CREATE FUNCTION {schema}.lock_addresses(addresses text[]) RETURNS void
-LANGUAGE plpgsql AS $$
+-- Rows, not advisory locks: nobody without privileges can hold these.
+CREATE FUNCTION {schema}.lock_addresses(addresses text[], OUT slot smallint, OUT filled_until bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    address text;
+    stripe smallint;
+    stripes smallint[];
+    is_locked boolean;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('{schema}'), locked.stripe)
-    FROM (SELECT DISTINCT hashtext(address) & 63 AS stripe FROM unnest(addresses) AS address ORDER BY stripe) AS locked;
+    FOREACH address IN ARRAY addresses LOOP
+        -- Who claims from a queue does not wait for those who send to it.
+        stripe := hashtext(address) & 63 | CASE WHEN starts_with(address, 'claimed:') THEN 64 ELSE 0 END;
+        stripes[stripe] := stripe;
+    END LOOP;
+    LOOP
+        PERFORM FROM {schema}.stripe AS s WHERE s.number = ANY (stripes) ORDER BY s.number FOR UPDATE;
+        is_locked := FOUND;
+        SELECT s.slot, s.filled_until INTO slot, filled_until FROM {schema}.log_state AS s  -- a statement behind the lock
+        WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid);
+        EXIT WHEN FOUND AND (is_locked OR stripes IS NULL);
+        PERFORM {schema}.start_epoch();
+    END LOOP;
 END
 $$

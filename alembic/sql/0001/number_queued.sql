@@ -4,6 +4,7 @@
 -- Returns a number for each message; NULL where it goes to no queue, or to a full one.
 CREATE FUNCTION {schema}.number_queued(addresses text[], capacities integer[], places integer[]) RETURNS bigint[]
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off

@@ -17,9 +17,10 @@ DECLARE
     new_epoch bigint;
     first_id bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('{schema}'), 66);
+    PERFORM FROM {schema}.log FOR UPDATE;
     SELECT s.*, pg_relation_filepath(s.tableoid) AS file_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
-    IF NOT FOUND THEN
+    INSERT INTO {schema}.stripe (number) SELECT generate_series(0, 127) ON CONFLICT DO NOTHING;
+    IF known IS NULL THEN
         UPDATE {schema}.log SET epoch = least(epoch + 1, 1023) RETURNING epoch INTO STRICT new_epoch;
         first_id := (new_epoch << 53) + lasting;
         PERFORM setval('{schema}.message_id', first_id);

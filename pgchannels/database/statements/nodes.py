@@ -126,5 +126,5 @@ def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
 
 
 def rotate(schema: Schema) -> Executable:
-    """Rotate the log's slots when it is time; see `rotate.sql`."""
+    """Take the next step to rotate the log's slots, if it is time: whether there was one; see `rotate.sql`."""
     return select(schema.call("rotate"))

@@ -30,6 +30,7 @@ def deliver(schema: Schema) -> Select[tuple[int, list[int] | None, int | None]]:
         bindparam("capacities", type_=ARRAY(Integer)),
         bindparam("parts", type_=ARRAY(Integer)),
         bindparam("expiry_seconds", type_=Float(53)),
+        bindparam("known_until", type_=BigInteger),
     ).table_valued("first_id", "refused", "dropped")
     return select(delivered.c.first_id, delivered.c.refused, delivered.c.dropped)
 

@@ -1,0 +1,10 @@
+-- Refuses a call that comes too late: its caller has given it up, and made it again in another one.
+-- Until then the log shows whether the other one was committed.
+CREATE FUNCTION {schema}.refuse_late_call() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE query_canceled USING MESSAGE = 'the call took too long to reach pgchannels, or a clock was changed';
+END
+$$
