@@ -11,6 +11,7 @@ import pytest
 from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
 from tests.faults.proxy import Proxy
 from tests.faults.roads import node_of
+from tests.schema.test_rotation import let_pass, rotate
 from tests.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -77,22 +78,65 @@ async def test_messages_sent_while_everything_is_frozen_arrive_after_restore(
         assert await within(claiming) == "job"
 
 
+@pytest.mark.parametrize("rotations", [0, 1, 2])
 async def test_publish_that_arrives_late_is_not_delivered_twice(
-    layer: MessageLayer, behind: MessageLayer, proxy: Proxy, connection: Connection
+    layer: MessageLayer, behind: MessageLayer, proxy: Proxy, connection: Connection, rotations: int
 ) -> None:
     async with layer.subscribe("room") as subscription:
+        await behind.publish("room", "before")  # so that its place in the log is known
         proxy.freeze_at(b"original")
         publishing = asyncio.create_task(behind.publish("room", "original"))
         await within(proxy.holding(b"original"))
         proxy.cut()
-        position = await within(publishing)
+        for turn in range(2):
+            if turn < rotations:  # before the second call, or behind it as well
+                await let_pass(connection, 30)
+                assert await rotate(connection)
+            position = await within(publishing)
         proxy.restore()
         await within(proxy.settled())
         await behind.publish("room", "after")
-        messages = [await within(anext(subscription)) for _ in range(2)]
-        assert [message.payload for message in messages] == ["original", "after"]
-        assert messages[0].position == position
-        assert await stored(connection) == 2
+        messages = [await within(anext(subscription)) for _ in range(3)]
+        assert [message.payload for message in messages] == ["before", "original", "after"]
+        assert messages[1].position == position
+        assert await stored(connection) == 3
+
+
+async def test_call_that_waits_for_its_repetition_does_nothing(connection: Connection, database_url: str) -> None:
+    call = "SELECT first_id FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room}', NULL, '{x}', NULL, NULL, 60, $1)"
+    known = await connection.fetchval("SELECT last_id FROM pgchannels.extent()")
+    first, repeating = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    async with repeating.transaction():
+        position = await repeating.fetchval(call, 0)
+        waiting = asyncio.create_task(first.fetchval(call, known))
+        await until(lambda: _is_waiting(connection, first))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await within(waiting)
+    assert await repeating.fetchval(call, 0) == position
+    assert await stored(connection) == 1
+    await first.close()
+    await repeating.close()
+
+
+async def test_call_that_is_repeated_while_it_is_under_way_is_answered_once(
+    connection: Connection, database_url: str
+) -> None:
+    call = "SELECT first_id FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room}', NULL, '{x}', NULL, NULL, 60, $1)"
+    known = await connection.fetchval("SELECT last_id FROM pgchannels.extent()")
+    first, repeating = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    async with first.transaction():
+        position = await first.fetchval(call, known)
+        waiting = asyncio.create_task(repeating.fetchval(call, 0))
+        await until(lambda: _is_waiting(connection, repeating))
+    assert await within(waiting) == position
+    assert await stored(connection) == 1
+    await first.close()
+    await repeating.close()
+
+
+async def _is_waiting(connection: Connection, waiting: Connection) -> bool:
+    query = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+    return bool(await connection.fetchval(query, waiting.get_server_pid()))
 
 
 async def test_publish_that_arrives_when_the_log_has_forgotten_it_is_not_delivered_twice(
