@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, SEARCH_PATH, Database, pin_search_path, require_primary
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, pin_settings, require_primary
 from pgchannels.database.failures import is_connection_failure, loss_recognised
 
 _OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
@@ -24,12 +24,13 @@ _LEAVE_TIMEOUT_SECONDS: Final = 1
 # The server that runs the other end may be gone without a word, or a firewall between forget the connection.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
-# Roles and databases may have other defaults: those that functions with several snapshots, and idle listeners, need.
-# A plan is kept as long as its connection, and made while tables may be empty: by index, whatever statistics say.
+# Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while tables may be empty: by index, whatever statistics say.
 _PREPARE: Final = """
     SELECT extract(epoch FROM clock_timestamp())::double precision,
-           set_config('default_transaction_isolation', 'read committed', false),
-           set_config('idle_session_timeout', '0', false),
+           set_config('plan_cache_mode', 'auto', false),
+           set_config('enable_indexscan', 'on', false),
+           set_config('enable_indexonlyscan', 'on', false),
+           set_config('enable_nestloop', 'on', false),
            set_config('enable_seqscan', 'off', false),
            set_config('enable_bitmapscan', 'off', false),
            set_config('enable_hashjoin', 'off', false),
@@ -264,7 +265,7 @@ async def run_sync(database: Database, function: Callable[[Connection], T]) -> T
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
-                await connection.exec_driver_sql(f"SET LOCAL search_path = {SEARCH_PATH}")
+                await connection.exec_driver_sql(PIN_SETTINGS)
                 return await connection.run_sync(function)
     finally:
         await engine.dispose()
@@ -308,7 +309,7 @@ async def _detached(engine: AsyncEngine) -> DriverConnection:
     assert isinstance(connection, asyncpg.Connection)
     pooled.detach()
     try:
-        await pin_search_path(connection)
+        await pin_settings(connection)
         await require_primary(connection)
     except BaseException:
         connection.terminate()

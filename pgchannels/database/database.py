@@ -15,7 +15,26 @@ CONNECT_TIMEOUT_SECONDS: Final = 10
 
 # Whoever may create in another schema of a path defines operators and functions that our statements would run.
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
-_PIN_SEARCH_PATH: Final = f"SELECT pg_catalog.set_config('search_path', '{SEARCH_PATH}', false)"
+
+# A role or a database may have others; and a server does not know all of them.
+_SETTINGS: Final = {
+    "search_path": SEARCH_PATH,
+    "default_transaction_isolation": "read committed",  # our functions take several snapshots
+    "statement_timeout": "0",  # whoever asks sets limits of its own
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",  # who listens is idle
+    "work_mem": "16MB",  # a page of the log stays in memory: no temp_file_limit is met
+    "TimeZone": "UTC",  # a day has 24 hours
+    "default_tablespace": "",  # the log's tables take none
+    "plpgsql.extra_errors": "none",
+    "plpgsql.extra_warnings": "none",
+}
+PIN_SETTINGS: Final = (
+    "SELECT pg_catalog.set_config(setting.name, setting.value, false) FROM (VALUES "
+    + ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
+    + ") AS setting (name, value) WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL"
+)
 
 _TAKES_WRITES: Final = """
     SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
@@ -61,7 +80,7 @@ class Database:
         async with asyncio.timeout(self._seconds_for_each()):
             connection = await self._connected(host)
             try:
-                await pin_search_path(connection)
+                await pin_settings(connection)
                 await require_primary(connection)
             except BaseException:
                 connection.terminate()
@@ -87,10 +106,10 @@ class Database:
         return CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
 
 
-async def pin_search_path(connection: "asyncpg.Connection[Any]") -> None:
-    """Make a connection find nobody else's operators and functions, whatever its role, database or URL sets."""
+async def pin_settings(connection: "asyncpg.Connection[Any]") -> None:
+    """Give a connection the settings that our statements need, whatever its role, its database or its URL sets."""
     with loss_recognised(connection):
-        await connection.fetchrow(_PIN_SEARCH_PATH)
+        await connection.fetch(PIN_SETTINGS)
 
 
 async def require_primary(connection: "asyncpg.Connection[Any]") -> None:

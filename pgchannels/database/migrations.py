@@ -20,14 +20,17 @@ from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
-# A caller's connection gets its own search path back, whatever made it; only the script must not meet others' operators.
-_PIN_SEARCH_PATH = f"""
-SELECT pg_catalog.set_config('pgchannels.search_path', pg_catalog.current_setting('search_path'), true);
-SELECT pg_catalog.set_config('search_path', '{SEARCH_PATH}', true);
-"""
-_RESTORE_SEARCH_PATH = """
-SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('pgchannels.search_path'), true);
-"""
+# What a script needs; the caller's connection gets its own settings back behind it.
+_SETTINGS = {"search_path": SEARCH_PATH, "default_tablespace": ""}
+_PIN_SETTINGS = "".join(
+    f"SELECT pg_catalog.set_config('pgchannels.{name}', pg_catalog.current_setting('{name}'), true);\n"
+    f"SELECT pg_catalog.set_config('{name}', '{value}', true);\n"
+    for name, value in _SETTINGS.items()
+)
+_RESTORE_SETTINGS = "".join(
+    f"SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('pgchannels.{name}'), true);\n"
+    for name in _SETTINGS
+)
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
@@ -134,7 +137,7 @@ def _offline_sql(alembic_command: Any, schema: str, revisions: str) -> str:
     alembic_command(_config(schema, output=output), revisions, sql=True)
     script = output.getvalue()
     # The caller's connection is in a transaction, or runs the whole script as one.
-    return _PIN_SEARCH_PATH + re.sub(r"^(BEGIN|COMMIT);$", "", script, flags=re.MULTILINE) + _RESTORE_SEARCH_PATH
+    return _PIN_SETTINGS + re.sub(r"^(BEGIN|COMMIT);$", "", script, flags=re.MULTILINE) + _RESTORE_SETTINGS
 
 
 def _drop_version_table(schema: str) -> str:

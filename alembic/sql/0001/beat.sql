@@ -33,7 +33,7 @@ BEGIN
     END IF;
     SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
     -- After start_epoch(), which locks this row as the last one: no deadlock.
-    UPDATE {schema}.log SET retention = needed WHERE retention < needed;
+    UPDATE {schema}.log SET retention = make_interval(secs => extract(epoch FROM needed)) WHERE retention < needed;
     PERFORM pg_notify(beating_node::text, 'p ' || token);
 END
 $$

@@ -12,6 +12,10 @@ DECLARE
     stripes smallint[];
     is_locked boolean;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE feature_not_supported USING MESSAGE =
+            format('pgchannels needs transactions that are read committed, transaction_isolation is %s', current_setting('transaction_isolation'));
+    END IF;
     FOREACH address IN ARRAY addresses LOOP
         -- Who claims from a queue does not wait for those who send to it.
         stripe := hashtext(address) & 63 | CASE WHEN starts_with(address, 'claimed:') THEN 64 ELSE 0 END;

@@ -10,6 +10,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER  -- only the owner of tables may make or truncate them
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '50ms'
+SET timezone = 'UTC'  -- a day has 24 hours
 AS $$
 DECLARE
     filled record;

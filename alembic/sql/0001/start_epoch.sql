@@ -11,7 +11,7 @@ SECURITY DEFINER  -- nobody else may change what is there
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    lasting constant bigint := (extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00Z') * 8192)::bigint << 9;
+    lasting constant bigint := (extract(epoch FROM clock_timestamp() - timestamptz '2026-01-01 00:00+00') * 8192)::bigint << 9;
     new_identity constant bigint := hashtextextended(gen_random_uuid()::text, 0);
     known record;
     new_epoch bigint;

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Executable,
+    Float,
     Integer,
     Interval,
     Select,
@@ -122,7 +123,8 @@ def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
 
 def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
     """Make the log keep messages for this long at least."""
-    return update(schema.log).where(schema.log.c.retention < retention).values(retention=retention)
+    in_seconds = func.make_interval(0, 0, 0, 0, 0, 0, literal(retention.total_seconds(), Float(53)))  # no days: some are short
+    return update(schema.log).where(schema.log.c.retention < retention).values(retention=in_seconds)
 
 
 def rotate(schema: Schema) -> Executable:
