@@ -23,7 +23,7 @@ FUNCTIONS = (
     "carry_queues",
     "rotate",
 )
-VIEWS = ("node_status", "group_status", "queue_status")
+VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 SLOTS = range(3)
 
 
@@ -46,7 +46,17 @@ def downgrade() -> None:
         op.execute(f"DROP VIEW {quoted}.{name}")
     for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION {quoted}.{name}")
-    for table in ("member", "full_channel", "subscription", "node", "message", "filled_slot", "stripe", "log_state", "log"):
+    for table in (
+        "member",
+        "full_channel",
+        "subscription",
+        "node",
+        "message",
+        "filled_slot",
+        "stripe",
+        "log_state",
+        "log",
+    ):
         op.drop_table(table, schema=schema)
     op.execute(f"DROP SEQUENCE {quoted}.message_id")
 

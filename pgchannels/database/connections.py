@@ -24,7 +24,8 @@ _LEAVE_TIMEOUT_SECONDS: Final = 1
 # The server that runs the other end may be gone without a word, or a firewall between forget the connection.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
-# Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while tables may be empty: by index, whatever statistics say.
+# Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while tables
+# may be empty: by index, whatever statistics say.
 _PREPARE: Final = """
     SELECT extract(epoch FROM clock_timestamp())::double precision,
            set_config('plan_cache_mode', 'auto', false),

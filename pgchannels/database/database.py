@@ -30,11 +30,11 @@ _SETTINGS: Final = {
     "plpgsql.extra_errors": "none",
     "plpgsql.extra_warnings": "none",
 }
-PIN_SETTINGS: Final = (
-    "SELECT pg_catalog.set_config(setting.name, setting.value, false) FROM (VALUES "
-    + ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
-    + ") AS setting (name, value) WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL"
-)
+_PAIRS: Final = ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
+PIN_SETTINGS: Final = f"""
+    SELECT pg_catalog.set_config(setting.name, setting.value, false) FROM (VALUES {_PAIRS}) AS setting (name, value)
+    WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL
+"""  # noqa: S608
 
 _TAKES_WRITES: Final = """
     SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool

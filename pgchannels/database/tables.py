@@ -26,8 +26,8 @@ from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
 
-# For people: nothing here reads them, and no node's id is in them.
-VIEWS = ("node_status", "group_status", "queue_status")
+# For people: no node's id is in them.
+VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 
 _NAMING_CONVENTION = {
     "ix": "%(table_name)s_%(column_0_N_name)s_idx",

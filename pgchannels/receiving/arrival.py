@@ -32,7 +32,7 @@ class Arrival:
 
     @classmethod
     def from_notification(cls, text: str) -> list[Self]:
-        """Read what `notify_nodes.sql` wrote behind the 'm': messages to one address.
+        """Read what `deliver.sql` wrote behind the 'm': messages to one address.
 
         :raises ValueError: it is something else.
         """

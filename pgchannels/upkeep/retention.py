@@ -8,7 +8,7 @@ import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
-from pgchannels.database.statements.nodes import rotate
+from pgchannels.database.statements.nodes import rotate, rotation_is_overdue
 from pgchannels.database.tables import Schema
 
 _INTERVAL_SECONDS: Final = 2
@@ -23,6 +23,7 @@ class Retention:
         self._connections = connections
         self._schema = schema
         self._interval_seconds = min(_INTERVAL_SECONDS, expiry_seconds / 2)
+        self._is_overdue = False
 
     async def run(self) -> None:
         """Rotate when it is time, for ever; whichever node comes first does it."""
@@ -35,3 +36,16 @@ class Retention:
                 pass  # each step is a transaction of its own
         except asyncpg.LockNotAvailableError:
             logger.debug("somebody holds a lock on the log: rotating later")
+        await self._report()
+
+    async def _report(self) -> None:
+        was_overdue, rows = self._is_overdue, await self._connections.ask(rotation_is_overdue(self._schema))
+        self._is_overdue = any(is_overdue for (is_overdue,) in rows)
+        if self._is_overdue and not was_overdue:
+            logger.warning(
+                "the log cannot rotate, and grows: another session holds locks on rows of %s.log_state or %s.stripe",
+                self._schema.name,
+                self._schema.name,
+            )
+        if was_overdue and not self._is_overdue:
+            logger.warning("the log rotates again")

@@ -103,7 +103,9 @@ async def test_publish_that_arrives_late_is_not_delivered_twice(
 
 
 async def test_call_that_waits_for_its_repetition_does_nothing(connection: Connection, database_url: str) -> None:
-    call = "SELECT first_id FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room}', NULL, '{x}', NULL, NULL, 60, $1)"
+    call = (
+        "SELECT first_id FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room}', NULL, '{x}', NULL, NULL, 60, $1)"
+    )
     known = await connection.fetchval("SELECT last_id FROM pgchannels.extent()")
     first, repeating = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
     async with repeating.transaction():
@@ -121,7 +123,9 @@ async def test_call_that_waits_for_its_repetition_does_nothing(connection: Conne
 async def test_call_that_is_repeated_while_it_is_under_way_is_answered_once(
     connection: Connection, database_url: str
 ) -> None:
-    call = "SELECT first_id FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room}', NULL, '{x}', NULL, NULL, 60, $1)"
+    call = (
+        "SELECT first_id FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room}', NULL, '{x}', NULL, NULL, 60, $1)"
+    )
     known = await connection.fetchval("SELECT last_id FROM pgchannels.extent()")
     first, repeating = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
     async with first.transaction():

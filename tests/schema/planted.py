@@ -4,12 +4,25 @@ from typing import Final
 
 import asyncpg
 
-
 CAUGHT: Final = "what a stranger planted"
 PATH: Final = "public, pg_catalog, pgchannels"
 
 _TYPES: Final = (
-    *("bool", "int2", "int4", "int8", "float8", "numeric", "text", "name", "oid", "bytea", "uuid", "interval", "timestamptz"),
+    *(
+        "bool",
+        "int2",
+        "int4",
+        "int8",
+        "float8",
+        "numeric",
+        "text",
+        "name",
+        "oid",
+        "bytea",
+        "uuid",
+        "interval",
+        "timestamptz",
+    ),
     *("_int2", "_int4", "_int8", "_text", "_bytea"),
 )
 
@@ -42,12 +55,14 @@ async def plant(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
         f"CREATE FUNCTION public.{name}({arguments}) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE '{CAUGHT}'; END $$"
         for name, arguments in await connection.fetch(_FUNCTIONS, elements, arrays)
     ]
-    operators = [
-        f"""
-        CREATE FUNCTION public.caught({kind}, {kind}) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE '{CAUGHT}'; END $$;
-        {";".join(f"CREATE OPERATOR public.{sign} (leftarg = {kind}, rightarg = {kind}, function = public.caught)" for sign in _OPERATORS)}
-        """
+    caught = [
+        f"CREATE FUNCTION public.caught({kind}, {kind}) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE '{CAUGHT}'; END $$"
         for kind in _TYPES
     ]
-    await connection.execute(";".join(functions + operators))
-    return len(functions) + len(_OPERATORS) * len(_TYPES)
+    operators = [
+        f"CREATE OPERATOR public.{sign} (leftarg = {kind}, rightarg = {kind}, function = public.caught)"
+        for kind in _TYPES
+        for sign in _OPERATORS
+    ]
+    await connection.execute(";".join(functions + caught + operators))
+    return len(functions) + len(operators)

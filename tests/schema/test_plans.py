@@ -181,6 +181,7 @@ COLD: Final = {
     "remove_node",  # once in a node's life
     "keep_messages_for",  # at its beginning
     "rotate",  # twice in a retention
+    "rotation_is_overdue",  # reads a few rows for ever
 }
 
 

@@ -18,7 +18,8 @@ from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
 from tests.conftest import url_of_role
 from tests.schema.planted import CAUGHT, PATH, plant
-from tests.waiting import within
+from tests.schema.test_rotation import let_pass, rotate
+from tests.waiting import until, within
 
 TABLES = (
     "log",
@@ -260,3 +261,42 @@ async def test_schema_is_made_and_removed_by_what_is_ours_alone(planter: str, ow
         await connection.execute(migrations.downgrade_sql("third", "head:base"))
         assert await connection.fetchval("SHOW search_path") == PATH
     await connection.close()
+
+
+async def test_stranger_with_every_advisory_lock_delays_neither_messages_nor_rotation(
+    stranger: "asyncpg.Connection[asyncpg.Record]",
+    layer: MessageLayer,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    for lock in ("pg_advisory_lock", "pg_advisory_lock_shared"):
+        await stranger.fetch(f"SELECT {lock}(hashtext('pgchannels'), n) FROM generate_series(0, 300) AS n")
+    async with layer.subscribe("room") as subscription:
+        await within(layer.publish("room", 1))
+        await within(layer.send("jobs", 2))
+        assert (await within(anext(subscription))).payload == 1
+        assert await within(layer.receive("jobs")) == 2
+    await let_pass(connection, 30)
+    assert await rotate(connection)
+
+
+async def test_rotation_that_a_session_keeps_from_happening_is_logged_and_shown(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", caplog: pytest.LogCaptureFixture
+) -> None:
+    overdue = "SELECT is_overdue FROM pgchannels.log_status"
+    holder = await asyncpg.connect(database_url)
+    async with MessageLayer(database_url, expiry=0.2) as layer:
+        await layer.publish("room", 1)
+        assert not await connection.fetchval(overdue)
+        async with holder.transaction():
+            await holder.execute("SELECT FROM pgchannels.stripe FOR UPDATE")
+            await let_pass(connection, 3600)
+            await until(lambda: logged(caplog, "the log cannot rotate, and grows"))
+            assert await connection.fetchval(overdue)
+        await until(lambda: logged(caplog, "the log rotates again"))
+        assert not await connection.fetchval(overdue)
+    await holder.close()
+
+
+async def logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    """Whether something was logged."""
+    return any(text in record.getMessage() for record in caplog.records)

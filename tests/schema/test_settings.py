@@ -81,7 +81,11 @@ async def test_functions_do_the_same_under_a_setting_of_their_caller(
         return
     await connection.execute(f"SET {name} = '{SETTINGS[name]}'")
     await connection.execute("INSERT INTO pgchannels.member VALUES ('topic:asgi:room', 'queue:asgi:jobs', 9)")
-    deliver = "SELECT refused, dropped FROM pgchannels.deliver(1, 'infinity', '{topic:asgi:room,queue:asgi:jobs}', NULL, '{a,b}', ARRAY[NULL, 2], NULL, 60)"
+    deliver = """
+        SELECT refused, dropped FROM pgchannels.deliver(
+            1, 'infinity', '{topic:asgi:room,queue:asgi:jobs}', NULL, '{a,b}', ARRAY[NULL, 2], NULL, 60
+        )
+    """
     if name == "default_transaction_isolation":
         with pytest.raises(asyncpg.FeatureNotSupportedError, match="transaction_isolation is serializable"):
             await connection.fetchval(deliver)

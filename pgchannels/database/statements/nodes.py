@@ -123,10 +123,18 @@ def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
 
 def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
     """Make the log keep messages for this long at least."""
-    in_seconds = func.make_interval(0, 0, 0, 0, 0, 0, literal(retention.total_seconds(), Float(53)))  # no days: some are short
+    in_seconds = func.make_interval(
+        0, 0, 0, 0, 0, 0, literal(retention.total_seconds(), Float(53))
+    )  # no days: some are short
     return update(schema.log).where(schema.log.c.retention < retention).values(retention=in_seconds)
 
 
 def rotate(schema: Schema) -> Executable:
     """Take the next step to rotate the log's slots, if it is time: whether there was one; see `rotate.sql`."""
     return select(schema.call("rotate"))
+
+
+def rotation_is_overdue(schema: Schema) -> Executable:
+    """Whether the log should have rotated long ago; see `log_status.sql`."""
+    status = table("log_status", column("is_overdue", Boolean), schema=schema.name)
+    return select(status.c.is_overdue)
