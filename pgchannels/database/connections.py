@@ -24,8 +24,8 @@ _LEAVE_TIMEOUT_SECONDS: Final = 1
 # The server that runs the other end may be gone without a word, or a firewall between forget the connection.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
-# Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while tables
-# may be empty: by index, whatever statistics say.
+# Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while
+# tables may be empty: by index, whatever statistics say.
 _PREPARE: Final = """
     SELECT extract(epoch FROM clock_timestamp())::double precision,
            set_config('plan_cache_mode', 'auto', false),
@@ -169,8 +169,12 @@ class Connections:
         self._for_all.on_open = on_open
 
     def database_time(self) -> float:
-        """The database's clock, in seconds since 1970, as told by the last connection that was made; never fast."""
+        """The database's clock, in seconds since 1970, as it was told the last time; never fast."""
         return asyncio.get_running_loop().time() + self._clock_offset
+
+    def set_clock(self, seconds: float) -> None:
+        """Take the clock from an answer that has just come: it is behind by the way back at most, and never ahead."""
+        self._clock_offset = seconds - asyncio.get_running_loop().time()
 
     async def open(self) -> None:
         """Open the connection for all, so that the first statement need not wait for it."""
@@ -208,8 +212,7 @@ class Connections:
             connection.terminate()
             raise
         assert row is not None
-        # Taken when the answer is here: the clock is behind by the way back at most, and never ahead.
-        self._clock_offset = row[0] - asyncio.get_running_loop().time()
+        self.set_clock(row[0])
 
 
 class _Progress(asyncio.Protocol):

@@ -40,7 +40,8 @@ class Retention:
 
     async def _report(self) -> None:
         was_overdue, rows = self._is_overdue, await self._connections.ask(rotation_is_overdue(self._schema))
-        self._is_overdue = any(is_overdue for (is_overdue,) in rows)
+        for self._is_overdue, clock in rows:
+            self._connections.set_clock(clock)  # which somebody may have set
         if self._is_overdue and not was_overdue:
             logger.warning(
                 "the log cannot rotate, and grows: another session holds locks on rows of %s.log_state or %s.stripe",

@@ -56,7 +56,8 @@ async def plant(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
         for name, arguments in await connection.fetch(_FUNCTIONS, elements, arrays)
     ]
     caught = [
-        f"CREATE FUNCTION public.caught({kind}, {kind}) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN RAISE '{CAUGHT}'; END $$"
+        f"CREATE FUNCTION public.caught({kind}, {kind}) RETURNS bool LANGUAGE plpgsql"
+        f" AS $$ BEGIN RAISE '{CAUGHT}'; END $$"
         for kind in _TYPES
     ]
     operators = [

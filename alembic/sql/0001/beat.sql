@@ -13,10 +13,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     moment timestamptz := clock_timestamp();  -- no index serves a function whose value changes
+    longest timestamptz;
     ended uuid[];
 BEGIN
     UPDATE {schema}.node SET leased_until = clock_timestamp() + lease, pid = pg_backend_pid()
-    WHERE id = beating_node AND (leased_until < clock_timestamp() + lease * 0.7 OR pid <> pg_backend_pid());
+    WHERE id = beating_node
+      AND (leased_until NOT BETWEEN clock_timestamp() + lease * 0.7 AND clock_timestamp() + lease OR pid <> pg_backend_pid());
+    -- No lease is longer than that: the clock was set back.
+    longest := (SELECT moment + greatest(retention * 2, '30 s') FROM {schema}.log);
+    UPDATE {schema}.node SET leased_until = longest
+    WHERE id = ANY (ARRAY(SELECT id FROM {schema}.node WHERE leased_until > longest FOR UPDATE SKIP LOCKED));
     SELECT array_agg(id) INTO ended
     FROM (SELECT id FROM {schema}.node WHERE leased_until < moment FOR UPDATE SKIP LOCKED) AS locked;
     IF ended IS NOT NULL THEN

@@ -23,6 +23,10 @@ BEGIN
         RETURN false;
     END IF;
 
+    -- Where the clock was set back nothing would be due for as long.
+    UPDATE {schema}.log_state SET rotated_at = clock_timestamp() WHERE rotated_at > clock_timestamp();
+    UPDATE {schema}.filled_slot SET filled_at = clock_timestamp() WHERE filled_at > clock_timestamp();
+
     FOR filled IN
         SELECT f.slot, f.last_id FROM {schema}.filled_slot AS f, {schema}.log
         WHERE f.filled_at + retention <= clock_timestamp() ORDER BY f.filled_at

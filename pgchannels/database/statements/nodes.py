@@ -20,6 +20,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    extract,
     func,
     literal,
     select,
@@ -135,6 +136,7 @@ def rotate(schema: Schema) -> Executable:
 
 
 def rotation_is_overdue(schema: Schema) -> Executable:
-    """Whether the log should have rotated long ago; see `log_status.sql`."""
+    """Whether the log should have rotated long ago, see `log_status.sql`, and the database's clock."""
     status = table("log_status", column("is_overdue", Boolean), schema=schema.name)
-    return select(status.c.is_overdue)
+    clock = cast(extract("epoch", func.clock_timestamp()), Float(53))
+    return select(status.c.is_overdue, clock)

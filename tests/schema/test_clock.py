@@ -1,0 +1,57 @@
+"""A database whose clock is set back by hours, as its rows see it: what they have is hours ahead."""
+
+import asyncio
+from typing import Final
+
+import asyncpg
+
+from pgchannels import MessageLayer
+from pgchannels.node import Node
+from tests.faults.roads import node_of
+from tests.schema.test_rotation import let_pass, rotate
+from tests.waiting import until
+
+HOURS: Final = 5
+
+
+async def test_log_goes_on_rotating(layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await layer.publish("room", 1)
+    await let_pass(connection, 30)
+    assert await rotate(connection)
+    await let_pass(connection, -HOURS * 3600)
+    kept = []
+    for _ in range(4):
+        assert not await rotate(connection)
+        await let_pass(connection, 30)
+        assert await rotate(connection)
+        kept.append(len(await layer.history("room")))
+    assert kept == [1, 0, 0, 0]
+
+
+async def test_leases_end_as_soon_as_ever(database_url: str, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    lease = "SELECT max(leased_until) < now() + interval '{}' FROM pgchannels.node WHERE (name = 'dead') = {}"
+    async with MessageLayer(database_url, heartbeat=0.1) as layer:
+        await layer.new_channel()
+        await connection.execute(
+            f"""
+            INSERT INTO pgchannels.node (id, name, leased_until) VALUES (gen_random_uuid(), 'dead', now());
+            UPDATE pgchannels.node SET leased_until = leased_until + interval '{HOURS} h'
+            """
+        )
+        await until(lambda: connection.fetchval(lease.format("31 s", False)))
+        await until(lambda: connection.fetchval(lease.format("3 min", True)))
+
+
+async def test_messages_keep_their_time_to_live(database_url: str) -> None:
+    async with MessageLayer(database_url, heartbeat=0.1, expiry=60) as layer:
+        await layer.new_channel()
+        connections = node_of(layer)._connections
+        connections._clock_offset += HOURS * 3600  # as it was told before
+        [(now,)] = await connections.fetch("SELECT extract(epoch FROM clock_timestamp())::float8")
+        await until(lambda: is_right(node_of(layer), now))
+
+
+async def is_right(node: Node, seconds: float) -> bool:
+    """Whether a node knows the database's clock, some seconds later."""
+    await asyncio.sleep(0)
+    return 0 <= node._connections.database_time() - seconds < 600
