@@ -88,6 +88,23 @@ async def connection(owner_url: str) -> "AsyncIterator[asyncpg.Connection[asyncp
     await connection.close()
 
 
+@pytest.fixture
+async def stranger_url(connection: "asyncpg.Connection[asyncpg.Record]", owner_url: str) -> AsyncIterator[str]:
+    """The database of the test for a role that may connect to it, and has no other privilege."""
+    role = f"pgchannels_stranger_{secrets.token_hex(4)}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
+    yield url_of_role(owner_url, role)
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.fixture
+async def stranger(stranger_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A connection of the stranger."""
+    connection = await asyncpg.connect(stranger_url)
+    yield connection
+    await connection.close()
+
+
 def url_of_database(server_url: str, name: str) -> str:
     """The URL of another database of the same server."""
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import asyncpg
@@ -20,6 +21,8 @@ from pgchannels.database.failures import is_connection_failure, loss_recognised
 _OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
 STATEMENT_TIMEOUT_SECONDS: Final = 30
 _LEAVE_TIMEOUT_SECONDS: Final = 1
+_LONGEST_LOCK_WAIT_SECONDS: Final = 5
+_LOCK_WAIT_OF_SILENCE: Final = 0.25  # the server gives up before we take its silence for a lost connection
 
 # The server that runs the other end may be gone without a word, or a firewall between forget the connection.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
@@ -32,11 +35,22 @@ _PREPARE: Final = """
            set_config('enable_indexscan', 'on', false),
            set_config('enable_indexonlyscan', 'on', false),
            set_config('enable_nestloop', 'on', false),
+           set_config('lock_timeout', $1, false),
            set_config('enable_seqscan', 'off', false),
            set_config('enable_bitmapscan', 'off', false),
            set_config('enable_hashjoin', 'off', false),
            set_config('enable_mergejoin', 'off', false),
            set_config('jit', 'off', false)
+"""
+
+# A session whose connection was lost goes on with its statement, and waits for its locks. Process IDs are used again.
+_TAKE_OVER: Final = """
+    SELECT pid, backend_start, (
+        SELECT pg_catalog.pg_terminate_backend(former.pid, $3)
+        FROM pg_catalog.pg_stat_get_activity($1) AS former
+        WHERE former.backend_start = $2 AND pg_catalog.pg_has_role(former.usesysid, 'USAGE')
+    )
+    FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
 """
 
 DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -66,6 +80,7 @@ class HeldConnection:
         self._progress: _Progress
         self._one_at_a_time = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._session: tuple[int, datetime | None] = (0, None)  # of the last connection: its process, and its start
 
     @property
     def is_open(self) -> bool:
@@ -83,13 +98,14 @@ class HeldConnection:
             connection = self._connection = await self._connect()
             if self._silence_seconds is not None:
                 self._progress = _Progress.of(connection)
-            if self.on_open is not None:
-                try:
-                    with self.left_when_lost():
+            try:
+                with self.left_when_lost():
+                    await self._take_over(connection)
+                    if self.on_open is not None:
                         await self.on_open(connection)
-                except BaseException:
-                    self.leave()  # whatever failed, it is not what it is for
-                    raise
+            except BaseException:
+                self.leave()  # whatever failed, it is not what it is for
+                raise
         return connection
 
     async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
@@ -139,6 +155,12 @@ class HeldConnection:
         self.leave()
         await self._left()
 
+    async def _take_over(self, connection: DriverConnection) -> None:
+        """End the session of the connection before this one, should it go on in the server."""
+        row = await connection.fetchrow(_TAKE_OVER, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
+        assert row is not None
+        self._session = row[0], row[1]
+
     async def _left(self) -> None:
         if self._leaving:
             await asyncio.wait(self._leaving)
@@ -158,6 +180,7 @@ class Connections:
         self._database = database
         self._engine = None if database.engine is None else _engine_like(database.engine)
         self._clock_offset = 0.0
+        self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
 
     def hold(self, *, on_open: Callable[[DriverConnection], Awaitable[None]] | None = None) -> HeldConnection:
@@ -207,7 +230,7 @@ class Connections:
         try:
             _keep_alive(connection)
             with loss_recognised(connection):
-                row = await connection.fetchrow(_PREPARE)
+                row = await connection.fetchrow(_PREPARE, f"{1000 * self._lock_wait_seconds:.0f}ms")
         except BaseException:
             connection.terminate()
             raise

@@ -26,6 +26,8 @@ CONNECTION_FAILURES: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
+_NOTIFICATIONS: Final = "async.c"  # where the server's code has them: the words of its errors are in any language
+
 _OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
 
@@ -50,6 +52,28 @@ def is_connection_failure(error: BaseException | None) -> bool:
     return isinstance(failure, CONNECTION_FAILURES) and not isinstance(failure, asyncpg.ClientConfigurationError)
 
 
+def is_undone(error: BaseException | None) -> bool:
+    """Whether the server undid the statement for a reason that passes, and the connection is as good as before."""
+    failure = _of_driver(error)
+    return isinstance(failure, asyncpg.LockNotAvailableError) or is_notification_queue_full(error)
+
+
+def is_notification_queue_full(error: BaseException | None) -> bool:
+    """Whether the server takes no notification, since somebody has not read those that there are."""
+    failure = _of_driver(error)
+    return isinstance(failure, asyncpg.ProgramLimitExceededError) and is_of_notifications(failure)
+
+
+def is_of_notifications(message: asyncpg.PostgresError | asyncpg.PostgresLogMessage) -> bool:
+    """Whether the part of the server that keeps notifications says this."""
+    return getattr(message, "server_source_filename", None) == _NOTIFICATIONS
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether the same call may succeed later."""
+    return is_connection_failure(error) or is_undone(error)
+
+
 def is_database_failure(error: BaseException | None) -> bool:
     """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
     return _of_driver(error) is not None or isinstance(error, DBAPIError)
@@ -59,6 +83,8 @@ def explained(error: Exception) -> Exception:
     """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
     if is_connection_failure(error):
         return DatabaseUnavailable(f"cannot reach the database: {in_words(error)}")
+    if is_undone(error):
+        return DatabaseUnavailable(f"the database did not do it in time: {in_words(error)}")
     if not is_database_failure(error):
         return error
     refusal = _of_driver(error) or error
@@ -82,6 +108,13 @@ def in_words(error: BaseException) -> str:
             return "its name cannot be resolved"
         case OSError():
             return _system_text(failure)
+        case asyncpg.LockNotAvailableError():
+            return "somebody holds a lock that it waits for"
+        case asyncpg.ProgramLimitExceededError() if is_notification_queue_full(failure):
+            return (
+                "PostgreSQL's notification queue is full: a session that listens, perhaps in another database, has not"
+                " read it, because it is in a transaction or its process is stopped"
+            )
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return str(failure).partition("\n")[0]
     return f"the driver failed with {type(failure).__name__}"  # its text may hold anything

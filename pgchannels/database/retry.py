@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.failures import explained, in_words, is_connection_failure, is_database_failure
+from pgchannels.database.failures import explained, in_words, is_database_failure, is_passing
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
@@ -51,7 +51,7 @@ async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> No
 async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_failed: str) -> T:
     """Run a step that may as well run twice until it succeeds.
 
-    :raises DatabaseUnavailable: the database could not be reached for so many seconds.
+    :raises DatabaseUnavailable: the database could not be reached, or others held its locks, for so many seconds.
     :raises DatabaseRefused: it answers with an error that trying again would not mend.
     """
     backoff, loop = Backoff(), asyncio.get_running_loop()
@@ -62,6 +62,6 @@ async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_faile
                 return await step()
         except Exception as error:
             remaining = deadline - loop.time()
-            if remaining <= 0 or not is_connection_failure(error):
+            if remaining <= 0 or not is_passing(error):
                 raise explained(error) from error
             await backoff.pause_after(error, what_failed, at_most_seconds=remaining)

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections, driver_text
-from pgchannels.database.failures import is_connection_failure, is_database_failure
+from pgchannels.database.failures import is_database_failure, is_passing
 from pgchannels.database.statements.nodes import host
 from pgchannels.database.tables import Schema
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
@@ -181,4 +181,4 @@ class Hosting:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    return is_database_failure(error) and not is_connection_failure(error)
+    return is_database_failure(error) and not is_passing(error)

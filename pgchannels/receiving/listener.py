@@ -69,7 +69,7 @@ class Listener:
 
     async def run(self) -> None:
         """Beat, and listen again whenever the connection is lost, for ever."""
-        await repeat(self._beat_or_reconnect, what_failed="could not listen again")
+        await repeat(self._beat_or_reconnect, what_failed="could not keep the node alive")
 
     def reconnect(self) -> None:
         """Give the connection up and make a new one."""

@@ -12,7 +12,13 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from pgchannels.database.connections import Connections, DriverConnection, driver_text
 from pgchannels.database.extent import Extent
-from pgchannels.database.failures import is_connection_failure
+from pgchannels.database.failures import (
+    in_words,
+    is_notification_queue_full,
+    is_of_notifications,
+    is_passing,
+    is_undone,
+)
 from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
@@ -34,6 +40,8 @@ _FORGOTTEN: Final = (
     "the connection was lost while the message was on its way, and the database could not be reached for as long as it"
     " remembers which messages it took: it may have been sent"
 )
+# What all have read stays in the queue until somebody looks: as long as it is full, nobody's notification does.
+_FORGET_READ_NOTIFICATIONS: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
 _BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
 _BYTES_PER_PART: Final = 5_600  # in base64, and with an address in front, less than the 8000 of a notification
 _BYTES_BESIDE_PAYLOAD: Final = 92  # an id and a channel
@@ -103,6 +111,7 @@ class Writer:
         self._is_closed = False
         self._connection = connections.hold(on_open=self._prepare)
         self._statement: PreparedStatement[asyncpg.Record] | None = None
+        self._who_fills_queue: str | None = None  # as the server warns of it, some seconds apart
 
     def write(
         self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None = None
@@ -250,11 +259,14 @@ class Writer:
         token = secrets.randbits(63)  # tells a repeated call whether an earlier one was committed
         backoff, loop = Backoff(), asyncio.get_running_loop()
         doubt: _Doubt | None = None
-        while deadline := self._give_up_overdue(batch, maybe_sent=doubt is not None):
+        failure: Exception | None = None
+        while deadline := self._give_up_overdue(batch, failure, maybe_sent=doubt is not None):
             begun = doubt
             try:
                 async with asyncio.timeout_at(min(deadline, doubt.until if doubt else deadline)):
                     await self._connection.opened()
+                    if is_notification_queue_full(failure):
+                        await self._connection.fetch(_FORGET_READ_NOTIFICATIONS)
                     if doubt is not None:
                         self._require_memory(doubt)
                     begun = doubt or self._doubt_from_now()
@@ -264,11 +276,14 @@ class Writer:
             except PgChannelsError:
                 raise
             except Exception as error:
-                self._connection.leave()
-                if not is_connection_failure(error):
-                    text = f"the database refused the message: {error}"
-                    raise DatabaseRefused(text, may_have_been_sent=doubt is not None) from error
-                doubt = begun
+                if failure is None or not isinstance(error, TimeoutError):  # our own impatience explains nothing
+                    failure = error
+                if not is_undone(error):
+                    self._connection.leave()
+                    if not is_passing(error):
+                        text = f"the database refused the message: {error}"
+                        raise DatabaseRefused(text, may_have_been_sent=doubt is not None) from error
+                    doubt = begun
                 if doubt is not None and doubt.until <= loop.time():
                     raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
                 remaining = deadline - loop.time()
@@ -291,19 +306,19 @@ class Writer:
         if not self._log.continues(doubt.identity, doubt.seen_until):
             raise DatabaseUnavailable(_CRASHED, may_have_been_sent=True)
 
-    def _give_up_overdue(self, batch: list[_Outgoing], *, maybe_sent: bool) -> float | None:
+    def _give_up_overdue(self, batch: list[_Outgoing], failure: Exception | None, *, maybe_sent: bool) -> float | None:
         """Fail the messages that have waited too long; returns when the next one will have, if there is one."""
         now = asyncio.get_running_loop().time()
         if batch[0].deadline > now:
             return batch[0].deadline
         overdue = [outgoing for outgoing in batch if outgoing.deadline <= now]
-        _fail(overdue, self._unavailable(may_have_been_sent=maybe_sent))
+        _fail(overdue, self._unavailable(failure, may_have_been_sent=maybe_sent))
         if not maybe_sent:
             del batch[: len(overdue)]  # what was perhaps sent is repeated as it was, or not at all
         while self._waiting and self._waiting[0].deadline <= now:
             taken = [self._waiting.popleft()]
             self._note_taken(taken)
-            _fail(taken, self._unavailable(may_have_been_sent=False))
+            _fail(taken, self._unavailable(failure, may_have_been_sent=False))
         return next((outgoing.deadline for outgoing in batch if outgoing.deadline > now), None)
 
     async def _run(
@@ -335,13 +350,22 @@ class Writer:
         assert row is not None
         self._log = Extent.from_row(row)
         self._statement = await connection.prepare(self._statement_text)
+        connection.add_log_listener(self._note_warning)
 
-    def _unavailable(self, *, may_have_been_sent: bool) -> DatabaseUnavailable:
+    def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        if is_of_notifications(message):
+            self._who_fills_queue = message.detail
+
+    def _unavailable(self, failure: Exception | None, *, may_have_been_sent: bool) -> DatabaseUnavailable:
         fate = "it may have been sent all the same" if may_have_been_sent else "it was not sent"
-        return DatabaseUnavailable(
-            f"the database did not take the message within send_timeout={self._timeout_seconds} seconds: {fate}",
-            may_have_been_sent=may_have_been_sent,
-        )
+        text = f"the database did not take the message within send_timeout={self._timeout_seconds} seconds: {fate}"
+        return DatabaseUnavailable(text + self._reason(failure), may_have_been_sent=may_have_been_sent)
+
+    def _reason(self, failure: Exception | None) -> str:
+        if failure is None:
+            return ""
+        detail = self._who_fills_queue if is_notification_queue_full(failure) else None
+        return f" ({in_words(failure)}{'. ' + detail if detail else ''})"
 
 
 async def _all_ids(sent: "list[asyncio.Future[int]]") -> list[int]:

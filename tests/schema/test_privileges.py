@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import secrets
-from collections.abc import AsyncIterator
 from typing import Final
 from uuid import uuid4
 
@@ -16,7 +14,6 @@ from pgchannels import DatabaseRefused, MessageLayer
 from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
-from tests.conftest import url_of_role
 from tests.schema.planted import CAUGHT, PATH, plant
 from tests.schema.test_rotation import let_pass, rotate
 from tests.waiting import until, within
@@ -34,23 +31,6 @@ TABLES = (
     "message_id",
     *VIEWS,
 )
-
-
-@pytest.fixture
-async def stranger_url(connection: "asyncpg.Connection[asyncpg.Record]", owner_url: str) -> AsyncIterator[str]:
-    """The database of the test for a role that may connect to it, and has no other privilege."""
-    role = f"pgchannels_stranger_{secrets.token_hex(4)}"
-    await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'")
-    yield url_of_role(owner_url, role)
-    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-
-
-@pytest.fixture
-async def stranger(stranger_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A connection of the stranger."""
-    connection = await asyncpg.connect(stranger_url)
-    yield connection
-    await connection.close()
 
 
 async def test_stranger_can_read_no_table(stranger: "asyncpg.Connection[asyncpg.Record]") -> None:
