@@ -26,6 +26,10 @@ CONNECTION_FAILURES: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
+NOTIFICATION_QUEUE_FULL: Final = (
+    "PostgreSQL's notification queue is full: a session that listens, perhaps in another database, has not read it,"
+    " because it is in a transaction or its process is stopped"
+)
 _NOTIFICATIONS: Final = "async.c"  # where the server's code has them: the words of its errors are in any language
 
 _OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -111,10 +115,7 @@ def in_words(error: BaseException) -> str:
         case asyncpg.LockNotAvailableError():
             return "somebody holds a lock that it waits for"
         case asyncpg.ProgramLimitExceededError() if is_notification_queue_full(failure):
-            return (
-                "PostgreSQL's notification queue is full: a session that listens, perhaps in another database, has not"
-                " read it, because it is in a transaction or its process is stopped"
-            )
+            return NOTIFICATION_QUEUE_FULL
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return str(failure).partition("\n")[0]
     return f"the driver failed with {type(failure).__name__}"  # its text may hold anything

@@ -151,7 +151,8 @@ def _node(metadata: MetaData) -> Table:
     """The running nodes; one whose lease has ended is gone. The id is also what the node listens on.
 
     A node has forgotten all that came before the message with the id `flushed_until`. `version` grows with each call
-    that ends subscriptions of it. `pid` is of the session by which it listens.
+    that ends subscriptions of it. `pid` is of the session by which it listens, which began at `session_began_at`:
+    process IDs are used again.
     """
     node = Table(
         "node",
@@ -162,6 +163,7 @@ def _node(metadata: MetaData) -> Table:
         Column("flushed_until", BigInteger, nullable=False, server_default="0"),
         Column("version", BigInteger, nullable=False, server_default="0"),
         Column("pid", Integer, nullable=False, server_default="0"),
+        Column("session_began_at", DateTime(timezone=True)),
         prefixes=["UNLOGGED"],
     )
     Index(None, node.c.leased_until)

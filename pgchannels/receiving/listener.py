@@ -9,8 +9,9 @@ from uuid import UUID
 import asyncpg
 
 from pgchannels.database.connections import Connections, DriverConnection
-from pgchannels.database.failures import is_connection_failure
+from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
 from pgchannels.database.retry import repeat
+from pgchannels.receiving.bursts import Bursts
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
 _SHORTEST_PROBE_SECONDS: Final = 1
@@ -19,7 +20,10 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Probe(Protocol):
-    """Runs a statement, whose last parameter is a token, and returns its row when the token was heard."""
+    """Runs a statement, whose last parameter is a token, and returns its row when the token was heard.
+
+    Where its column `is_told` is false, no token is sent: PostgreSQL has no room for it.
+    """
 
     async def __call__(self, text: str, *arguments: object) -> "asyncpg.Record": ...
 
@@ -59,6 +63,8 @@ class Listener:
         self._lost = asyncio.Event()
         self._due = asyncio.Event()  # a heartbeat, at once
         self._is_interrupted = False
+        self._bursts = Bursts()
+        self._is_new = False  # the connection: it has no notification to read that is older than its LISTEN
         self.reconnected: int = 0
 
     async def open(self) -> None:
@@ -134,6 +140,7 @@ class Listener:
     async def _listen(self, connection: DriverConnection) -> None:
         self._hearer.begin()  # for every connection that listens, whoever opened it
         self._connection = connection
+        self._is_new = True
         self._lost.clear()
         connection.add_termination_listener(self._on_terminated)
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
@@ -166,8 +173,18 @@ class Listener:
         if not self._held.is_open:
             raise ConnectionError("the listening connection was lost")  # not opened anew by the way: it must be told
         [row] = await self._held.fetch(text, *arguments, self._token)
-        await self._heard_token.wait()
+        if row["is_told"]:
+            self._is_new = False
+            await self._heard_token.wait()
+        elif self._is_new:
+            self._note_full_queue()
+        else:
+            raise ConnectionError(NOTIFICATION_QUEUE_FULL)  # nobody wakes us for what was rolled back: LISTEN skips it
         return row
+
+    def _note_full_queue(self) -> None:
+        if self._bursts.begins("full"):
+            logger.warning("%s; nothing can be sent meanwhile", NOTIFICATION_QUEUE_FULL)
 
     def _on_terminated(self, connection: object) -> None:
         if connection is self._connection:

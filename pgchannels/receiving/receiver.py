@@ -121,7 +121,8 @@ class Receiver:
             self.hosting.forget()
             self.catch_up.read_all()
             self._on_forgotten()
-        self.catch_up.note_heard(filled_until=seen.filled_until)
+        if row["is_told"]:
+            self.catch_up.note_heard(filled_until=seen.filled_until)
         if not self.catch_up.is_listening:
             self.catch_up.begin_listening()
         self._look_after()

@@ -1,10 +1,10 @@
 -- The heartbeat of a node, by the connection on which it listens: renews its lease when a part of it has passed, or
 -- registers it; removes the nodes whose lease has ended; makes the log keep messages for as long as this node needs,
--- which a failover can undo; and sends it a notification that it must hear. The notification
+-- which a failover can undo; and, if it `is_told`, sends it a notification that it must hear; see probe(). The notification
 -- comes behind those of all messages that were committed before: with it, all ids up to `filled_until` have come.
 -- Returns the version of what the node hosts, 0 where it was just registered or hosts nothing, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
-    beating_node uuid, node_name text, lease interval, needed interval, token text, OUT version bigint,
+    beating_node uuid, node_name text, lease interval, needed interval, token text, OUT version bigint, OUT is_told boolean,
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
@@ -16,7 +16,10 @@ DECLARE
     longest timestamptz;
     ended uuid[];
 BEGIN
-    UPDATE {schema}.node SET leased_until = clock_timestamp() + lease, pid = pg_backend_pid()
+    UPDATE {schema}.node
+    SET leased_until = clock_timestamp() + lease, pid = pg_backend_pid(),
+        session_began_at = CASE WHEN pid = pg_backend_pid() THEN session_began_at
+                                ELSE (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) END
     WHERE id = beating_node
       AND (leased_until NOT BETWEEN clock_timestamp() + lease * 0.7 AND clock_timestamp() + lease OR pid <> pg_backend_pid());
     -- No lease is longer than that: the clock was set back.
@@ -31,8 +34,9 @@ BEGIN
     SELECT n.version INTO version FROM {schema}.node AS n WHERE n.id = beating_node;
     IF NOT FOUND THEN
         version := 0;
-        INSERT INTO {schema}.node (id, name, leased_until, pid)
-        VALUES (beating_node, node_name, clock_timestamp() + lease, pg_backend_pid());
+        INSERT INTO {schema}.node (id, name, leased_until, pid, session_began_at)
+        VALUES (beating_node, node_name, clock_timestamp() + lease, pg_backend_pid(),
+                (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())));
     END IF;
     IF NOT EXISTS (SELECT FROM {schema}.subscription WHERE node = beating_node) THEN
         version := 0;  -- its own address is always there: somebody has emptied the table
@@ -40,6 +44,6 @@ BEGIN
     SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
     -- After start_epoch(), which locks this row as the last one: no deadlock.
     UPDATE {schema}.log SET retention = make_interval(secs => extract(epoch FROM needed)) WHERE retention < needed;
-    PERFORM pg_notify(beating_node::text, 'p ' || token);
+    is_told := {schema}.probe(beating_node, token);
 END
 $$

@@ -1,10 +1,15 @@
--- Removes nodes with all that they hosted. One statement after the other: each sees what was committed before it.
+-- Removes nodes with all that they hosted, and ends the sessions by which they listened.
+-- One statement after the other: each sees what was committed before it.
 CREATE FUNCTION {schema}.remove_nodes(nodes uuid[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    gone record;
 BEGIN
-    DELETE FROM {schema}.node WHERE id = ANY (nodes);
+    FOR gone IN DELETE FROM {schema}.node WHERE id = ANY (nodes) RETURNING pid, session_began_at LOOP
+        PERFORM {schema}.end_session(gone.pid, gone.session_began_at);
+    END LOOP;
     DELETE FROM {schema}.subscription WHERE node = ANY (nodes);
     DELETE FROM {schema}.full_channel WHERE node = ANY (nodes);
 END

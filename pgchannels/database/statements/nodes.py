@@ -38,7 +38,8 @@ from pgchannels.database.tables import Schema
 def beat(schema: Schema) -> Select[Any]:
     """Register a node or renew its lease, and send it a notification that it must hear. See `beat.sql`.
 
-    Parameters in the order of their mention. The first column is the version, the others are those of `extent`.
+    Parameters in the order of their mention. The first columns are the version, and whether PostgreSQL had room for the
+    notification; the others are those of `extent`.
     """
     beating = schema.call(
         "beat",
@@ -47,7 +48,7 @@ def beat(schema: Schema) -> Select[Any]:
         bindparam("lease", type_=Interval),
         bindparam("retention", type_=Interval),
         bindparam("token", type_=Text),
-    ).table_valued(column("version", BigInteger), *extent_columns())
+    ).table_valued(column("version", BigInteger), column("is_told", Boolean), *extent_columns())
     return select(*beating.c)
 
 
