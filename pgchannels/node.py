@@ -86,7 +86,7 @@ class Node:
             on_full=self._fullness.note,
             on_flushed=self._flushing.note,
         )
-        self._listener = Listener(connections, self.id, self.receiver, heartbeat_seconds=options.heartbeat)
+        self._listener = Listener(connections, schema, self.id, self.receiver, heartbeat_seconds=options.heartbeat)
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
         self._on_closed = on_closed

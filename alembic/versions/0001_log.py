@@ -19,6 +19,7 @@ FUNCTIONS = (
     "host",
     "end_session",
     "remove_nodes",
+    "listen",
     "probe",
     "beat",
     "empty_slot",

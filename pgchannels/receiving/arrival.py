@@ -47,6 +47,14 @@ class Arrival:
         ]
 
     @classmethod
+    def mark(cls, text: str) -> Self:
+        """What `host.sql` notifies: a position, at its place among messages; to no address.
+
+        :raises ValueError: it is something else.
+        """
+        return cls(_valid_id(text), 0, "", None, b"")
+
+    @classmethod
     def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
         """Take a row of one of the statements that read messages; its first columns are in this order."""
         return cls(row[0], row[1], row[2], row[3], row[4], is_read=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,6 +15,7 @@ from pgchannels.receiving.log import GREATEST_ID, Log
 from pgchannels.receiving.page_limit import PageLimit
 from pgchannels.receiving.router import Router
 
+_IDS_BEYOND: Final = 1 << 22  # the last one that is known, which a message may have: some thousand batches
 MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has them all, so more need not be kept
 
 
@@ -26,22 +27,28 @@ class CatchUp:
     by others, and for all addresses whenever something may have been missed. Some addresses are read as far as anything
     was heard, and no further: what was sent to others before what is read has been heard by then.
 
+    What has an id far beyond the known ones waits until the log has been asked for its last one. A greater one is
+    impossible: as a position it would keep out everything that comes after it.
+
     One task hosts and reads, in turns: an address is hosted before it is read, so nothing lies between the two.
     """
 
-    def __init__(self, log: Log, router: Router, hosting: Hosting) -> None:
+    def __init__(self, log: Log, router: Router, hosting: Hosting, *, on_impossible: Callable[[], None]) -> None:
+        self._on_impossible = on_impossible
         self._log = log
         self._router = router
         self._hosting = hosting
         self._held: deque[Arrival] = deque()
         self._to_read: set[str] = set()
         self._is_all_to_read = False
+        self._has_doubtful = False  # among those that are held
         self._limit: PageLimit | None = None  # of a reading that goes on
         self.is_listening: bool = False  # a connection, and so the node is registered
         self._is_live = False
         self._heard_until = 0  # the greatest id that was heard, or read
         self._work = asyncio.Event()
         self._extent: Extent | None = None
+        self._credible_until = 0  # an id beyond may be one that the log has not given
         self._accounted_until = 0  # all with ids up to this one were routed, or told as lost
 
     @property
@@ -50,11 +57,15 @@ class CatchUp:
         return self._is_live
 
     def arrive(self, arrival: Arrival) -> None:
-        """Take a message from a notification."""
-        if arrival.id > self._heard_until:
+        """Take a message from a notification, or a mark: all is heard that was sent before its id."""
+        if arrival.id > self._credible_until:
+            self._has_doubtful = True
+            self._is_live = False
+        elif arrival.id > self._heard_until:
             self._heard_until = arrival.id
         if not self._is_live:
             self._hold(arrival)
+            self._work.set()
         elif not arrival.must_be_read:
             self._router.route(arrival)
         elif self._router.is_awaited(arrival):
@@ -65,11 +76,6 @@ class CatchUp:
         """Read the messages to an address after its position; all that is heard waits."""
         self._to_read.add(address)
         self._begin_reading()
-
-    def note_mark(self, position: int) -> None:
-        """Note that all was heard that was sent before this position was told."""
-        self._heard_until = max(self._heard_until, position)
-        self._work.set()
 
     def read_all(self) -> None:
         """Read the messages to all addresses after their positions."""
@@ -114,6 +120,7 @@ class CatchUp:
     def meet(self, extent: Extent) -> None:
         """Take the extent of the log. A log that does not continue the known one is a gap: the node begins anew."""
         known, self._extent = self._extent, extent
+        self._credible_until = extent.last_id + _IDS_BEYOND
         if known is None:
             self._accounted_until = extent.filled_until
             return
@@ -151,6 +158,8 @@ class CatchUp:
             self._work.clear()  # the database may not know this node until it listens
         elif self._hosting.is_behind:
             await self._hosting.reconcile()
+        elif self._has_doubtful:
+            await self._look_at_doubtful()
         elif self._is_all_to_read or self._is_heard(self._to_read):
             await self._read()
         elif self._to_read:
@@ -162,6 +171,18 @@ class CatchUp:
                 self._work.clear()
             if self._hosting.is_behind:
                 self._work.set()
+
+    async def _look_at_doubtful(self) -> None:
+        """Drop what is held with ids that the log has not given."""
+        heard = len(self._held)
+        self.meet(await self._log.extent())
+        last_id, held = self.extent.last_id, list(self._held)
+        possible = [arrival for arrival in held[:heard] if arrival.id <= last_id]
+        self._held = deque(possible + held[heard:])
+        self._heard_until = max([self._heard_until, *map(_id_of, possible)])
+        self._has_doubtful = any(arrival.id > self._credible_until for arrival in held[heard:])
+        for _ in range(len(held) - len(self._held)):
+            self._on_impossible()
 
     def _is_heard(self, addresses: set[str]) -> bool:
         """Whether there are any, and all that was sent before they were hosted has been heard."""
@@ -230,7 +251,8 @@ class CatchUp:
 
     def _route_held(self, *, until: int) -> None:
         held = self._held
-        while held and held[0].id <= until and not self._to_read:  # a command may have asked to read first
+        # A command may have asked to read first.
+        while held and held[0].id <= until and not self._to_read and not self._has_doubtful:
             if held[0].must_be_read and self._router.is_awaited(held[0]):
                 self._to_read = {arrival.address for arrival in held if arrival.must_be_read}
             else:

@@ -8,9 +8,11 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, DriverConnection
+from pgchannels.database.connections import Connections, DriverConnection, driver_text
 from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
 from pgchannels.database.retry import repeat
+from pgchannels.database.statements.nodes import listen
+from pgchannels.database.tables import Schema
 from pgchannels.receiving.bursts import Bursts
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
@@ -50,10 +52,13 @@ class Hearer(Protocol):
 class Listener:
     """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more."""
 
-    def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, connections: Connections, schema: Schema, node: UUID, hearer: Hearer, *, heartbeat_seconds: float
+    ) -> None:
         self._held = connections.hold(on_open=self._listen)
+        self._listen_text = driver_text(listen(schema))
         self._connection: DriverConnection | None = None
-        self._channel = str(node)
+        self._node = node
         self._hearer = hearer
         self._heartbeat_seconds = heartbeat_seconds
         self._probe_seconds = max(heartbeat_seconds, _SHORTEST_PROBE_SECONDS)
@@ -143,8 +148,12 @@ class Listener:
         self._is_new = True
         self._lost.clear()
         connection.add_termination_listener(self._on_terminated)
+        channel = str(self._node)
+        # The driver says LISTEN for a channel that it does not know yet, and the name, a secret, would show.
+        getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
+        await connection.add_listener(channel, self._on_notified)
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
-        await connection.add_listener(self._channel, self._on_notified)
+        await connection.fetch(self._listen_text, self._node)
 
     async def _probe(self, text: str, *arguments: object) -> "asyncpg.Record":
         """Run a statement and hear its token.

@@ -90,7 +90,12 @@ class Receiver:
             on_unknown=on_unknown,
             on_identity=lambda identity: self.catch_up.look_at_identity(identity),
         )
-        self.catch_up: CatchUp = CatchUp(self.log, self.router, self.hosting)
+        self.catch_up: CatchUp = CatchUp(
+            self.log,
+            self.router,
+            self.hosting,
+            on_impossible=self._note_impossible,
+        )
         self.replays: Replays = Replays(self.log, self.router, self.catch_up)
         self.channels: Channels = Channels(self.router, losses, options.capacity_of, on_full=on_full)
         self.queues: Queues = Queues(
@@ -130,18 +135,11 @@ class Receiver:
     def hear(self, text: str) -> None:
         """Take a notification: messages, or that there is something to claim."""
         kind, _, content = text.partition(" ")
-        if kind == "m":
-            try:
-                arrivals = Arrival.from_notification(content)
-            except ValueError:
-                self._payloads.note_unreadable("ignored a notification that no pgchannels wrote")
-                return
-            for arrival in arrivals:
+        if kind in {"m", "h"}:
+            for arrival in self._arrivals(kind, content):
                 self.catch_up.arrive(arrival)
         elif kind == "q":
             self.queues.wake(content)
-        elif kind == "h" and content.isdecimal():
-            self.catch_up.note_mark(int(content))
         else:
             self._payloads.note_unreadable("ignored a notification of a kind that this version does not know")
 
@@ -250,6 +248,16 @@ class Receiver:
         self.channels.close(error)
         self.hosting.close(error)
         self.replays.close(error)
+
+    def _arrivals(self, kind: str, content: str) -> list[Arrival]:
+        try:
+            return Arrival.from_notification(content) if kind == "m" else [Arrival.mark(content)]
+        except ValueError:
+            self._payloads.note_unreadable("ignored a notification that no pgchannels wrote")
+            return []
+
+    def _note_impossible(self) -> None:
+        self._payloads.note_unreadable("ignored a notification with an id that the log cannot have")
 
     async def _look_at_log(self, connection: DriverConnection) -> None:
         # Before anything else is asked for by a new connection: a crash, which ended the one before, is told before

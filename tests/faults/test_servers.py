@@ -129,8 +129,8 @@ async def test_crash_is_told_before_messages_that_were_sent_after_it(server: Emb
         proxy.refuse()
         await kill(server)
         proxy.restore()
-        proxy.freeze_at(b"LISTEN")
-        await within(proxy.holding(b"LISTEN"))
+        proxy.freeze_at(b".listen(")
+        await within(proxy.holding(b".listen("))
         async with MessageLayer(server.url()) as layer:
             await layer.publish("room", "after")
             proxy.restore()

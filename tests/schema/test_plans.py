@@ -179,6 +179,7 @@ COLD: Final = {
     "remove_deaf_nodes",  # for tests
     "extent_columns",  # no statement
     "remove_node",  # once in a node's life
+    "listen",  # once a connection
     "keep_messages_for",  # at its beginning
     "rotate",  # twice in a retention
     "rotation_is_overdue",  # reads a few rows for ever

@@ -14,6 +14,8 @@ from pgchannels import DatabaseRefused, MessageLayer
 from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
+from tests.faults.gates import Gate
+from tests.faults.roads import node_of
 from tests.schema.planted import CAUGHT, PATH, plant
 from tests.schema.test_rotation import let_pass, rotate
 from tests.waiting import until, within
@@ -70,6 +72,27 @@ async def test_stranger_learns_no_name_of_a_listener_anywhere(
     assert await connection.fetchval(
         "SELECT count(*) FROM pgchannels.node WHERE id::text = $1", listener
     )  # it is there
+
+
+@pytest.mark.parametrize("role", ["pg_monitor", "pg_read_all_stats"])
+async def test_role_that_sees_every_statement_learns_no_name_of_a_listener(
+    layer: MessageLayer,
+    stranger: "asyncpg.Connection[asyncpg.Record]",
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    role: str,
+) -> None:
+    node = node_of(layer)
+    await connection.execute(f"GRANT {role} TO {await stranger.fetchval('SELECT current_user')}")
+    with Gate(node.receiver, "beat") as gate:
+        node._listener.reconnect()
+        await within(gate.reached())  # it has just begun to listen
+        seen = await stranger.fetch("SELECT query FROM pg_stat_activity WHERE datname = current_database()")
+    async with layer.subscribe("room") as subscription:
+        await layer.publish("room", "secret")
+        assert (await within(anext(subscription))).payload == "secret"
+        seen += await stranger.fetch("SELECT query FROM pg_stat_activity WHERE datname = current_database()")
+    assert any("listen" in query for (query,) in seen)
+    assert not any(str(node.id) in query for (query,) in seen)
 
 
 async def views_of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:

@@ -35,6 +35,11 @@ from pgchannels.database.statements.reading import extent_columns
 from pgchannels.database.tables import Schema
 
 
+def listen(schema: Schema) -> Select[Any]:
+    """Make a session listen for a node; see `listen.sql`. The one parameter is the node."""
+    return select(schema.call("listen", bindparam("node", type_=Uuid)))
+
+
 def beat(schema: Schema) -> Select[Any]:
     """Register a node or renew its lease, and send it a notification that it must hear. See `beat.sql`.
 
