@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pgchannels import MessageLayer
-from pgchannels.database.failures import is_connection_failure
+from pgchannels.database.failures import is_passing
 from tests.chaos.journal import Journal
 from tests.chaos.sender import Sender
 
@@ -98,6 +98,6 @@ async def surely(connect: Callable[[], Awaitable[T]]) -> T:
         try:
             return await connect()
         except Exception as error:
-            if not is_connection_failure(error):
+            if not is_passing(error):
                 raise
         await asyncio.sleep(_TRY_AGAIN_SECONDS)
