@@ -186,7 +186,10 @@ CALLS: Final = {
         for version in ("NULL", "1")
     ],
     "beat": ["SELECT * FROM pgchannels.beat(gen_random_uuid(), 'another', '1 s', '1 h', 'token')"],
+    "listen": ["SELECT pgchannels.listen(gen_random_uuid())"],
+    "probe": ["SELECT pgchannels.probe(gen_random_uuid(), 'token')"],
     "remove_nodes": ["SELECT pgchannels.remove_nodes(ARRAY[gen_random_uuid()])"],
+    "end_session": ["SELECT pgchannels.end_session(1, now())"],
     "empty_slot": ["SELECT pgchannels.empty_slot(true)"],
     "carry_queues": ["SELECT pgchannels.carry_queues(0::smallint)"],
     "rotate": [
