@@ -1,76 +1,249 @@
-"""One thread with an event loop of its own that sends for all who have no node in theirs."""
+"""The one thread of a process that sends for every thread and event loop without a node of its own."""
 
 import asyncio
 import atexit
+import os
 import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
-from pgchannels.database.failures import explained
 from pgchannels.database.tables import Schema
-from pgchannels.lending import Lender
+from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
 from pgchannels.sender import Sender
 
 _LAST_CALLS_SECONDS: Final = 30
 _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
 
+T = TypeVar("T")
+Request = Callable[[Sender], Awaitable[T]]
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    request: Request[Any]
+    future: "Future[Any] | asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop | None = None  # that the future belongs to; None: a thread waits for it
+
+    def answer(self, result: Any, error: BaseException | None) -> None:
+        if self.future.done():
+            return  # nobody waits any more
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+_Answer = tuple[_Call, Any, BaseException | None]
+
 
 class BackgroundSender:
-    """A sender that any thread and any event loop may borrow; one connection, given back after `idle_seconds`."""
+    """Runs the requests of all callers in the order of their calls.
+
+    A call starts the thread, and the next one does so again after `stop`. It has one connection, from the first message
+    on. A request waits for the database for `send_timeout`, as everywhere. Should the thread itself not answer, its
+    caller waits for twice that; then a request that has not begun never does, and one that has may have been sent.
+
+    :param idle_seconds: after so long without a message the connection is given back until the next.
+    """
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
-        self._connections = Connections(database)
-        self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
-        self._loop = asyncio.new_event_loop()
-        self.lender: Lender = Lender(self._loop)
-        self._has_failed = False
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="pgchannels sender", daemon=True)
+        self._new_service = partial(_Service, database, options, idle_seconds=idle_seconds)
+        self._patience_seconds = 2 * options.send_timeout
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # guards the next three
+        self._calls: list[_Call] = []  # that the thread has not taken yet
+        self._thread: threading.Thread | None = None
+        self._service: _Service | None = None  # while it takes calls
+        self._is_to_end = False
 
-    def start(self) -> None:
-        """Start the thread. Should the database refuse, every call raises the reason."""
-        self._thread.start()
-        atexit.register(self.stop)
+    async def send(self, request: Request[T]) -> T:
+        """Run a request for a task of another event loop. Cancelling this does not take the request back.
+
+        :raises DatabaseUnavailable: the thread did not answer.
+        :raises LayerClosed: the thread ended while the message was on its way.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        call = _Call(request, future, loop)
+        self._enter(call)
+        giving_up = loop.call_later(self._patience_seconds, self._give_up, call)
+        try:
+            return await future
+        finally:
+            giving_up.cancel()
+
+    def send_blocking(self, request: Request[T]) -> T:
+        """Run a request for a thread, which waits for it; raises as `send`."""
+        future: Future[T] = Future()
+        call = _Call(request, future)
+        self._enter(call)
+        try:
+            return future.result(self._patience_seconds)
+        except TimeoutError:
+            if future.done():  # just now, or the error is the answer
+                return future.result()
+            raise self._taken_back(call) from None
+
+    def submit(self, request: Request[object]) -> None:
+        """Run a request whose answer nobody waits for."""
+        self._enter(_Call(request, Future()))
 
     @property
-    def is_of_use(self) -> bool:
-        """Whether it can send, or may be able to when it is open; another one may have more luck."""
-        writing = self._sender.task
-        return self._thread.is_alive() and not self._has_failed and (writing is None or not writing.done())
+    def is_running(self) -> bool:
+        """Whether it has a thread; in a child of a fork that is the parent's."""
+        return self._thread is not None and self._process == os.getpid()
 
     def end(self) -> None:
-        """Let the thread send what waits and end; does not wait for it."""
-        if self._thread.is_alive():  # not so in a child of a fork
-            with suppress(RuntimeError):  # the loop was closed just now
-                self._loop.call_soon_threadsafe(self._stop.set)
+        """Let the thread answer what it has taken, and end. Waits for nothing, not even for the lock."""
+        self._is_to_end = True  # before the service is looked for: a thread that begins looks in the other order
+        if self.is_running and (service := self._service) is not None:
+            service.end()
 
     def stop(self) -> None:
         """Send what waits and end the thread."""
-        atexit.unregister(self.stop)
-        self.end()
-        self._thread.join(_STOP_TIMEOUT_SECONDS)
+        if self.is_running and (thread := self._thread) is not None:
+            self.end()
+            thread.join(_STOP_TIMEOUT_SECONDS)
 
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-        atexit.unregister(self.stop)
+    def _enter(self, call: _Call) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._start()
+            elif self._service is not None and not self._calls:  # otherwise it is woken already
+                self._service.call_soon(self._hand_over)
+            self._calls.append(call)
 
-    async def _serve(self) -> None:
+    def _give_up(self, call: _Call) -> None:
+        if not call.future.done():
+            call.answer(None, self._taken_back(call))
+
+    def _taken_back(self, call: _Call) -> DatabaseUnavailable:
+        with self._lock:
+            has_begun = call not in self._calls
+            if not has_begun:
+                self._calls.remove(call)
+        fate = "it may have been sent" if has_begun else "it was not sent"
+        text = f"the thread that sends for this process did not answer within {self._patience_seconds} seconds: {fate}"
+        return DatabaseUnavailable(text, may_have_been_sent=has_begun)
+
+    def _start(self) -> None:
+        self._is_to_end = False
+        run = partial(self._run, self._new_service())
+        self._thread = threading.Thread(target=run, name="pgchannels sender", daemon=True)
+        self._thread.start()
+        atexit.register(self.stop)
+
+    def _run(self, service: "_Service") -> None:
         try:
-            await self._sender.require_schema()
-            await self._sender.open()
-            await self._sender.keep_messages()
-            await self._connections.close()
-            self._connections.keep = False  # hardly anything else than messages is sent
-            self.lender.open(self._sender)
-        except Exception as error:
-            self._has_failed = True
-            self.lender.close(explained(error))
-        await self._stop.wait()
-        self.lender.close()
-        await self.lender.settled(timeout_seconds=_LAST_CALLS_SECONDS)
+            asyncio.run(self._serve(service))
+        finally:
+            atexit.unregister(self.stop)
+            with self._lock:
+                self._thread = None
+                if self._calls:  # they came while this one ended
+                    self._start()
+
+    async def _serve(self, service: "_Service") -> None:
+        service.open()
+        with self._lock:
+            self._service = service
+        self._hand_over()
+        if self._is_to_end:
+            service.end()
+        await service.ended()
+        with self._lock:
+            self._service = None
+        await service.close()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if (service := self._service) is None:
+                return  # the calls wait for the next thread
+            calls, self._calls = self._calls, []
+        for call in calls:
+            service.begin(call)
+
+
+class _Service:
+    """Of one life of the thread: runs requests in its event loop, and hands back the answers."""
+
+    def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
+        self._connections = Connections(database, keep=False)  # hardly anything else than messages is sent
+        self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
+        self._connections.when_opened(self._sender.prepare)
+        self._end = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+
+    def open(self) -> None:
+        """Begin to send, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._sender.start().add_done_callback(lambda _: self._end.set())
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """From any thread: run a callback in the loop."""
+        self._loop.call_soon_threadsafe(callback)
+
+    def end(self) -> None:
+        """From any thread: let `ended` return."""
+        with suppress(RuntimeError):  # the loop was closed just now
+            self.call_soon(self._end.set)
+
+    async def ended(self) -> None:
+        """Return when this is to end, or can no longer send."""
+        await self._end.wait()
+
+    async def close(self) -> None:
+        """Wait until all requests are answered, for some time, and disconnect."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_LAST_CALLS_SECONDS)
         await self._sender.close()
         await self._connections.close()
+
+    def begin(self, call: _Call) -> None:
+        """Run a request; its caller gets the answer, or what it raises."""
+        try:
+            sending = asyncio.ensure_future(call.request(self._sender))
+        except BaseException as error:  # also what would end the loop for all others
+            self._answer(call, None, error)
+        else:
+            self._under_way.add(sending)
+            sending.add_done_callback(partial(self._settle, call))
+
+    def _settle(self, call: _Call, sent: "asyncio.Future[Any]") -> None:
+        self._under_way.discard(sent)
+        if sent.cancelled():
+            text = "the thread that sends for this process ended while the message was on its way"
+            self._answer(call, None, LayerClosed(text, may_have_been_sent=True))
+        elif (error := sent.exception()) is not None:
+            self._answer(call, None, error)
+        else:
+            self._answer(call, sent.result(), None)
+
+    def _answer(self, call: _Call, result: Any, error: BaseException | None) -> None:
+        if call.loop is None:
+            call.answer(result, error)
+            return
+        if not self._answers:
+            self._loop.call_soon(self._hand_back)
+        self._answers.setdefault(call.loop, []).append((call, result, error))
+
+    def _hand_back(self) -> None:
+        # Waking another loop costs more than a message does: once for all of its calls that are answered now.
+        answers, self._answers = self._answers, {}
+        for loop, its_answers in answers.items():
+            with suppress(RuntimeError):  # it is closed: nobody waits
+                loop.call_soon_threadsafe(_answer_all, its_answers)
+
+
+def _answer_all(answers: "list[_Answer]") -> None:
+    for call, result, error in answers:
+        call.answer(result, error)

@@ -14,7 +14,6 @@ from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.database.tables import Schema
 from pgchannels.errors import LayerClosed
-from pgchannels.lending import Lender
 from pgchannels.names import new_node_name, topic_address
 from pgchannels.options import Options
 from pgchannels.receiving.arrival import Arrival
@@ -68,7 +67,6 @@ class Node:
             heartbeat_seconds=options.heartbeat,
             retention_seconds=self.sender.retention_seconds,
         )
-        self.lender: Lender = Lender(asyncio.get_running_loop())
         self.receiver: Receiver = Receiver(
             connections,
             schema,
@@ -102,10 +100,8 @@ class Node:
         :raises DatabaseRefused: it answers with an error, such as a missing privilege.
         """
         try:
-            # Three connections at the same time; where the schema is missing all fail, and the first one tells it.
-            await together(
-                self.sender.require_schema(), self.sender.open(), self.receiver.open(), self._listener.open()
-            )
+            # Three connections at the same time; where the schema is missing all fail, and the sender tells it.
+            await together(self.sender.open(), self.receiver.open(), self._listener.open())
             await self.receiver.catch_up.settle()
         except BaseException as error:
             await self._release()
@@ -115,7 +111,6 @@ class Node:
         for part in self._parts():
             self._start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
-        self.lender.open(self.sender)
 
     @property
     def is_closing(self) -> bool:
@@ -134,8 +129,11 @@ class Node:
     def begin_closing(self) -> None:
         """Close without being waited for."""
         self._failure = self._failure or LayerClosed("the layer was closed")
-        self.lender.close()
         self._closing.set()
+
+    def abandon(self) -> None:
+        """Disconnect, when the event loop is closed: nothing else can be done there any more."""
+        self._connections.abandon()
 
     async def send(self, channel: str, payload: Any) -> int:
         """Send to a channel of this node; returns the message's id.

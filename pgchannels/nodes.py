@@ -3,21 +3,17 @@
 import asyncio
 import ctypes
 import os
-import threading
-import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from pgchannels.background import BackgroundSender
+from pgchannels.background import BackgroundSender, Request
+from pgchannels.closed_loops import end_tasks
 from pgchannels.database.database import Database
-from pgchannels.errors import DatabaseUnavailable, LayerClosed, WouldBlock, copy_of
-from pgchannels.lending import Borrower, Lender, LenderClosed, call_blocking
+from pgchannels.errors import LayerClosed, WouldBlock, copy_of
 from pgchannels.node import Node
 from pgchannels.options import Options
-from pgchannels.sender import Sender
-
-_PAUSE_SECONDS: Final = 0.01  # before another lender is asked
 
 T = TypeVar("T")
 
@@ -31,17 +27,11 @@ class Nodes:
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
         self._database = database
         self._options = options
-        self._idle_seconds = idle_seconds
-        self._lock = threading.Lock()
-        self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
-        self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
-        self._borrowers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Borrower] = weakref.WeakKeyDictionary()
-        self._background: BackgroundSender | None = None
-        self._patience_seconds = 2 * options.send_timeout
-        self._process = os.getpid()
+        self._new_background = partial(BackgroundSender, database, options, idle_seconds=idle_seconds)
         if hasattr(os, "register_at_fork"):  # not on every system
             begin_anew = weakref.WeakMethod(self._begin_anew)
             os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
+        self._begin()
 
     async def open(self, *, in_any_case: bool = False) -> Node:
         """The node of the running loop, opened if there is none. Callers at the same time get the same one.
@@ -51,7 +41,7 @@ class Nodes:
 
         :raises LayerClosed: the layer was closed meanwhile.
         """
-        self._check_process()
+        self._tidy()
         loop = asyncio.get_running_loop()
         opening = self._opening.get(loop)
         if opening is None:
@@ -66,68 +56,35 @@ class Nodes:
 
     async def close(self) -> None:
         """Close the node of the running loop and, when no other is left, the background sender."""
-        self._check_process()
+        self._tidy()
         if opening := self._opening.get(asyncio.get_running_loop()):
             await opening.close()
         if node := self.here():
             await node.close()
         if not self._nodes:
-            await asyncio.to_thread(self.stop_background)
+            await self._background_stopped()
 
     def stop_background(self) -> None:
         """Stop sending for those who have no node, until somebody sends again."""
-        self._check_process()
-        with self._lock:
-            background, self._background = self._background, None
-        if background is not None:
-            background.stop()
+        self._tidy()
+        self._background.stop()
 
-    def send(self, request: Callable[[Sender], Awaitable[T]]) -> Awaitable[T]:
-        """Run a request with this loop's own sender, else with one that the process has.
-
-        :raises DatabaseUnavailable: a borrowed sender did not answer in time.
-        :raises LayerClosed: the loop of a borrowed sender ended while the message was on its way.
-        """
+    def send(self, request: Request[T]) -> Awaitable[T]:
+        """Run a request with this loop's own sender, else with the background sender; raises as that does."""
         node = self.here()
-        return self._borrow(request) if node is None else request(node.sender)
+        if node is None or len(self._nodes) > 1:
+            self._tidy()
+        return self._background.send(request) if node is None else request(node.sender)
 
-    def send_blocking(self, request: Callable[[Sender], Awaitable[T]]) -> T:
-        """Run a request with a sender that the process has, and wait for it in a thread without an event loop.
+    def send_blocking(self, request: Request[T]) -> T:
+        """Run a request with the background sender, and wait for it in a thread without an event loop.
 
         :raises WouldBlock: an event loop runs in this thread.
-        :raises DatabaseUnavailable: the sender did not answer in time.
-        :raises LayerClosed: the loop of the sender ended while the message was on its way.
         """
         if asyncio._get_running_loop() is not None:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
-        self._check_process()
-        deadline = time.monotonic() + self._patience_seconds
-        while True:
-            try:
-                result: T = call_blocking(self._lender(), request, timeout_seconds=deadline - time.monotonic())
-                return result
-            except LenderClosed:
-                self._require_patience(deadline)
-            time.sleep(_PAUSE_SECONDS)
-
-    async def _borrow(self, request: Callable[[Sender], Awaitable[T]]) -> T:
-        self._check_process()
-        loop = asyncio.get_running_loop()
-        borrower = self._borrowers.get(loop)
-        if borrower is None:
-            borrower = self._borrowers[loop] = Borrower(loop, patience_seconds=self._patience_seconds)
-        deadline = time.monotonic() + self._patience_seconds
-        while True:
-            try:
-                result: T = await borrower.call(self._lender(), request)
-                return result
-            except LenderClosed:
-                self._require_patience(deadline)
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-    def _require_patience(self, deadline: float) -> None:
-        if time.monotonic() > deadline:
-            raise DatabaseUnavailable("nothing in this process could send the message: it was not sent") from None
+        self._tidy()
+        return self._background.send_blocking(request)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         if closing := self._nodes.get(loop):
@@ -136,41 +93,45 @@ class Nodes:
         await node.open()
         self._nodes[loop] = node
         try:
-            await asyncio.to_thread(self.stop_background)  # the node sends for all from now on
+            await self._background_stopped()  # what was sent before must come first
         except BaseException:
             await node.close()
             raise
         return node
 
-    def _lender(self) -> Lender:
-        for loop, node in list(self._nodes.items()):
-            if loop.is_running() and not node.is_closing:
-                return node.lender
-        with self._lock:
-            if self._background is not None and not self._background.is_of_use:
-                self._background.stop()
-                self._background = None
-            if self._background is None:
-                background = BackgroundSender(self._database, self._options, idle_seconds=self._idle_seconds)
-                background.start()
-                self._background = background
-                # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
-                weakref.finalize(self, self._background.end).atexit = False
-            return self._background.lender
+    async def _background_stopped(self) -> None:
+        if self._background.is_running:
+            await asyncio.to_thread(self._background.stop)
 
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nodes.pop(loop, None)
 
-    def _check_process(self) -> None:
+    def _tidy(self) -> None:
         if self._process != os.getpid():  # a fork that Python was not told of, as some servers written in C make it
             self._begin_anew()
+        for loop in [loop for loop in (*self._nodes, *self._opening) if loop.is_closed()]:
+            self._sweep(loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give back what a loop has kept that was closed without cancelling its tasks."""
+        self._opening.pop(loop, None)
+        node = self._nodes.pop(loop, None)
+        if node is not None:
+            node.abandon()
+            self._background.submit(lambda sender: sender.remove_node(node.id))  # a flush would wait for its lease
+        end_tasks(loop)
 
     def _begin_anew(self) -> None:
-        _keep_for_ever([self._nodes, self._opening, self._borrowers, self._background])
-        self._lock = threading.Lock()
-        self._borrowers = weakref.WeakKeyDictionary()
-        self._nodes, self._opening, self._background = {}, {}, None
+        _keep_for_ever([self._nodes, self._opening, self._background])
+        self._begin()
+
+    def _begin(self) -> None:
         self._process = os.getpid()
+        self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
+        self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
+        self._background = self._new_background()
+        # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
+        weakref.finalize(self, self._background.end).atexit = False
 
 
 class _Opening:

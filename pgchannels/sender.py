@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import Executable
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Connections, Records
+from pgchannels.database.connections import Connections, DriverConnection, Records, compiled
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes
+from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes, remove_node
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
@@ -57,26 +58,31 @@ class Sender:
             valid_until=self.valid_until,
             losses=losses or Losses(),
             on_sent=on_sent,
+            on_connected=self.prepare,
             idle_seconds=idle_seconds,
         )
         self.task: asyncio.Task[None] | None = None
 
-    async def require_schema(self) -> None:
-        """Look for the tables.
+    async def prepare(self, connection: DriverConnection) -> None:
+        """Look for the tables, and make the log keep messages for as long as this layer's may be received.
+
+        On each new connection: a failover can undo both.
 
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
         """
-        await require_current_schema(self._connections.fetch, self._schema.name)
+        await require_current_schema(connection.fetch, self._schema.name)
+        await connection.fetch(*compiled(keep_messages_for(self._schema, timedelta(seconds=self.retention_seconds))))
 
     async def open(self) -> None:
-        """Connect."""
+        """Connect and begin to send."""
         await self._writer.open()
-        self.task = asyncio.create_task(self._writer.run(), name="pgchannels writer")
+        self.start()
 
-    async def keep_messages(self) -> None:
-        """Make the log keep messages for as long as this layer's may be received; a failover can undo it."""
-        await self._connections.ask(keep_messages_for(self._schema, timedelta(seconds=self.retention_seconds)))
+    def start(self) -> "asyncio.Task[None]":
+        """Begin to send; the first message connects. The task ends when nothing can be sent any more."""
+        self.task = asyncio.create_task(self._writer.run(), name="pgchannels writer")
+        return self.task
 
     def valid_until(self) -> float:
         """Until when, by the database's clock, a call that is made now may take effect; the log remembers it longer."""
@@ -148,6 +154,10 @@ class Sender:
     async def remove_deaf_nodes(self) -> None:
         """Remove the nodes of processes that were killed, which a flush would wait for until their leases end."""
         await self._ask(remove_deaf_nodes(self._schema))
+
+    async def remove_node(self, node: UUID) -> None:
+        """Remove a node that is no longer there, before its lease ends."""
+        await self._ask(remove_node(self._schema, node))
 
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""

@@ -161,6 +161,12 @@ class HeldConnection:
         assert row is not None
         self._session = row[0], row[1]
 
+    def abandon(self) -> None:
+        """Close the socket, when the event loop is closed: nothing else can be done there any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _close_socket(connection)
+
     async def _left(self) -> None:
         if self._leaving:
             await asyncio.wait(self._leaving)
@@ -182,10 +188,13 @@ class Connections:
         self._clock_offset = 0.0
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
+        self._held = [self._for_all]
 
     def hold(self, *, on_open: Callable[[DriverConnection], Awaitable[None]] | None = None) -> HeldConnection:
         """A connection for one job; none is opened yet."""
-        return HeldConnection(self._open, on_open=on_open)
+        held = HeldConnection(self._open, on_open=on_open)
+        self._held.append(held)
+        return held
 
     def when_opened(self, on_open: Callable[[DriverConnection], Awaitable[None]]) -> None:
         """Run this whenever the connection for all is a new one, before anything else on it."""
@@ -218,6 +227,11 @@ class Connections:
     async def close(self) -> None:
         """Close the connection for all."""
         await self._for_all.close()
+
+    def abandon(self) -> None:
+        """Close the sockets of all connections, when the event loop is closed."""
+        for held in self._held:
+            held.abandon()
 
     async def _open(self) -> DriverConnection:
         async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
@@ -324,6 +338,15 @@ async def _leave(connection: DriverConnection) -> None:
         async with asyncio.timeout(_LEAVE_TIMEOUT_SECONDS):
             await connection.close()
     connection.terminate()
+
+
+def _close_socket(connection: DriverConnection) -> None:
+    # The transport would ask its loop to do it. uvloop closes all sockets with the loop, and shows none.
+    endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009
+    if (its_socket := getattr(endpoint, "_sock", None)) is not None:
+        with suppress(OSError):
+            its_socket.shutdown(socket.SHUT_RDWR)  # also where a child of a fork has it, too
+        its_socket.close()
 
 
 def _engine_like(engine: AsyncEngine) -> AsyncEngine:

@@ -89,6 +89,7 @@ class Writer:
         valid_until: Callable[[], float],
         losses: Losses,
         on_sent: Callable[[Mapping[str, int]], None],
+        on_connected: Callable[[DriverConnection], Awaitable[None]],
         idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections
@@ -102,6 +103,7 @@ class Writer:
         self._valid_until = valid_until
         self._note_dropped = losses.at("a queue in a topic")
         self._on_sent = on_sent
+        self._on_connected = on_connected
         self._idle_seconds = idle_seconds
         self._waiting: deque[_Outgoing] = deque()
         self._waiting_bytes = 0
@@ -346,6 +348,7 @@ class Writer:
         return delivered
 
     async def _prepare(self, connection: DriverConnection) -> None:
+        await self._on_connected(connection)
         row = await connection.fetchrow(self._extent_text)
         assert row is not None
         self._log = Extent.from_row(row)

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseRefused, MessageLayer, PgChannelsError, SchemaMissing
-from tests.waiting import until, within
+from tests.waiting import LIMIT_SECONDS, until, within
 
 
 async def connections_to_this_database(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
@@ -45,10 +45,9 @@ async def test_thousand_loops_in_ten_threads_send_over_one_connection(
     assert await connections_to_this_database(connection) == 1
     async with layer:
         history = await layer.history("room", limit=2000)
-        # The node sends for all from now on.
-        await until(lambda: has_connections(connection, 3))
-        await asyncio.to_thread(asyncio.run, _publish(layer, "borrowed"))
-        assert await connections_to_this_database(connection) == 3
+        await until(lambda: has_connections(connection, 3))  # the node has its own, the other one was given back
+        await asyncio.to_thread(asyncio.run, _publish(layer, "by another loop"))
+        assert await connections_to_this_database(connection) == 4
     await until(lambda: has_connections(connection, 0))
     for thread in range(10):
         mine = [message.payload[1] for message in history if message.payload[0] == thread]
@@ -99,7 +98,7 @@ async def test_child_of_a_fork_begins_anew(database_url: str, layer: MessageLaye
     assert payloads == ["parent", "child", "parent again"]
 
 
-async def test_borrowed_sender_raises_what_the_database_says(empty_database_url: str) -> None:
+async def test_background_sender_raises_what_the_database_says(empty_database_url: str) -> None:
     before = set(threading.enumerate())  # other layers of this process may have theirs
     layer = MessageLayer(empty_database_url)
     for _ in range(2):
@@ -109,26 +108,26 @@ async def test_borrowed_sender_raises_what_the_database_says(empty_database_url:
     assert "pgchannels sender" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
-def test_background_sender_whose_thread_has_ended_is_replaced(database_url: str) -> None:
+def test_background_sender_whose_thread_has_ended_starts_another(database_url: str) -> None:
     layer = MessageLayer(database_url)
     first = layer.sync.publish("room", "by the first one")
-    background = layer._nodes._background
-    assert background is not None
-    background.stop()
+    layer._nodes._background.stop()
+    assert not layer._nodes._background.is_running
     assert layer.sync.publish("room", "by the next one") > first
     layer.sync.close()
 
 
-def test_background_sender_that_no_longer_writes_is_replaced(database_url: str) -> None:
+def test_background_sender_that_no_longer_writes_starts_another_thread(database_url: str) -> None:
     layer = MessageLayer(database_url)
     first = layer.sync.publish("room", "by the first one")
-    background = layer._nodes._background
-    assert background is not None
-    writing = background._sender.task
+    service, thread = layer._nodes._background._service, layer._nodes._background._thread
+    assert service is not None
+    assert thread is not None
+    writing = service._sender.task
     assert writing is not None
-    background._loop.call_soon_threadsafe(writing.cancel)
+    service.call_soon(writing.cancel)
+    thread.join(LIMIT_SECONDS)
     assert layer.sync.publish("room", "by the next one") > first
-    assert layer._nodes._background is not background
     layer.sync.close()
 
 
@@ -194,7 +193,7 @@ async def test_each_of_many_whose_batch_is_refused_gets_an_error_of_its_own(
     assert len({id(outcome.__cause__) for outcome in outcomes if isinstance(outcome, BaseException)}) == 1
 
 
-async def test_each_of_many_that_borrow_a_sender_which_cannot_open_gets_an_error_of_its_own(
+async def test_each_of_many_that_send_in_the_background_without_tables_gets_an_error_of_its_own(
     empty_database_url: str,
 ) -> None:
     layer = MessageLayer(empty_database_url)

@@ -9,7 +9,6 @@ import pytest
 
 from pgchannels import Gap, GapReason, MessagesLost, PgChannelsError, errors
 from pgchannels.errors import copy_of
-from pgchannels.lending import LenderClosed
 
 OURS = sorted(
     (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PgChannelsError)),
@@ -88,7 +87,6 @@ THEIRS = [
     WithSlots(3),
     Frozen("frozen"),
     TwoBases("reset"),
-    LenderClosed(),
     raised_by_the_database(),
     undecodable(),
     FileNotFoundError(2, "No such file or directory", "/nowhere"),

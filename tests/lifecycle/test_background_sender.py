@@ -1,0 +1,197 @@
+"""Who has no node in its own loop sends by the one background sender of its process."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import asyncpg
+import pytest
+import uvloop
+
+from pgchannels import DatabaseUnavailable, MessageLayer
+from pgchannels.background import BackgroundSender
+from pgchannels.django import PostgresChannelLayer
+from pgchannels.serializers import registry
+from tests.faults.proxy import Proxy
+from tests.layer.test_senders import connections_to_this_database, has_connections
+from tests.waiting import until, within
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+async def test_loop_that_is_blocked_blocks_nobody_else(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    is_blocked, release = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        async with layer:
+            is_blocked.set()
+            release.wait(60)
+
+    with ThreadPoolExecutor(1) as executor:
+        blocking = asyncio.get_running_loop().run_in_executor(executor, lambda: asyncio.run(block()))
+        try:
+            await within(asyncio.to_thread(is_blocked.wait))
+            await within(asyncio.to_thread(layer.sync.publish, "room", "by a thread"))
+            await within(layer.publish("room", "by another loop"))
+        finally:
+            release.set()
+            await blocking
+    await layer.close()
+    async with layer:
+        assert [message.payload for message in await layer.history("room")] == ["by a thread", "by another loop"]
+
+
+async def test_loops_in_turn_with_threads_keep_one_background_sender(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    before = background_senders()
+    for number in range(15):
+        await asyncio.to_thread(layer.sync.publish, "room", number)
+        await asyncio.to_thread(asyncio.run, open_and_publish(layer))
+    assert background_senders() <= before + 1
+    await layer.close()
+
+
+def background_senders() -> int:
+    """How many there are in this process."""
+    gc.collect()
+    return sum(type(thing) is BackgroundSender for thing in gc.get_objects())
+
+
+async def open_and_publish(layer: MessageLayer) -> None:
+    async with layer:
+        await layer.publish("room", "by a node")
+
+
+async def test_first_send_waits_for_a_database_that_is_away(database_url: str) -> None:
+    async with Proxy(database_url) as proxy:
+        layer = MessageLayer(proxy.url)
+        proxy.refuse()
+        sending = [asyncio.create_task(layer.publish("room", 1))]
+        sending.append(asyncio.create_task(asyncio.to_thread(layer.sync.publish, "room", 2)))
+        await until(lambda: has_been_called(layer))
+        proxy.restore()
+        await within(asyncio.gather(*sending))
+        await layer.close()
+
+
+async def has_been_called(layer: MessageLayer) -> bool:
+    """Whether two messages are on their way in the background."""
+    service = layer._nodes._background._service
+    return service is not None and len(service._under_way) == 2
+
+
+async def test_first_send_fails_after_the_time_that_a_send_may_take(database_url: str) -> None:
+    async with Proxy(database_url) as proxy:
+        layer = MessageLayer(proxy.url, send_timeout=0.2)
+        proxy.refuse()
+        for sending in (layer.publish("room", 1), asyncio.to_thread(layer.sync.publish, "room", 2)):
+            with pytest.raises(DatabaseUnavailable, match=r"within send_timeout=0\.2 seconds") as raised:
+                await within(sending)
+            assert not raised.value.may_have_been_sent
+        proxy.restore()
+        await within(layer.publish("room", 3))
+        await layer.close()
+        async with layer:
+            assert [message.payload for message in await layer.history("room")] == [3]
+
+
+async def test_adding_to_a_group_leaves_one_connection(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    layer = PostgresChannelLayer(database_url)
+    await asyncio.to_thread(layer.sync.group_send, "room", {"type": "chat.message"})
+    for _ in range(3):
+        await asyncio.to_thread(layer.sync.group_add, "room", "jobs")
+    await until(lambda: has_connections(connection, 1))
+    await asyncio.to_thread(layer.sync.close)
+
+
+class Holding:
+    """A serializer that blocks its thread while it packs "hold"."""
+
+    is_held, release = threading.Event(), threading.Event()
+
+    def as_bytes(self, message: object, /) -> bytes:
+        if message == "hold":
+            self.is_held.set()
+            self.release.wait(60)
+        return str(message).encode()
+
+    def from_bytes(self, message: bytes, /) -> str:
+        return message.decode()
+
+
+async def test_call_that_gave_up_before_it_was_begun_is_never_sent(database_url: str) -> None:
+    registry.register_serializer("holding", Holding)
+    layer = MessageLayer(database_url, send_timeout=1, serializer_format="holding")
+    await layer.publish("room", "first")
+    held = asyncio.create_task(asyncio.to_thread(layer.sync.publish, "room", "hold"))
+    try:
+        await within(asyncio.to_thread(Holding.is_held.wait))
+        in_vain = [layer.publish("room", 1), asyncio.to_thread(layer.sync.publish, "room", 2)]
+        outcomes = await within(asyncio.gather(*in_vain, held, return_exceptions=True))
+    finally:
+        Holding.release.set()
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
+    assert [getattr(outcome, "may_have_been_sent", None) for outcome in outcomes] == [False, False, True]
+    await within(layer.publish("room", "last"))
+    await layer.close()
+    async with layer:
+        assert [message.payload for message in await layer.history("room")] == ["first", "hold", "last"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Python tells of sockets that nobody has closed
+@pytest.mark.parametrize("kind", LOOPS)
+async def test_node_of_a_loop_that_was_closed_with_its_tasks_is_swept(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", kind: str
+) -> None:
+    layer = MessageLayer(database_url)
+    await asyncio.to_thread(close_with_tasks, layer, LOOPS[kind])
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.node") == 1
+    await within(layer.publish("room", "sweeps"))
+    await until(lambda: has_connections(connection, 1))
+    await until(lambda: has_no_node(connection))
+    await layer.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_flush_does_not_wait_for_loops_that_were_closed_with_their_tasks(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    layer = PostgresChannelLayer(database_url, heartbeat=1000)  # leases that no test waits for
+    await layer.new_channel()
+    await asyncio.to_thread(close_channel_layer_with_tasks, layer)
+    await within(layer.flush())
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.node") == 1
+    await layer.close()
+
+
+def close_with_tasks(layer: MessageLayer, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """As a script does that knows nothing of tasks."""
+    loop = new_loop()
+    loop.run_until_complete(layer.open())
+    loop.run_until_complete(layer.publish("room", 1))
+    loop.close()
+
+
+def close_channel_layer_with_tasks(layer: PostgresChannelLayer) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(layer.new_channel())
+    loop.close()
+
+
+async def has_no_node(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    return not await connection.fetchval("SELECT count(*) FROM pgchannels.node")
+
+
+async def test_background_sender_and_node_have_four_connections(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await asyncio.to_thread(layer.sync.publish, "room", 1)
+    assert await connections_to_this_database(connection) == 4
