@@ -10,7 +10,7 @@ import asyncpg
 
 from pgchannels import MessageLayer
 from tests.layer.test_senders import has_connections
-from tests.waiting import until, within
+from tests.waiting import LIMIT_SECONDS, until, within
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 4
@@ -49,14 +49,14 @@ layer.sync.close()
     assert sorted(history) == ["child", "parent", "parent again"]
 
 
-async def quiet_output(module: str, *arguments: str) -> str:
+async def quiet_output(module: str, *arguments: str, limit_seconds: float = LIMIT_SECONDS) -> str:
     """What a Python process of the tests prints until it ends well, with all warnings on, and without any."""
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", module, *arguments]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, process_group=0
     )
     try:
-        output, errors = await within(process.communicate())
+        output, errors = await asyncio.wait_for(process.communicate(), limit_seconds)
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)  # its workers, too
