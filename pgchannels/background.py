@@ -136,8 +136,9 @@ class BackgroundSender:
     def _start(self) -> None:
         self._is_to_end = False
         run = partial(self._run, self._new_service())
-        self._thread = threading.Thread(target=run, name="pgchannels sender", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=run, name="pgchannels sender", daemon=True)
+        thread.start()
+        self._thread = thread
         atexit.register(self.stop)
 
     def _run(self, service: "_Service") -> None:
@@ -146,7 +147,7 @@ class BackgroundSender:
         finally:
             atexit.unregister(self.stop)
             with self._lock:
-                self._thread = None
+                self._thread = self._service = None
                 if self._calls:  # they came while this one ended
                     self._start()
 
