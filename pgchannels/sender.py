@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import Executable
 
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections, DriverConnection, Records, compiled
+from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
@@ -70,9 +72,14 @@ class Sender:
 
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
+        :raises DatabaseRefused: a privilege is missing.
         """
-        await require_current_schema(connection.fetch, self._schema.name)
-        await connection.fetch(*compiled(keep_messages_for(self._schema, timedelta(seconds=self.retention_seconds))))
+        retention = timedelta(seconds=self.retention_seconds)
+        try:
+            await require_current_schema(connection.fetch, self._schema.name)
+            await connection.fetch(*compiled(keep_messages_for(self._schema, retention)))
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise explained(error) from error
 
     async def open(self) -> None:
         """Connect and begin to send."""
