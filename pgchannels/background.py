@@ -116,9 +116,11 @@ class BackgroundSender:
         with self._lock:
             if self._thread is None:
                 self._start()
-            elif self._service is not None and not self._calls:  # otherwise it is woken already
-                self._service.call_soon(self._hand_over)
+            service = None if self._calls else self._service  # where others wait it is woken already
             self._calls.append(call)
+        if service is not None:  # not behind the lock: waking it lets other threads run
+            with suppress(RuntimeError):  # it has ended just now: the next one takes the call
+                service.call_soon(self._hand_over)
 
     def _give_up(self, call: _Call) -> None:
         if not call.future.done():

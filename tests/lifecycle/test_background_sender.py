@@ -94,11 +94,9 @@ async def test_first_send_fails_after_the_time_that_a_send_may_take(database_url
             with pytest.raises(DatabaseUnavailable, match=r"within send_timeout=0\.2 seconds") as raised:
                 await within(sending)
             assert not raised.value.may_have_been_sent
-        proxy.restore()
-        await within(layer.publish("room", 3))
         await layer.close()
-        async with layer:
-            assert [message.payload for message in await layer.history("room")] == [3]
+    async with MessageLayer(database_url) as layer:
+        assert await layer.history("room") == []
 
 
 async def test_adding_to_a_group_leaves_one_connection(
@@ -129,7 +127,7 @@ class Holding:
 
 async def test_call_that_gave_up_before_it_was_begun_is_never_sent(database_url: str) -> None:
     registry.register_serializer("holding", Holding)
-    layer = MessageLayer(database_url, send_timeout=1, serializer_format="holding")
+    layer = MessageLayer(database_url, send_timeout=2, serializer_format="holding")
     await layer.publish("room", "first")
     held = asyncio.create_task(asyncio.to_thread(layer.sync.publish, "room", "hold"))
     try:
