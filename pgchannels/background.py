@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import os
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -57,8 +58,9 @@ class BackgroundSender:
         self._new_service = partial(_Service, database, options, idle_seconds=idle_seconds)
         self._patience_seconds = 2 * options.send_timeout
         self._process = os.getpid()
-        self._lock = threading.Lock()  # guards the next three
-        self._calls: list[_Call] = []  # that the thread has not taken yet
+        self._calls: deque[_Call] = deque()  # that the thread has not taken yet
+        self._is_woken = False
+        self._lock = threading.Lock()  # guards the next two
         self._thread: threading.Thread | None = None
         self._service: _Service | None = None  # while it takes calls
         self._is_to_end = False
@@ -113,13 +115,23 @@ class BackgroundSender:
             thread.join(_STOP_TIMEOUT_SECONDS)
 
     def _enter(self, call: _Call) -> None:
+        self._calls.append(call)
+        if not self._is_woken:
+            self._is_woken = True
+            try:
+                self._wake()
+            except BaseException:  # no thread can be started any more
+                self._is_woken = False
+                self._calls.remove(call)
+                raise
+
+    def _wake(self) -> None:
         with self._lock:
             if self._thread is None:
                 self._start()
-            service = None if self._calls else self._service  # where others wait it is woken already
-            self._calls.append(call)
-        if service is not None:  # not behind the lock: waking it lets other threads run
-            with suppress(RuntimeError):  # it has ended just now: the next one takes the call
+            service = self._service
+        if service is not None:  # not behind the lock: other threads run meanwhile
+            with suppress(RuntimeError):  # it has ended just now: the next one takes the calls
                 service.call_soon(self._hand_over)
 
     def _give_up(self, call: _Call) -> None:
@@ -127,10 +139,11 @@ class BackgroundSender:
             call.answer(None, self._taken_back(call))
 
     def _taken_back(self, call: _Call) -> DatabaseUnavailable:
-        with self._lock:
-            has_begun = call not in self._calls
-            if not has_begun:
-                self._calls.remove(call)
+        try:
+            self._calls.remove(call)
+            has_begun = False
+        except ValueError:
+            has_begun = True
         fate = "it may have been sent" if has_begun else "it was not sent"
         text = f"the thread that sends for this process did not answer within {self._patience_seconds} seconds: {fate}"
         return DatabaseUnavailable(text, may_have_been_sent=has_begun)
@@ -150,6 +163,7 @@ class BackgroundSender:
             atexit.unregister(self.stop)
             with self._lock:
                 self._thread = self._service = None
+                self._is_woken = False  # before looking for calls: one that is added now wakes again, or is seen
                 if self._calls:  # they came while this one ended
                     self._start()
 
@@ -166,12 +180,12 @@ class BackgroundSender:
         await service.close()
 
     def _hand_over(self) -> None:
-        with self._lock:
-            if (service := self._service) is None:
-                return  # the calls wait for the next thread
-            calls, self._calls = self._calls, []
-        for call in calls:
-            service.begin(call)
+        self._is_woken = False  # before the calls are taken, as above
+        if (service := self._service) is None:
+            return  # they wait for the next thread
+        with suppress(IndexError):  # empty: callers take back theirs at any time
+            while True:
+                service.begin(self._calls.popleft())
 
 
 class _Service:
