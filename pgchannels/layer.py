@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from pgchannels.arguments import refusal, require_callable_or_none, require_count, require_one_of, require_pairs
 from pgchannels.database.database import Database
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
@@ -55,7 +56,7 @@ class MessageLayer:
             expiry=expiry,
             group_expiry=group_expiry,
             capacity=capacity,
-            channel_capacity=channel_capacity or {},
+            channel_capacity={} if channel_capacity is None else channel_capacity,
             symmetric_encryption_keys=symmetric_encryption_keys,
             serializer_format=serializer_format,
             schema=schema,
@@ -109,7 +110,8 @@ class MessageLayer:
 
         Not all or nothing: when the database fails on the way, the first of them may have been published.
         """
-        checked = [(require_valid_topic(topic), payload) for topic, payload in messages]
+        pairs = require_pairs("messages", messages, of="a topic and a payload")
+        checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
         ids = await self._nodes.send(lambda sender: sender.publish_many(checked))
         return [Position.from_id(message_id) for message_id in ids]
 
@@ -133,17 +135,18 @@ class MessageLayer:
             self._node_here,
             tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
             since=_position(since),
-            capacity=self._options.capacity if capacity is None else capacity,
-            when_full=WhenFull(when_full),
-            on_gap=on_gap,
+            capacity=self._options.capacity if capacity is None else require_count("capacity", capacity),
+            when_full=require_one_of("when_full", when_full, WhenFull),
+            on_gap=require_callable_or_none("on_gap", on_gap),
         )
 
     async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
         """Messages that the log still has, oldest first: the last `limit`, or the first `limit` after `since`."""
+        require_valid_topic(topic)
+        position, limit = _position(since), require_count("limit", limit, least=0)
         node = self._node_here()
-        position = _position(since)
         after = None if position is None else position.to_id()
-        arrivals = await node.history(require_valid_topic(topic), after=after, limit=limit)
+        arrivals = await node.history(topic, after=after, limit=limit)
         return [message_from(arrival, payload) for arrival, payload in node.payloads.readable(arrivals)]
 
     async def new_channel(self, prefix: str = "specific") -> str:
@@ -171,11 +174,13 @@ class MessageLayer:
             With `on_gap` that is called instead.
         :raises LayerClosed: the channel belongs to another event loop or process, or the layer was closed.
         """
+        require_valid_channel(channel)
+        require_callable_or_none("on_gap", on_gap)
         if self._nodes.here() is None:
             await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         node = self._node_here()
         while True:
-            item = await node.receiver.receive(require_valid_channel(channel))
+            item = await node.receiver.receive(channel)
             if isinstance(item, tuple):
                 return item[1]
             if isinstance(item, Gap):
@@ -190,10 +195,10 @@ class MessageLayer:
         return node
 
 
-def _position(since: Position | str | None) -> Position | None:
-    position = Position.parse(since) if isinstance(since, str) else since
-    if not isinstance(position, Position | None):
-        raise ConfigurationError(f"since={since!r:.80} is neither a Position nor the text of one")
-    if position is not None and not position.is_possible:
-        raise ConfigurationError(f"since={position!s:.80} is no position: no message of any log can have it")
-    return position
+def _position(since: object) -> Position | None:
+    if since is None or (isinstance(since, Position) and since.is_possible):
+        return since
+    try:
+        return Position.parse(since)  # type: ignore[arg-type]  # anything that is no text is refused
+    except ValueError:
+        raise refusal("since", since, "the Position of a message, its text such as '1-512', or None") from None

@@ -1,5 +1,6 @@
 """What users hold: positions, messages and gaps."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -8,6 +9,7 @@ from typing import Any, Self
 # The upper bits of a message's id count the times that a crash of the server emptied the log, as far as they can.
 _OFFSET_BITS = 53
 _LAST_EPOCH = 1023
+_POSITION = re.compile(r"(?P<epoch>[0-9]{1,4})-(?P<offset>[0-9]{1,16})")
 
 
 @dataclass(frozen=True, slots=True, order=True)  # no tuple, though that would be faster: JSON would take it for a list
@@ -24,12 +26,14 @@ class Position:
     def parse(cls, text: str) -> Self:
         """Read what `str(position)` wrote.
 
-        :raises ValueError: the text is not a position.
+        :raises ValueError: the text is not a position, or of one that no message can have.
         """
-        epoch, _, offset = text.partition("-")
-        if not (epoch.isascii() and epoch.isdigit() and offset.isascii() and offset.isdigit()):
-            raise ValueError(f"{text!r} is not a position; a position reads like '1-512'")
-        return cls(int(epoch), int(offset))
+        read = _POSITION.fullmatch(text) if isinstance(text, str) else None
+        position = cls(int(read["epoch"]), int(read["offset"])) if read else None
+        if position is None or not position.is_possible:
+            shown = str.__repr__(text) if isinstance(text, str) else f"what is no text but {type(text).__name__}"
+            raise ValueError(f"{shown:.80} is not a position; a position reads like '1-512'")
+        return position
 
     @classmethod
     def from_id(cls, message_id: int) -> Self:
@@ -39,7 +43,12 @@ class Position:
     @property
     def is_possible(self) -> bool:
         """Whether a message can have it."""
-        return 0 <= self.epoch <= _LAST_EPOCH and 0 <= self.offset < 1 << _OFFSET_BITS
+        numbers = (self.epoch, self.offset)
+        return (
+            all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+            and 0 <= self.epoch <= _LAST_EPOCH
+            and 0 <= self.offset < 1 << _OFFSET_BITS
+        )
 
     def to_id(self) -> int:
         """The id in the log that stands for this position."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
+from pgchannels.arguments import shown
 from pgchannels.errors import InvalidName
 
 DEFAULT_PREFIX: Final = "asgi"
@@ -13,6 +14,7 @@ DEFAULT_SCHEMA: Final = "pgchannels"
 
 # Channels counts the same way: its names are shorter than 100 characters.
 _LONGEST_NAME = 99
+_LONGEST_KIND = _LONGEST_NAME - len(f".{bytes(8).hex()}!{bytes(8).hex()}")  # what makes it a name of its own
 _TOPIC = re.compile(r"[a-zA-Z0-9\-_.:/@]+")
 _CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
 _PREFIX = re.compile(r"[a-zA-Z0-9\-_.]{1,50}")
@@ -24,16 +26,16 @@ def require_valid_topic(name: object) -> str:
     if isinstance(name, str) and len(name) <= _LONGEST_NAME and _TOPIC.fullmatch(name):
         return name
     raise InvalidName(
-        f"{name!r:.200} is no topic: a topic is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.:/@'"
+        f"{shown(name)} is no topic: a topic is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.:/@'"
     )
 
 
 def require_valid_channel(name: object) -> str:
     """Return the name, or raise `InvalidName`."""
-    if isinstance(name, str) and len(name) <= _LONGEST_NAME and _CHANNEL.fullmatch(name):
+    if isinstance(name, str) and is_channel(name):
         return name
     raise InvalidName(
-        f"{name!r:.200} is no channel: a channel is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.',"
+        f"{shown(name)} is no channel: a channel is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.',"
         " with at most one '!' after the first of them"
     )
 
@@ -42,7 +44,7 @@ def require_valid_prefix(prefix: object) -> str:
     """Return the prefix, or raise `InvalidName`."""
     if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
         return prefix
-    raise InvalidName(f"prefix={prefix!r:.200}: a prefix is a str of 1 to 50 ASCII letters, digits and '-_.'")
+    raise InvalidName(f"prefix={shown(prefix)}: a prefix is a str of 1 to 50 ASCII letters, digits and '-_.'")
 
 
 def require_valid_schema(schema: object) -> str:
@@ -50,9 +52,14 @@ def require_valid_schema(schema: object) -> str:
     if isinstance(schema, str) and _SCHEMA.fullmatch(schema) and schema not in RESERVED_WORDS:
         return schema
     raise InvalidName(
-        f"schema={schema!r:.200}: a schema is a str of 1 to 63 lower-case letters, digits and '_', begins with"
+        f"schema={shown(schema)}: a schema is a str of 1 to 63 lower-case letters, digits and '_', begins with"
         " neither a digit nor 'pg_', and is no reserved word of SQL"
     )
+
+
+def is_channel(name: str) -> bool:
+    """Whether a channel may have the name."""
+    return len(name) <= _LONGEST_NAME and _CHANNEL.fullmatch(name) is not None
 
 
 def is_queue(channel: str) -> bool:
@@ -107,9 +114,14 @@ def new_node_name() -> str:
     return secrets.token_hex(8)
 
 
-def new_channel_name(kind: str, node_name: str) -> str:
-    """A channel name that no other has: `kind.node!random`."""
-    return f"{kind}.{node_name}!{secrets.token_hex(8)}"
+def new_channel_name(kind: object, node_name: str) -> str:
+    """A channel name that no other has: `kind.node!random`; raises `InvalidName`."""
+    if isinstance(kind, str) and is_channel(name := f"{kind}.{node_name}!{secrets.token_hex(8)}"):
+        return name
+    raise InvalidName(
+        f"prefix={shown(kind)}: the prefix of a channel is a str of at most {_LONGEST_KIND} ASCII"
+        " letters, digits and '-_.'"
+    )
 
 
 def node_name_of(channel: str) -> str:

@@ -5,13 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
 
+from pgchannels.arguments import DAY, TEN_YEARS, refusal, require_count, require_seconds, shown
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefix, require_valid_schema
 from pgchannels.serializers import registry
-
-_GREATEST_CAPACITY: Final = 2**31 - 1  # a greater integer the database does not take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +36,27 @@ class Options:
     def __post_init__(self) -> None:
         require_valid_prefix(self.prefix)
         require_valid_schema(self.schema)
-        _require_number("expiry", self.expiry, above=0)
-        _require_number("group_expiry", self.group_expiry, at_least=0)
-        _require_number("send_timeout", self.send_timeout, above=0)
-        _require_number("heartbeat", self.heartbeat, above=0)
+        self._set(
+            expiry=require_seconds("expiry", self.expiry, most=TEN_YEARS),
+            group_expiry=require_seconds("group_expiry", self.group_expiry, most=TEN_YEARS, or_zero=True),
+            send_timeout=require_seconds("send_timeout", self.send_timeout, most=DAY),
+            heartbeat=require_seconds("heartbeat", self.heartbeat, most=DAY),
+            capacity=require_count("capacity", self.capacity),
+            channel_capacity=_capacities(self.channel_capacity),
+            symmetric_encryption_keys=_keys(self.symmetric_encryption_keys),
+        )
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
             _require_message_type(name, getattr(self, name))
-        require_count("capacity", self.capacity)
-        _require_capacities(self.channel_capacity)
-        _require_keys(self.symmetric_encryption_keys)
         _require_format(self.serializer_format)
 
     def capacity_of(self, channel: str) -> int:
         """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""
         matching = (figure for pattern, figure in self.channel_capacity.items() if _expression(pattern).match(channel))
-        return min(next(matching, self.capacity), _GREATEST_CAPACITY)
+        return next(matching, self.capacity)
+
+    def _set(self, **checked: object) -> None:
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 @cache
@@ -62,44 +66,34 @@ def _expression(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
 
 def _require_message_type(name: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and value):
-        raise ConfigurationError(f"{name} must be the type of a message, such as 'chat.{name}', not {value!r:.80}")
+        raise refusal(name, value, f"the type of a message, such as 'chat.{name}'")
 
 
-def _require_number(name: str, value: object, *, above: float | None = None, at_least: float | None = None) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ConfigurationError(f"{name} must be a number of seconds, not {value!r}")
-    if above is not None and not value > above:
-        raise ConfigurationError(f"{name} must be greater than {above} seconds, not {value!r}")
-    if at_least is not None and not value >= at_least:
-        raise ConfigurationError(f"{name} must be {at_least} seconds or more, not {value!r}")
-
-
-def require_count(name: str, value: object) -> None:
-    """Refuse what is no number of messages.
-
-    :raises ConfigurationError: it is no whole number, or less than 1.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be a number of messages from 1 on, not {value!r}")
-
-
-def _require_capacities(capacities: object) -> None:
+def _capacities(capacities: object) -> Mapping[str | re.Pattern[str], int]:
     if not isinstance(capacities, Mapping):
-        raise ConfigurationError(f"channel_capacity must be a dict of patterns and figures, not {capacities!r:.80}")
-    for pattern, capacity in capacities.items():
-        require_count(f"channel_capacity[{pattern!r}]", capacity)
+        raise refusal("channel_capacity", capacities, "a dict of patterns and figures")
+    return {_pattern(key): require_count(f"channel_capacity[{shown(key)}]", capacities[key]) for key in capacities}
 
 
-def _require_keys(keys: object) -> None:
+def _pattern(key: object) -> str | re.Pattern[str]:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, re.Pattern) and isinstance(key.pattern, str):
+        return key
+    raise refusal("a key of channel_capacity", key, "a str, or a compiled expression of one")
+
+
+def _keys(keys: object) -> Sequence[str | bytes]:
     if isinstance(keys, str | bytes):
         raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
     if not isinstance(keys, Sequence) or not all(isinstance(key, str | bytes) and key for key in keys):
         raise ConfigurationError("symmetric_encryption_keys must be a list of str or bytes, none of them empty")
+    return tuple(keys)
 
 
 def _require_format(name: object) -> None:
-    if name not in registry.names():
+    if not isinstance(name, str) or name not in registry.names():
         raise ConfigurationError(
-            f"serializer_format={name!r:.80} is not known: it is one of {', '.join(registry.names())}, or a name that"
+            f"serializer_format={shown(name)} is not known: it is one of {', '.join(registry.names())}, or a name that"
             " was registered before the layer is made: `pgchannels.serializers.registry.register_serializer(…)`"
         )

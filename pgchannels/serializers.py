@@ -3,6 +3,7 @@
 import re
 from typing import Any, Final, Protocol
 
+from pgchannels.arguments import shown
 from pgchannels.errors import ConfigurationError
 
 BUILT_IN: Final = ("msgpack", "json")
@@ -33,7 +34,7 @@ class SerializerRegistry:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in BUILT_IN:
             raise ConfigurationError(
                 f"a serializer's name is a str of 1 to 50 ASCII letters, digits and '-_.', and not one of"
-                f" {', '.join(BUILT_IN)}: {name!r:.80}"
+                f" {', '.join(BUILT_IN)}: {shown(name)}"
             )
         missing = [method for method in ("as_bytes", "from_bytes") if not hasattr(serializer_class, method)]
         if missing:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pgchannels.arguments import require_pairs
 from pgchannels.messages import Position
 from pgchannels.names import require_valid_channel, require_valid_topic
 from pgchannels.nodes import Nodes
@@ -26,7 +27,8 @@ class SyncMessageLayer:
 
     def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
         """Publish payloads to topics in this order, with few round trips."""
-        checked = [(require_valid_topic(topic), payload) for topic, payload in messages]
+        pairs = require_pairs("messages", messages, of="a topic and a payload")
+        checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
         ids = self._nodes.send_blocking(lambda sender: sender.publish_many(checked))
         return [Position.from_id(message_id) for message_id in ids]
 

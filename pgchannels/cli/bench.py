@@ -14,6 +14,7 @@ from typing import Final
 
 import asyncpg
 
+from pgchannels.arguments import require_count, require_seconds
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.database.statements.measuring import explained_delivery
@@ -62,9 +63,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     url = arguments.url or os.environ.get("PGCHANNELS_URL")
     if not url:
         raise ConfigurationError("give the database: `pgchannels bench --url postgresql://…`, or set PGCHANNELS_URL")
-    _require_bounded("--senders", arguments.senders, _MOST_SENDERS)
-    _require_bounded("--seconds", arguments.seconds, _MOST_SECONDS)
-    _require_bounded("--size", arguments.size, _MOST_BYTES)
+    require_count("--senders", arguments.senders, most=_MOST_SENDERS, of="senders")
+    require_seconds("--seconds", arguments.seconds, most=_MOST_SECONDS)
+    require_count("--size", arguments.size, most=_MOST_BYTES, of="bytes")
     measuring = measure(url, arguments.schema, arguments.senders, arguments.seconds, arguments.size)
     try:
         measured = asyncio.run(measuring)
@@ -156,11 +157,6 @@ async def _explained_seconds(
     plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS), GREATEST_ID)
     milliseconds: float = json.loads(plan)[0]["Execution Time"]
     return milliseconds / 1000
-
-
-def _require_bounded(option: str, value: float, most: float) -> None:
-    if not 0 < value <= most:
-        raise ConfigurationError(f"{option} must be more than 0 and at most {most:g}, not {value:g}")
 
 
 def _told(seconds: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.db import connections
 from sqlalchemy import URL
 
+from pgchannels.arguments import shown
 from pgchannels.django.parameters import connection_parameters
 from pgchannels.errors import ConfigurationError
 
@@ -41,8 +42,8 @@ def url_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> C
     if url is not None:
         return lambda: url
     if alias is not None:
-        if alias not in connections.settings:
-            raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {alias!r}, which is no alias of DATABASES")
+        if not isinstance(alias, str) or alias not in connections.settings:
+            raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {shown(alias)}, which is no alias of DATABASES")
         return _UrlOfAlias(alias)
     return cache(lambda: url_of(keys))
 

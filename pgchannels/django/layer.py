@@ -66,18 +66,12 @@ class PostgresChannelLayer(BaseChannelLayer):
         on_gap: str | None = None,
         **database_keys: Any,
     ) -> None:
-        figures: dict[str, Any] = {"expiry": expiry, "capacity": capacity, "channel_capacity": channel_capacity}
-        super().__init__(**figures)
-        self.group_expiry = group_expiry
-        self._find_url = url_source(url, database, database_keys)
-        self._lock = threading.Lock()
-        self._used: tuple[str | URL, Nodes] | None = None
-        self._options = Options(
+        self._options = options = Options(
             prefix=prefix,
             expiry=expiry,
             group_expiry=group_expiry,
             capacity=capacity,
-            channel_capacity=channel_capacity or {},
+            channel_capacity={} if channel_capacity is None else channel_capacity,
             symmetric_encryption_keys=symmetric_encryption_keys,
             serializer_format=serializer_format,
             schema=schema,
@@ -87,6 +81,12 @@ class PostgresChannelLayer(BaseChannelLayer):
             on_reconnect=on_reconnect,
             on_gap=on_gap,
         )
+        figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
+        super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
+        self.group_expiry = options.group_expiry
+        self._find_url = url_source(url, database, database_keys)
+        self._lock = threading.Lock()
+        self._used: tuple[str | URL, Nodes] | None = None
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from channels import exceptions
 
+from pgchannels.arguments import shown
 from pgchannels.errors import ChannelFull, InvalidMessage, InvalidName, MessageTooLarge
 from pgchannels.names import require_valid_channel
 from pgchannels.sender import Sender
@@ -73,7 +74,7 @@ def require_valid_group(name: object) -> str:
     if isinstance(name, str) and len(name) <= _LONGEST_GROUP and _GROUP.fullmatch(name):
         return name
     raise InvalidName(
-        f"{name!r:.200} is no group: a group is a str of 1 to {_LONGEST_GROUP} ASCII letters, digits and '-_.'"
+        f"{shown(name)} is no group: a group is a str of 1 to {_LONGEST_GROUP} ASCII letters, digits and '-_.'"
     )
 
 

@@ -8,7 +8,6 @@ from typing import Final
 
 from pgchannels.errors import MessagesLost, copy_of
 from pgchannels.messages import Gap, GapReason
-from pgchannels.options import require_count
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.line import Line
 
@@ -71,7 +70,6 @@ class Mailbox:
     :param on_full: called when the mailbox becomes full, and when it no longer is.
     :param on_left: called when there is something to `take` that nobody waits for, again with each item.
     :param room: where messages that were sent to a channel take a place, too, until they are received.
-    :raises ConfigurationError: the capacity is no number of messages.
     """
 
     __slots__ = (
@@ -100,7 +98,6 @@ class Mailbox:
         on_left: Callable[[], None] = lambda: None,
         room: Room | None = None,
     ) -> None:
-        require_count("capacity", capacity)
         self.lost: int = 0
         self._capacity = capacity
         self._when_full = when_full

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgchannels import ConfigurationError, Gap, GapReason, LayerClosed, MessagesLost
+from pgchannels import Gap, GapReason, LayerClosed, MessagesLost
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Connection, Item, Mailbox, WhenFull
 from tests.waiting import steps, within
@@ -355,10 +355,3 @@ async def test_receiver_that_waits_long_keeps_the_news_that_wake_it() -> None:
     mailbox.lose(Gap(GapReason.CRASH, None))
     mailbox.expire(published_before=0)
     assert await within(receiving) == Gap(GapReason.CRASH, None)
-
-
-@pytest.mark.parametrize("capacity", [0, -1, 1.5, "3", None, True])
-@pytest.mark.parametrize("when_full", WhenFull)
-def test_capacity_for_no_message_is_refused(capacity: Any, when_full: WhenFull) -> None:
-    with pytest.raises(ConfigurationError, match="capacity must be a number of messages from 1 on"):
-        Mailbox(capacity=capacity, when_full=when_full)
