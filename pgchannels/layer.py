@@ -69,6 +69,8 @@ class MessageLayer:
     async def open(self) -> None:
         """Connect and begin to receive in this event loop; nothing happens when it is open here already.
 
+        A layer that has failed here, by a defect, is opened anew.
+
         :raises SchemaMissing: the database has no tables of pgchannels; the text names the command that makes them.
         :raises SchemaOutdated: the tables are older than this version.
         :raises DatabaseUnavailable: the database cannot be reached.
@@ -191,7 +193,9 @@ class MessageLayer:
     def _node_here(self) -> Node:
         node = self._nodes.here()
         if node is None:
-            raise LayerClosed("the layer is not open in this event loop: `async with layer:` or `await layer.open()`")
+            raise LayerClosed(
+                "the layer is not open in this event loop, or has failed: `async with layer:` or `await layer.open()`"
+            )
         return node
 
 

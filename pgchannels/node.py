@@ -86,7 +86,8 @@ class Node:
         )
         self._listener = Listener(connections, schema, self.id, self.receiver, heartbeat_seconds=options.heartbeat)
         self._tasks: list[asyncio.Task[None]] = []
-        self._failure: Exception | None = None
+        self.has_failed: bool = False
+        self._failure: LayerClosed | None = None
         self._on_closed = on_closed
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -108,6 +109,8 @@ class Node:
             if isinstance(error, Exception):
                 raise explained(error) from error
             raise
+        assert self.sender.task is not None
+        self.sender.task.add_done_callback(self._notice_failure)
         for part in self._parts():
             self._start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
@@ -197,9 +200,12 @@ class Node:
     def _notice_failure(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
             return
-        logger.error("%s failed, the layer no longer receives", task.get_name(), exc_info=error)
-        self._failure = error if isinstance(error, Exception) else LayerClosed(repr(error))
+        logger.error("%s failed: the layer closes in this event loop, open it again", task.get_name(), exc_info=error)
+        self.has_failed = True
+        self._failure = LayerClosed("the layer has failed in this event loop: open it again")
+        self._failure.__cause__ = error
         self.receiver.close(self._failure)
+        self.begin_closing()
 
     def _tell_again(self) -> None:
         self._fullness.tell_again()

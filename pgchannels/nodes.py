@@ -51,15 +51,16 @@ class Nodes:
         return await opening.wait(in_any_case=in_any_case)
 
     def here(self) -> Node | None:
-        """The open node of the running loop."""
-        return self._nodes.get(asyncio.get_running_loop())
+        """The open node of the running loop; one that has failed is none."""
+        node = self._nodes.get(asyncio.get_running_loop())
+        return None if node is None or node.has_failed else node
 
     async def close(self) -> None:
         """Close the node of the running loop and, when no other is left, the background sender."""
         self._tidy()
         if opening := self._opening.get(asyncio.get_running_loop()):
             await opening.close()
-        if node := self.here():
+        if node := self._nodes.get(asyncio.get_running_loop()):
             await node.close()
         if not self._nodes:
             await self._background_stopped()

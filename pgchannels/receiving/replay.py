@@ -1,15 +1,17 @@
 """What subscribers missed, read from the log for many of them at once."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
 from pgchannels.database.extent import Extent
+from pgchannels.database.failures import explained, is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.reading import PAGE_ROWS
-from pgchannels.errors import copy_of
+from pgchannels.errors import LayerClosed, PgChannelsError, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.catch_up import CatchUp
@@ -19,6 +21,8 @@ from pgchannels.receiving.router import Router
 
 _CURSORS_AT_ONCE: Final = 200
 _FEWEST_OF_EACH: Final = 10
+
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Cursor:
@@ -123,6 +127,22 @@ class Replays:
         if not cursors:
             self._work.clear()
             return
+        await self._read_for(cursors)
+
+    async def _read_for(self, cursors: Sequence[Cursor]) -> None:
+        """Read a page for some; what fails for one of them ends it, and no other."""
+        try:
+            await self._read_page(cursors)
+        except Exception as error:
+            if is_connection_failure(error):
+                raise
+            if len(cursors) == 1:
+                self._fail(cursors[0], error)
+                return
+            for cursor in cursors:
+                await self._read_for([cursor])
+
+    async def _read_page(self, cursors: Sequence[Cursor]) -> None:
         positions = _positions_of(cursors)
         routed = {address: self._router.position(address) for address in positions}
         most_of_each = max(PAGE_ROWS // len(positions), _FEWEST_OF_EACH)
@@ -165,6 +185,15 @@ class Replays:
             for address, position in reached.items():
                 self._router.add(address, cursor.key, cursor.mailbox, after=position)
             cursor.is_finished = True
+
+    def _fail(self, cursor: Cursor, error: Exception) -> None:
+        logger.error("a subscription could not read what it missed, and ends", exc_info=error)
+        failure = explained(error)
+        if not isinstance(failure, PgChannelsError):
+            failure = LayerClosed("the subscription failed and has ended: subscribe again")
+        failure.__cause__ = error
+        cursor.mailbox.close(failure)
+        self.forget(cursor)
 
     def _answer(self, cursor: Cursor) -> None:
         answered = self._asking.pop(cursor, None)

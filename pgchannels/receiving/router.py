@@ -6,9 +6,10 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from pgchannels.messages import Gap
+from pgchannels.messages import Gap, GapReason
 from pgchannels.names import is_queue_address
 from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.bursts import Bursts
 
 _LONGEST_WAIT_SECONDS: Final = 5
 
@@ -59,6 +60,7 @@ class Router:
 
     def __init__(self) -> None:
         self._routes: dict[str, Route] = {}
+        self._bursts = Bursts()
 
     def route(self, arrival: Arrival) -> None:
         """Deliver a message, or that it is gone, unless it was delivered already or nobody is here for it."""
@@ -72,7 +74,11 @@ class Router:
         if route.beginning:
             route.begin_until(arrival.id)
         for recipient in route.recipients.values():
-            recipient.put(arrival)
+            try:
+                recipient.put(arrival)
+            except Exception as error:
+                self._note_failure(error)
+                self._lose(recipient, Gap(GapReason.UNREADABLE, None))
 
     def is_awaited(self, arrival: Arrival) -> bool:
         """Whether `route` would deliver this message."""
@@ -88,7 +94,7 @@ class Router:
                 told |= {id(recipient): recipient for recipient in route.recipients.values()}
                 told |= {id(one): one for begin, one in route.beginning.values() if until is None or begin < until}
         for recipient in told.values():
-            recipient.lose(gap)
+            self._lose(recipient, gap)
 
     def reserve(self, address: str, key: Hashable) -> None:
         """Keep an address for somebody who has not begun to receive; whoever has the key already goes on."""
@@ -212,6 +218,18 @@ class Router:
         for address in unused:
             del self._routes[address]
         return unused
+
+    def _lose(self, recipient: Recipient, gap: Gap) -> None:
+        try:
+            recipient.lose(gap)
+        except Exception as error:
+            self._note_failure(error)
+
+    def _note_failure(self, error: Exception) -> None:
+        # A defect: nobody else's messages may suffer from it.
+        if self._bursts.begins("failure"):
+            text = "a receiver failed to take what was routed to it; further failures are not logged"
+            logger.error(text, exc_info=error)
 
 
 class _Nobody:
