@@ -187,6 +187,7 @@ class Node:
             receiver.catch_up,
             receiver.replays,
             receiver.queues,
+            receiver.sweep,
             self._fullness,
             self._flushing,
             self._retention,

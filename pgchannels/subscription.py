@@ -58,9 +58,10 @@ class Subscription:
         self._mailbox = Mailbox(
             capacity=self._capacity,
             when_full=self._when_full,
+            has_expired=node.receiver.has_expired,
             on_lost=node.losses.at(f"a subscription to {', '.join(self._topics):.200}"),
         )
-        node.receiver.when_closed(self, self._mailbox.close)
+        node.receiver.keep(self, self._mailbox)
         try:
             if self._since is None:
                 await node.receiver.subscribe(self._topics, self, self._mailbox)
@@ -111,7 +112,7 @@ class Subscription:
         return await self._mailbox.get()
 
     def _leave(self, node: Node) -> None:
-        node.receiver.when_closed(self, None)
+        node.receiver.forget(self)
         node.receiver.unsubscribe(self._topics, self)
         if self._cursor is not None:
             node.receiver.replays.forget(self._cursor)

@@ -27,6 +27,7 @@ class Arrival:
     address: str
     channel: str | None
     envelope: bytes | None
+    expires_microseconds: int | None = None  # as published; None: nobody has looked
     is_read: bool = False  # from the log: what it does not have is gone
     plain: bytes | None = None  # the envelope without its seal, kept by the first receiver for the others
 
@@ -55,9 +56,9 @@ class Arrival:
         return cls(_valid_id(text), 0, "", None, b"")
 
     @classmethod
-    def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
+    def from_row(cls, row: "Sequence[Any] | asyncpg.Record", *, expires_microseconds: int | None = None) -> Self:
         """Take a row of one of the statements that read messages; its first columns are in this order."""
-        return cls(row[0], row[1], row[2], row[3], row[4], is_read=True)
+        return cls(row[0], row[1], row[2], row[3], row[4], expires_microseconds, is_read=True)
 
     @property
     def must_be_read(self) -> bool:

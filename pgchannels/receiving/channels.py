@@ -1,6 +1,8 @@
 """The channels of this node: their mailboxes, and the topics that they joined."""
 
 import asyncio
+import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from pgchannels.errors import ChannelFull, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import non_local_part
 from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.bursts import Bursts
 from pgchannels.receiving.line import Line
 from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Connection, Item, Mailbox, Room, WhenFull
@@ -21,6 +24,9 @@ from pgchannels.receiving.router import Router
 
 # Messages to a channel that were sent before all senders could know that it is full.
 _ON_THEIR_WAY: Final = 1000
+_AT_ONCE: Final = 50  # messages that expire in one step
+
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 @dataclass(slots=True)
@@ -44,9 +50,13 @@ class Channels:
         losses: Losses,
         capacity_of: Callable[[str], int],
         *,
+        has_expired: Callable[[Arrival], bool],
         on_full: Callable[[str, bool], None],
     ) -> None:
+        self.abandoned: int = 0  # channels that left their topics since nobody receives from them
         self._router = router
+        self._has_expired = has_expired
+        self._bursts = Bursts()
         self._losses = losses
         self._capacity_of = capacity_of
         self._on_full = on_full
@@ -94,10 +104,13 @@ class Channels:
         :raises ChannelFull: there is none left.
         """
         part, room = non_local_part(channel), self._room(channel)
-        sending = self._sending.get(part, 0)
-        if sending + max(room.taken, len(self._mailboxes.get(channel, ()))) >= room.capacity:
+        if self._is_full(channel, room):
+            room.expire()
+            if channel in self._mailboxes:
+                self._mailboxes[channel].expire()
+        if self._is_full(channel, room):
             raise ChannelFull(f"{channel} is full: capacity={room.capacity} messages wait for it")
-        self._sending[part] = sending + 1
+        self._sending[part] = self._sending.get(part, 0) + 1
         try:
             yield
         finally:
@@ -119,11 +132,23 @@ class Channels:
         for mailbox in self._mailboxes.values():
             mailbox.tell(news)
 
-    def expire(self, *, published_before: int) -> None:
-        """Drop what nobody has received in time; in microseconds since 1970."""
+    def look_after(self, *, joined_before: float = -math.inf) -> Iterator[None]:
+        """Drop what nobody has received in time, and undo every `join` that is older; by the clock of the event loop.
+
+        A channel whose messages expired while nobody received from it leaves its topics: its receiver is gone. Each
+        step is short, and anything may happen between two.
+        """
         for channel, mailbox in list(self._mailboxes.items()):
-            mailbox.expire(published_before=published_before)
+            while mailbox.look_after(most=_AT_ONCE):
+                yield
+            if self._mailboxes.get(channel) is not mailbox:
+                continue
+            if mailbox.is_neglected and non_local_part(channel) not in self._lines:
+                mailbox.is_neglected = False
+                self._abandon(channel)
+            self._leave_joined_before(channel, joined_before)
             self._forget_if_unused(channel)
+            yield
 
     def join(self, address: str, channel: str, *, after: int, obeyed_until: int) -> None:
         """Give a channel every message to the address of a topic that comes after an id.
@@ -149,19 +174,12 @@ class Channels:
             self._topics.pop(channel, None)
             self._forget_if_unused(channel)
 
-    def leave_all_joined_before(self, time: float) -> None:
-        """Undo every `join` that was not repeated since; by the clock of the event loop."""
-        for channel, topics in list(self._topics.items()):
-            for address in [address for address, membership in topics.items() if membership.time < time]:
-                self.leave(address, channel)
-
     def clear(self) -> None:
         """Empty all mailboxes and leave all topics."""
         for mailbox in self._mailboxes.values():
             mailbox.clear()
-        for channel, topics in list(self._topics.items()):
-            for address in list(topics):
-                self.leave(address, channel)
+        for channel in list(self._topics):
+            self._leave_joined_before(channel, math.inf)
 
     def close(self, error: Exception) -> None:
         """End every `receive` with an error, after what is left; also those that come later."""
@@ -171,12 +189,31 @@ class Channels:
         for line in self._lines.values():
             line.wake(len(line))
 
+    def _abandon(self, channel: str) -> None:
+        if channel not in self._topics:
+            return
+        self.abandoned += 1
+        if self._bursts.begins("abandoned"):
+            text = "%s leaves its groups: messages expired while nobody received from it; further channels do so unsaid"
+            logger.warning(text, channel)
+        self._leave_joined_before(channel, math.inf)
+
+    def _leave_joined_before(self, channel: str, time: float) -> None:
+        topics = self._topics.get(channel, {})
+        for address in [address for address, membership in topics.items() if membership.time < time]:
+            self.leave(address, channel)
+
+    def _is_full(self, channel: str, room: Room) -> bool:
+        waiting = max(room.taken, len(self._mailboxes.get(channel, ())))
+        return self._sending.get(non_local_part(channel), 0) + waiting >= room.capacity
+
     def _mailbox(self, channel: str) -> Mailbox:
         mailbox = self._mailboxes.get(channel)
         if mailbox is None:
             mailbox = self._mailboxes[channel] = Mailbox(
                 capacity=self._capacity_of(channel),
                 when_full=WhenFull.DROP_NEWEST,
+                has_expired=self._has_expired,
                 on_lost=self._losses.at(channel),
                 on_full=partial(self._on_full, channel),
                 on_left=partial(self._wake_any, channel),

@@ -18,7 +18,8 @@ from pgchannels.database.tables import Schema
 from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1
-_FIELDS_OF_ARRIVAL: Final = 5
+_SIZE: Final = 5  # columns behind those of an arrival
+_EXPIRES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Log:
             await self.extent()  # there is no log yet, or not any more: it begins
         *_, identity, filled_until, gone_until, last_id = rows[0]
         rows = [row for row in rows if row[0] is not None]
-        arrivals = [Arrival.from_row(row) for row in rows]
+        arrivals = [Arrival.from_row(row, expires_microseconds=row[_EXPIRES]) for row in rows]
         brought = sum(len(arrival.envelope or b"") for arrival in arrivals)
         is_full = len(rows) == most or brought >= PAGE_BYTES
         counts: dict[str, int] = {}
@@ -76,7 +77,7 @@ class Log:
         end = arrivals[-1].id if is_full else up_to
         until = {address: min(last.get(address, end), end) for address in positions}
         for row, arrival in zip(rows, arrivals, strict=True):
-            await self._complete(arrival, size=row[_FIELDS_OF_ARRIVAL])
+            await self._complete(arrival, size=row[_SIZE])
         return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
 
     async def history(self, address: str, *, after: int | None, limit: int) -> list[Arrival]:

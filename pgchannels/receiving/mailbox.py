@@ -1,9 +1,11 @@
 """The bounded buffer of one receiver, or of several that share its messages."""
 
 import asyncio
-from collections import deque
+import sys
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum, StrEnum
+from itertools import islice
 from typing import Final
 
 from pgchannels.errors import MessagesLost, copy_of
@@ -36,36 +38,48 @@ OnFull = Callable[[bool], None]
 
 
 class Room:
-    """How many messages that were sent to channels wait in several mailboxes, and how many may.
+    """The messages that were sent to channels and wait in several mailboxes, the oldest first, and how many may.
 
     :param on_full: called when there is no place left, and when there is one again.
     """
 
-    __slots__ = ("__weakref__", "_on_full", "capacity", "taken")
+    __slots__ = ("__weakref__", "_on_full", "_waiting", "capacity")
 
     def __init__(self, capacity: int, *, on_full: OnFull) -> None:
         self.capacity: int = capacity
-        self.taken: int = 0
+        self._waiting: OrderedDict[int, Mailbox] = OrderedDict()  # by the identity of the arrival
         self._on_full = on_full
 
-    def enter(self) -> None:
+    @property
+    def taken(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def enter(self, arrival: Arrival, mailbox: "Mailbox") -> None:
         """Take a place; there is always one for a message that was sent before senders could know."""
-        self.taken += 1
+        self._waiting[id(arrival)] = mailbox
         if self.taken == self.capacity:
             self._on_full(True)
 
-    def leave(self) -> None:
+    def leave(self, arrival: Arrival) -> None:
         """Give a place back."""
-        self.taken -= 1
+        del self._waiting[id(arrival)]
         if self.taken == self.capacity - 1:
             self._on_full(False)
+
+    def expire(self) -> None:
+        """Give back the places of messages that have expired."""
+        while self._waiting and next(iter(self._waiting.values())).expire():
+            pass
 
 
 class Mailbox:
     """Holds messages until they are received. Several may receive: each item goes to the one who waits longest.
 
-    Gaps and other news stand in it at their place between the messages; the capacity counts messages alone.
+    Gaps and other news stand in it at their place between the messages; the capacity counts messages alone. A message
+    that has expired is not received, and takes no place from another one.
 
+    :param has_expired: whether a message is too old to be received.
     :param on_lost: called with each loss at once, however late the receiver comes to it.
     :param on_full: called when the mailbox becomes full, and when it no longer is.
     :param on_left: called when there is something to `take` that nobody waits for, again with each item.
@@ -75,6 +89,7 @@ class Mailbox:
     __slots__ = (
         "_capacity",
         "_error",
+        "_has_expired",
         "_is_full",
         "_items",
         "_line",
@@ -85,6 +100,7 @@ class Mailbox:
         "_room",
         "_unread_calls",
         "_when_full",
+        "is_neglected",
         "lost",
     )
 
@@ -93,12 +109,15 @@ class Mailbox:
         *,
         capacity: int,
         when_full: WhenFull,
+        has_expired: Callable[[Arrival], bool] = lambda _: False,
         on_lost: OnLost = lambda _: None,
         on_full: OnFull = lambda _: None,
         on_left: Callable[[], None] = lambda: None,
         room: Room | None = None,
     ) -> None:
         self.lost: int = 0
+        self.is_neglected: bool = False  # something expired since anything was taken, and nobody waited for it
+        self._has_expired = has_expired
         self._capacity = capacity
         self._when_full = when_full
         self._on_lost = on_lost
@@ -126,11 +145,11 @@ class Mailbox:
             self.lose(Gap(GapReason.EXPIRED, 1))
         elif self._error is not None:
             self._count_after_the_end()
-        elif self._messages < self._capacity + allowance or self._make_room():
+        elif self._messages < self._capacity + allowance or self.expire() or self._make_room():
             self._items.append(arrival)
             self._messages += 1
             if self._room is not None and arrival.channel is not None:
-                self._room.enter()
+                self._room.enter(arrival, self)
             if self._messages >= self._capacity:
                 self._note_fullness()
             self._wake()
@@ -150,11 +169,16 @@ class Mailbox:
 
     def spare(self) -> Item | None:
         """The item that `take` would take; None while somebody is inside `get`, for whom it may be."""
-        return self._items[0] if self._items and not self._line else None
+        if not self._items or self._line:
+            return None
+        self._expire_first()
+        return self._items[0]
 
     def take(self) -> Item:
         """Take the item that is `spare`."""
+        self._expire_first()
         self._unread_calls = 0
+        self.is_neglected = False
         item = self._items.popleft()
         if isinstance(item, Arrival):
             self._note_removed(item)
@@ -195,16 +219,36 @@ class Mailbox:
             self._note_removed(arrival)
         return removed
 
-    def expire(self, *, published_before: int) -> None:
-        """Drop the messages that were published before a moment, in microseconds since 1970.
+    def expire(self, *, most: int = sys.maxsize) -> int:
+        """Drop the oldest messages that have expired, at most so many; returns how many."""
+        if not self._messages:
+            return 0
+        expired = 0
+        for item in islice(self._items, self._first_message(), None):
+            if expired == most or not isinstance(item, Arrival) or not self._has_expired(item):
+                break
+            expired += 1
+        if expired:
+            self.is_neglected = not self._line
+            self._drop_oldest(expired, GapReason.EXPIRED)
+        return expired
+
+    def look_after(self, *, most: int) -> bool:
+        """Drop what has expired, at most so many messages; returns whether there may be more.
 
         Called again and again while nobody reads, it drops the news at last, too: the reader is gone.
         """
+        if self.expire(most=most) == most:
+            return True
         self._unread_calls = 0 if self._line else self._unread_calls + 1
         if self._unread_calls > _PATIENT_CALLS and not self._messages:
             self._items.clear()
-        while self._messages and self._oldest_message().published_microseconds < published_before:
-            self._drop_oldest(GapReason.EXPIRED)
+        return False
+
+    def _expire_first(self) -> None:
+        first = self._items[0]
+        if isinstance(first, Arrival) and self._has_expired(first):
+            self.expire()
 
     def _take_if_any(self) -> Item | None:
         if self._items:
@@ -225,7 +269,7 @@ class Mailbox:
 
     def _make_room(self) -> bool:
         if self._when_full is WhenFull.DROP_OLDEST:
-            self._drop_oldest(GapReason.CAPACITY)
+            self._drop_oldest(1, GapReason.CAPACITY)
             return True
         if self._when_full is WhenFull.DROP_NEWEST:
             self.lose(Gap(GapReason.CAPACITY, 1))
@@ -234,21 +278,24 @@ class Mailbox:
             self.close(self._too_slow())
         return False
 
-    def _drop_oldest(self, reason: GapReason) -> None:
-        place, gap = self._first_message(), Gap(reason, 1)
+    def _drop_oldest(self, count: int, reason: GapReason) -> None:
+        """Put a gap in the place of the oldest messages, which stand side by side."""
+        place, gap = self._first_message(), Gap(reason, count)
         self._count_lost(gap)
-        oldest, self._items[place] = self._items[place], gap
-        assert isinstance(oldest, Arrival)
-        if place and (joined := _joined(self._items[place - 1], gap)) is not None:
-            self._items[place - 1] = joined
-            del self._items[place]
-        self._note_removed(oldest)
+        self._items.rotate(-place)
+        dropped = [self._items.popleft() for _ in range(count)]
+        if place and (joined := _joined(self._items[-1], gap)) is not None:
+            self._items[-1] = joined
+        else:
+            self._items.append(gap)
+            place += 1
+        self._items.rotate(place)
+        for item in dropped:
+            assert isinstance(item, Arrival)
+            self._note_removed(item)
 
     def _first_message(self) -> int:
         return next(place for place, item in enumerate(self._items) if isinstance(item, Arrival))
-
-    def _oldest_message(self) -> Arrival:
-        return next(item for item in self._items if isinstance(item, Arrival))
 
     def _count_lost(self, gap: Gap) -> None:
         self.lost += gap.count or 0
@@ -269,7 +316,7 @@ class Mailbox:
     def _note_removed(self, arrival: Arrival) -> None:
         self._messages -= 1
         if self._room is not None and arrival.channel is not None:
-            self._room.leave()
+            self._room.leave(arrival)
         if self._is_full:
             self._note_fullness()
 

@@ -1,8 +1,9 @@
 """Everything that a node hears, and for whom."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, TypeAlias
+import math
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -27,6 +28,7 @@ from pgchannels.options import Options
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.catch_up import CatchUp
 from pgchannels.receiving.channels import Channels
+from pgchannels.receiving.expiry import Expiry
 from pgchannels.receiving.hosting import Hosting
 from pgchannels.receiving.listener import Probe
 from pgchannels.receiving.log import Log
@@ -36,6 +38,9 @@ from pgchannels.receiving.payloads import Payloads
 from pgchannels.receiving.queues import Queues
 from pgchannels.receiving.replay import Cursor, Replays
 from pgchannels.receiving.router import Router
+from pgchannels.receiving.sweep import Sweep
+
+_AT_ONCE: Final = 50  # messages that expire in one step
 
 Received: TypeAlias = tuple[Arrival, Any] | Gap | Connection  # a message with its payload, or news
 
@@ -97,7 +102,11 @@ class Receiver:
             on_impossible=self._note_impossible,
         )
         self.replays: Replays = Replays(self.log, self.router, self.catch_up)
-        self.channels: Channels = Channels(self.router, losses, options.capacity_of, on_full=on_full)
+        self.has_expired: Callable[[Arrival], bool] = Expiry(options.expiry, connections.database_time).is_over
+        self.channels: Channels = Channels(
+            self.router, losses, options.capacity_of, has_expired=self.has_expired, on_full=on_full
+        )
+        self.sweep: Sweep = Sweep(self._look_after_mailboxes)
         self.queues: Queues = Queues(
             connections,
             schema,
@@ -109,7 +118,7 @@ class Receiver:
             resend=resend,
         )
         self._error: Exception | None = None
-        self._on_close: dict[Hashable, Callable[[Exception], None]] = {}
+        self._subscribed: dict[Hashable, Mailbox] = {}
 
     # What the listener tells.
 
@@ -233,18 +242,19 @@ class Receiver:
         """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
         await self.router.heard_own(self._address)
 
-    def when_closed(self, key: Hashable, notify: Callable[[Exception], None] | None) -> None:
-        """Call `notify` with the reason when the node closes or fails; None takes that back."""
-        if notify is None:
-            self._on_close.pop(key, None)
-        else:
-            self._on_close[key] = notify
+    def keep(self, key: Hashable, mailbox: Mailbox) -> None:
+        """Look after the mailbox of a subscription, and close it with the reason when the node closes or fails."""
+        self._subscribed[key] = mailbox
+
+    def forget(self, key: Hashable) -> None:
+        """Undo `keep`."""
+        self._subscribed.pop(key, None)
 
     def close(self, error: Exception) -> None:
         """End every wait with an error."""
         self._error = error
-        for notify in list(self._on_close.values()):
-            notify(error)
+        for mailbox in self._subscribed.values():
+            mailbox.close(error)
         self.channels.close(error)
         self.hosting.close(error)
         self.replays.close(error)
@@ -284,10 +294,15 @@ class Receiver:
             self.hosting.release_unused()
         self.queues.wake_all()
         self.queues.give_back_soon()
-        now = self._connections.database_time()
-        self.channels.expire(published_before=int((now - self._options.expiry) * 1_000_000))
-        if self._options.group_expiry:
-            self.channels.leave_all_joined_before(asyncio.get_running_loop().time() - self._options.group_expiry)
+        self.sweep.begin()
+
+    def _look_after_mailboxes(self) -> Iterator[None]:
+        group_expiry = self._options.group_expiry or math.inf
+        yield from self.channels.look_after(joined_before=asyncio.get_running_loop().time() - group_expiry)
+        for mailbox in list(self._subscribed.values()):
+            while mailbox.expire(most=_AT_ONCE):
+                yield
+            yield
 
     def _obey(self, command: Any, position: int) -> None:
         try:

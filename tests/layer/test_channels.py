@@ -157,7 +157,7 @@ async def test_receiver_that_is_woken_in_the_moment_of_a_flush_receives_what_com
     await steps(1)
     channels.accept(channel, Arrival(1, 1, "node:asgi:node", channel, b"flushed before it is received"))
     channels.clear()
-    channels.expire(published_before=2)
+    list(channels.look_after())
     await steps(3)
     await layer.send(channel, "after")
     assert await within(receiving) == "after"
@@ -175,7 +175,7 @@ async def test_receiver_that_is_woken_in_the_moment_of_closing_comes_to_an_end(
     channels.accept(channel, Arrival(1, 1, "node:asgi:node", channel, b"no message that could be read"))
     if is_flushed:
         channels.clear()
-        channels.expire(published_before=2)
+        list(channels.look_after())
     await layer.close()
     for task in receiving:
         with pytest.raises(LayerClosed):

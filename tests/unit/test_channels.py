@@ -40,7 +40,14 @@ class Played:
     def __init__(self) -> None:
         self.losses, self.router = Losses(), Router()
         self.fullness: dict[str, bool] = {}
-        self.channels = Channels(self.router, self.losses, lambda _: CAPACITY, on_full=self.fullness.__setitem__)
+        self.expired_until = 0
+        self.channels = Channels(
+            self.router,
+            self.losses,
+            lambda _: CAPACITY,
+            has_expired=lambda arrival: arrival.published_microseconds < self.expired_until,
+            on_full=self.fullness.__setitem__,
+        )
         self.direct = {channel: Receivers(partial(self._receive, channel)) for channel in CHANNELS}
         self.by_prefix = Receivers(self._receive_any)
         self.places: list[tuple[str, int]] = []  # in which channel each message was received
@@ -93,12 +100,17 @@ class Played:
             case "leave":
                 self.channels.leave(TOPIC, channel)
             case "leave all":
-                self.channels.leave_all_joined_before(asyncio.get_running_loop().time() + 1)
+                for _ in self.channels.look_after(joined_before=asyncio.get_running_loop().time() + 1):
+                    pass
             case "flush":
                 self.cleared += sum(self.mailboxes.values())
                 self.channels.clear()
             case "expire":
-                self.channels.expire(published_before=self.last_id - number)
+                self.expired_until = max(self.expired_until, self.last_id - number)
+                for _ in self.channels.look_after():
+                    pass
+            case "age":
+                self.expired_until = max(self.expired_until, self.last_id - number)
             case "crash":
                 self.channels.lose(Gap(GapReason.CRASH, None))
             case "place":
@@ -166,7 +178,7 @@ class Played:
 
 ACTIONS = (
     *("send", "send", "send", "publish", "receive", "receive", "receive any", "receive any", "cancel", "cancel any"),
-    *("join", "leave", "leave all", "flush", "expire", "crash", "place", "step", "step", "step"),
+    *("join", "leave", "leave all", "flush", "expire", "age", "crash", "place", "step", "step", "step"),
 )
 
 
@@ -250,3 +262,71 @@ async def test_receiver_that_comes_after_the_end_gets_an_error_of_its_own() -> N
         played.act("receive any", 0)
     await played.by_prefix.require_end(LayerClosed)
     await played.direct[CHANNELS[0]].require_end(LayerClosed)
+
+
+async def test_message_that_has_expired_holds_no_place_of_any_channel_that_shares_it() -> None:
+    played = Played()
+    for _ in range(CAPACITY):
+        played.act("send", 0)
+    with pytest.raises(ChannelFull), played.channels.place_in(CHANNELS[1]):
+        pass
+    played.act("age", 1)  # the last one is still there
+    with played.channels.place_in(CHANNELS[1]), played.channels.place_in(CHANNELS[1]):
+        pass
+    assert played.mailboxes == {CHANNELS[0]: 1}
+    assert played.losses.messages == CAPACITY - 1
+    assert played.fullness == {PREFIX: False, CHANNELS[0]: False}
+
+
+async def test_channel_that_nobody_receives_from_leaves_its_topics_when_a_message_expires_unread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    played = Played()
+    played.act("join", 0)
+    played.act("join", 1)
+    played.act("receive", 1)
+    await steps(1)
+    played.act("publish", 0)
+    await steps(2)
+    played.act("receive", 1)
+    await steps(1)
+    played.act("expire", 9)
+    assert TOPIC in played.channels._topics[CHANNELS[0]], "nothing has expired"
+    played.act("expire", 0)
+    assert list(played.channels._topics) == [CHANNELS[1]]
+    assert played.channels.abandoned == 1
+    assert played.losses.messages == 1
+    assert sum("leaves its groups" in record.message for record in caplog.records) == 1
+    played.act("join", 0)
+    played.act("expire", 0)
+    assert set(played.channels._topics) == set(CHANNELS), "it may come back"
+
+
+async def test_channel_from_which_somebody_receives_by_its_prefix_stays_in_its_topics() -> None:
+    played = Played()
+    played.act("join", 0)
+    played.act("publish", 0)
+    played.act("age", -1)
+    played.act("receive any", 0)
+    await steps(1)
+    played.act("expire", 0)
+    assert TOPIC in played.channels._topics[CHANNELS[0]]
+
+
+async def test_step_of_looking_after_channels_is_short_whatever_has_expired() -> None:
+    played = Played()
+    channels = Channels(
+        played.router, played.losses, lambda _: 1_000, has_expired=lambda _: True, on_full=lambda *_: None
+    )
+    names = [f"{PREFIX}{number}" for number in range(200)]
+    for number, name in enumerate(names):
+        channels.join(TOPIC, name, after=0, obeyed_until=0)
+        for one in range(500):
+            channels._mailbox(name).put(published(number * 500 + one))
+    lost, sizes = 0, []
+    for _ in channels.look_after():
+        sizes.append(played.losses.messages - lost)
+        lost = played.losses.messages
+    assert lost == 100_000
+    assert max(sizes) <= 50
+    assert channels.abandoned == 200

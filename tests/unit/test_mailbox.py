@@ -44,17 +44,26 @@ class Told:
 
     losses: list[Gap] = field(default_factory=list)
     fullness: list[bool] = field(default_factory=list)
+    expired_until: int = 0
+
+    def has_expired(self, arrival: Arrival) -> bool:
+        """Whether the time of a message is over."""
+        return arrival.published_microseconds < self.expired_until
 
 
 def new_mailbox(when_full: WhenFull) -> tuple[Mailbox, Told]:
     """A small mailbox, and what it tells."""
     told = Told()
     return Mailbox(
-        capacity=CAPACITY, when_full=when_full, on_lost=told.losses.append, on_full=told.fullness.append
+        capacity=CAPACITY,
+        when_full=when_full,
+        has_expired=told.has_expired,
+        on_lost=told.losses.append,
+        on_full=told.fullness.append,
     ), told
 
 
-@given(st.lists(st.sampled_from(["put", "gone", "take", "crash", "back", "expire"])), st.sampled_from(WhenFull))
+@given(st.lists(st.sampled_from(["put", "gone", "take", "crash", "back", "expire", "age"])), st.sampled_from(WhenFull))
 def test_every_message_is_received_once_in_order_or_counted_in_a_gap_at_its_place(
     steps: list[str], when_full: WhenFull
 ) -> None:
@@ -73,7 +82,10 @@ def test_every_message_is_received_once_in_order_or_counted_in_a_gap_at_its_plac
             elif step == "back":
                 mailbox.tell(Connection.BACK)
             elif step == "expire":
-                mailbox.expire(published_before=sent)
+                told.expired_until = sent
+                mailbox.look_after(most=1)
+            elif step == "age":
+                told.expired_until = sent
             elif not mailbox.is_idle:
                 seen.append(runner.run(mailbox.get()))
     assert len(mailbox) <= CAPACITY
@@ -231,7 +243,8 @@ class Sharing:
             case "back":
                 self.mailbox.tell(Connection.BACK)
             case "expire":
-                self.mailbox.expire(published_before=self.sent - number)
+                self.told.expired_until = max(self.told.expired_until, self.sent - number)
+                self.mailbox.look_after(most=1 + number)
 
     def has_failed(self) -> bool:
         """Whether it was full, and fails then."""
@@ -351,7 +364,32 @@ async def test_receiver_that_waits_long_keeps_the_news_that_wake_it() -> None:
     receiving = asyncio.create_task(mailbox.get())
     await steps(1)
     for _ in range(100):
-        mailbox.expire(published_before=0)
+        mailbox.look_after(most=1)
     mailbox.lose(Gap(GapReason.CRASH, None))
-    mailbox.expire(published_before=0)
+    mailbox.look_after(most=1)
     assert await within(receiving) == Gap(GapReason.CRASH, None)
+
+
+def test_message_that_has_expired_is_not_taken_and_takes_no_place() -> None:
+    mailbox, told = new_mailbox(WhenFull.FAIL)
+    for number in range(1, CAPACITY + 1):
+        mailbox.put(message(number))
+    told.expired_until = 3
+    mailbox.put(message(CAPACITY + 1))
+    assert read_all(mailbox) == [Gap(GapReason.EXPIRED, 2), message(3), message(4)]
+    mailbox.put(message(5))
+    told.expired_until = 6
+    assert read_all(mailbox) == [Gap(GapReason.EXPIRED, 1)]
+    assert told.fullness == [True, False]
+
+
+def test_messages_expire_in_one_gap_however_many_they_are_at_once() -> None:
+    told = Told(expired_until=10_000)
+    mailbox = Mailbox(
+        capacity=10_000, when_full=WhenFull.FAIL, has_expired=told.has_expired, on_lost=told.losses.append
+    )
+    for number in range(10_000):
+        mailbox.put(message(number))
+    assert [mailbox.look_after(most=4_000) for _ in range(3)] == [True, True, False]
+    assert told.losses == [Gap(GapReason.EXPIRED, 4_000), Gap(GapReason.EXPIRED, 4_000), Gap(GapReason.EXPIRED, 2_000)]
+    assert read_all(mailbox) == [Gap(GapReason.EXPIRED, 10_000)]

@@ -39,7 +39,7 @@ def messages_after(schema: Schema) -> Select[Any]:
     """A page: the next messages of each address after its position, in the order of their ids, and the log's extent.
 
     Parameters: addresses, their positions, the greatest id, the most rows of each address, the most rows. Beyond the
-    first row a page has at most `PAGE_BYTES` of payload, of which the last column has the size: what is longer than
+    first row a page has at most `PAGE_BYTES` of payload, of which a column has the size: what is longer than
     `SLICE_BYTES` is only begun. Expired messages have no payload. A page of no messages is one row without an id; no
     row, and there is no log.
 
@@ -115,19 +115,23 @@ def extent_columns() -> list[ColumnClause[Any]]:
 
 
 def _columns(message: FromClause) -> list[ColumnElement[Any]]:
-    published_at = func.least(func.greatest(message.c.published_at, _EARLIEST), _LATEST)
-    microseconds = cast(extract("epoch", published_at) * _constant(1_000_000), BigInteger)
     size = func.octet_length(message.c.payload)
     begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
     payload = case((size > _constant(SLICE_BYTES), begun), else_=message.c.payload)
     return [
         message.c.id,
-        microseconds.label("published_microseconds"),
+        _microseconds(message.c.published_at).label("published_microseconds"),
         message.c.address,
         message.c.channel,
         case((message.c.expires_at > func.now(), payload)).label("payload"),
         size.label("size"),
+        _microseconds(message.c.expires_at).label("expires_microseconds"),
     ]
+
+
+def _microseconds(moment: ColumnElement[Any]) -> ColumnElement[int]:
+    possible = func.least(func.greatest(moment, _EARLIEST), _LATEST)
+    return cast(extract("epoch", possible) * _constant(1_000_000), BigInteger)
 
 
 def _bytes_brought(message: FromClause) -> ColumnElement[Any]:
