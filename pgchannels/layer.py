@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pgchannels.arguments import refusal, require_callable_or_none, require_count, require_one_of, require_pairs
+from pgchannels.arguments import require_callable_or_none, require_count, require_one_of, require_pairs, shown
 from pgchannels.database.database import Database
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
@@ -205,4 +205,6 @@ def _position(since: object) -> Position | None:
     try:
         return Position.parse(since)  # type: ignore[arg-type]  # anything that is no text is refused
     except ValueError:
-        raise refusal("since", since, "the Position of a message, its text such as '1-512', or None") from None
+        raise ConfigurationError(
+            f"since={shown(since)} is neither a Position that a message can have, nor the text of one such as '1-512'"
+        ) from None

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +31,7 @@ _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
 _ATTEMPT_SECONDS: Final = 10
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
-_MOST_BYTES_WAITING: Final = 64 * 1024 * 1024
+_MOST_BYTES_WAITING: Final = 64 * 1024 * 1024  # or a single message that takes more
 _CRASHED: Final = (
     "the database crashed, or another server took over, while the message was on its way: it may have been sent,"
     " and what was in the log is lost"
@@ -108,8 +108,9 @@ class Writer:
         self._waiting: deque[_Outgoing] = deque()
         self._waiting_bytes = 0
         self._work = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._in_line = 0  # callers that wait for room, in the order of their calls
+        self._turn = asyncio.Lock()  # of the first of them
+        self._taken = asyncio.Event()  # something, so that there may be room
         self._is_closed = False
         self._connection = connections.hold(on_open=self._prepare)
         self._statement: PreparedStatement[asyncpg.Record] | None = None
@@ -125,17 +126,16 @@ class Writer:
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises LayerClosed: the writer was closed.
         """
-        deadline = self._deadline()
-        if self._room.is_set():
-            return self._put(address, channel, envelope, capacity, deadline)
-        return self._write_when_there_is_room(address, channel, envelope, capacity, deadline)
+        outgoing = self._outgoing(address, channel, envelope, capacity)
+        is_room = not self._in_line and self._has_room(outgoing.size)
+        return self._put(outgoing) if is_room else self._write_in_turn(outgoing)
 
     def write_many(self, messages: Sequence[tuple[str, bytes]]) -> Awaitable[list[int]]:
         """Send envelopes to addresses, in their order; raises as `write` when one of them was not sent."""
-        deadline = self._deadline()
-        if self._room.is_set():
-            return _all_ids(self._put_many(messages, deadline))
-        return self._write_many_when_there_is_room(messages, deadline)
+        outgoing = [self._outgoing(address, None, envelope, None) for address, envelope in messages]
+        if not self._in_line and self._fits(sum(one.size for one in outgoing)):
+            return _all_ids([self._put(one) for one in outgoing])
+        return self._write_many_in_turn(outgoing)
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
@@ -164,35 +164,57 @@ class Writer:
             _fail(self._take_batch(), LayerClosed("the layer was closed before the message was sent"))
         await self._connection.close()
 
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._timeout_seconds
+    def _outgoing(self, address: str, channel: str | None, envelope: bytes, capacity: int | None) -> _Outgoing:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout_seconds
+        return _Outgoing(address, channel, envelope, capacity, deadline, loop.create_future())
 
-    async def _write_when_there_is_room(
-        self, address: str, channel: str | None, envelope: bytes, capacity: int | None, deadline: float
-    ) -> int:
-        await self._wait_for_room(deadline)
-        return await self._put(address, channel, envelope, capacity, deadline)
+    async def _write_in_turn(self, outgoing: _Outgoing) -> int:
+        await self._put_in_turn([outgoing])
+        return await outgoing.sent
 
-    async def _write_many_when_there_is_room(self, messages: Sequence[tuple[str, bytes]], deadline: float) -> list[int]:
-        await self._wait_for_room(deadline)
-        return await _all_ids(self._put_many(messages, deadline))
+    async def _write_many_in_turn(self, outgoing: Sequence[_Outgoing]) -> list[int]:
+        await self._put_in_turn(outgoing)
+        return await _all_ids([one.sent for one in outgoing])
 
-    def _put_many(self, messages: Sequence[tuple[str, bytes]], deadline: float) -> "list[asyncio.Future[int]]":
-        return [self._put(address, None, envelope, None, deadline) for address, envelope in messages]
+    async def _put_in_turn(self, outgoing: Sequence[_Outgoing]) -> None:
+        """Put messages one by one as there is room, behind those of all earlier calls; fail what comes too late."""
+        self._in_line += 1
+        waiting = deque(outgoing)
+        try:
+            async with asyncio.timeout_at(outgoing[0].deadline), self._turn:
+                while waiting:
+                    await self._wait_for_room(waiting[0].size)
+                    self._put(waiting.popleft())
+        except TimeoutError:
+            _fail(waiting, self._no_room())
+        except LayerClosed as error:
+            _fail(outgoing, error)
+        except asyncio.CancelledError:
+            for one in outgoing:
+                one.sent.cancel()  # nobody looks what becomes of those that were put
+            raise
+        finally:
+            self._in_line -= 1
 
-    def _put(
-        self, address: str, channel: str | None, envelope: bytes, capacity: int | None, deadline: float
-    ) -> "asyncio.Future[int]":
+    async def _wait_for_room(self, size: int) -> None:
+        while not self._has_room(size):
+            self._taken.clear()
+            await self._taken.wait()
+
+    def _has_room(self, size: int) -> bool:
+        return not self._waiting or self._fits(size)  # one that is greater than all the room must come, too
+
+    def _fits(self, size: int) -> bool:
+        return self._waiting_bytes + size <= _MOST_BYTES_WAITING
+
+    def _put(self, outgoing: _Outgoing) -> "asyncio.Future[int]":
         if self._is_closed:
             raise LayerClosed("the layer is closed: nothing can be sent any more")
-        sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        outgoing = _Outgoing(address, channel, envelope, capacity, deadline, sent)
         self._waiting.append(outgoing)
         self._waiting_bytes += outgoing.size
-        if self._waiting_bytes > _MOST_BYTES_WAITING:
-            self._room.clear()
         self._work.set()
-        return sent
+        return outgoing.sent
 
     async def _wait_for_work(self) -> None:
         self._work.clear()
@@ -202,16 +224,6 @@ class Writer:
         except TimeoutError:
             await self._connection.close()
             await self._work.wait()
-
-    async def _wait_for_room(self, deadline: float) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._room.wait()
-        except TimeoutError:
-            raise DatabaseUnavailable(
-                f"more than {_MOST_BYTES_WAITING:,} bytes of messages have waited for the database"
-                f" for {self._timeout_seconds} seconds: the message was not sent"
-            ) from None
 
     def _take_batch(self) -> list[_Outgoing]:
         batch: list[_Outgoing] = []
@@ -226,8 +238,7 @@ class Writer:
 
     def _note_taken(self, taken: list[_Outgoing]) -> None:
         self._waiting_bytes -= sum([outgoing.size for outgoing in taken])
-        if self._waiting_bytes <= _MOST_BYTES_WAITING:
-            self._room.set()
+        self._taken.set()
 
     async def _send(self, batch: list[_Outgoing]) -> None:
         try:
@@ -359,6 +370,12 @@ class Writer:
         if is_of_notifications(message):
             self._who_fills_queue = message.detail
 
+    def _no_room(self) -> DatabaseUnavailable:
+        return DatabaseUnavailable(
+            f"as many bytes of messages have waited for the database as may, {_MOST_BYTES_WAITING:,},"
+            f" for {self._timeout_seconds} seconds: the message was not sent"
+        )
+
     def _unavailable(self, failure: Exception | None, *, may_have_been_sent: bool) -> DatabaseUnavailable:
         fate = "it may have been sent all the same" if may_have_been_sent else "it was not sent"
         text = f"the database did not take the message within send_timeout={self._timeout_seconds} seconds: {fate}"
@@ -402,7 +419,7 @@ def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> 
     return parts
 
 
-def _fail(batch: list[_Outgoing], error: Exception) -> None:
+def _fail(batch: Iterable[_Outgoing], error: Exception) -> None:
     for outgoing in batch:
         if not outgoing.sent.done():
             outgoing.sent.set_exception(copy_of(error))
