@@ -338,7 +338,11 @@ class Receiver:
             return
         await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         self.require_running()
-        raise LayerClosed(f"{channel} belongs to another node, or to one that is closed: only its own can receive")
+        raise LayerClosed(
+            f"{channel} was made in another event loop or process, or before the layer was closed here: only there can"
+            " it be received from. Call new_channel() and receive() in the same event loop, as in one function for"
+            " async_to_sync; or receive from a name without '!', a work queue, as any event loop may"
+        )
 
     def _read(self, item: Item) -> Received:
         return self._payloads.read(item) if isinstance(item, Arrival) else item

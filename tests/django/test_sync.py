@@ -6,9 +6,10 @@ import sys
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from channels.exceptions import ChannelFull, MessageTooLarge
 
-from pgchannels import MessageLayer, WouldBlock
+from pgchannels import LayerClosed, MessageLayer, WouldBlock
 from pgchannels.django import PostgresChannelLayer
 from tests.waiting import within
 
@@ -55,6 +56,25 @@ async def test_errors_are_those_of_channels(database_url: str) -> None:
 async def test_call_in_the_thread_of_an_event_loop_says_what_to_do(configured_layer: PostgresChannelLayer) -> None:
     with pytest.raises(WouldBlock, match="await the asynchronous one"):
         configured_layer.sync.group_send("room", MESSAGE)
+
+
+def test_receiving_from_a_channel_of_an_event_loop_that_has_ended_is_refused_with_the_way_out(
+    database_url: str,
+) -> None:
+    layer = PostgresChannelLayer(database_url)
+    channel = async_to_sync(layer.new_channel)()
+    for name in (channel, f"{channel.partition('!')[0]}!"):
+        with pytest.raises(LayerClosed, match=r"in the same event loop.*or receive from a name without '!'"):
+            async_to_sync(layer.receive)(name)
+
+    async def in_one_function() -> Any:
+        own = await layer.new_channel()
+        await layer.send(own, MESSAGE)
+        return await within(layer.receive(own))
+
+    assert async_to_sync(in_one_function)() == MESSAGE
+    layer.sync.send("jobs", MESSAGE)
+    assert async_to_sync(layer.receive)("jobs") == MESSAGE
 
 
 PROGRAM = """

@@ -161,8 +161,7 @@ async def test_publish_that_arrives_when_the_log_has_forgotten_it_is_not_deliver
         proxy.restore()
         await within(proxy.settled())
         await behind.publish("room", "after")
-        messages = [await within(anext(subscription)) for _ in range(2)]
-        assert [message.payload for message in messages] == ["original", "after"]
+        assert (await within(anext(subscription))).payload == "after"
 
 
 async def test_publish_whose_answer_is_cut_off_is_resolved(
