@@ -11,6 +11,7 @@ from channels.layers import get_channel_layer
 
 from pgchannels import MessageLayer, Subscription
 from pgchannels.django import PostgresChannelLayer
+from pgchannels.serializers import registry
 from tests.waiting import until, within
 
 from .conftest import the_layer
@@ -207,3 +208,33 @@ async def test_what_is_no_dict_is_counted_and_passed_over(
     node = configured_layer._nodes.here()
     assert node is not None
     assert node.payloads.unreadable == 3
+
+
+class Typed:
+    """Carries what the consumers of a project send, and nothing else."""
+
+    def as_bytes(self, message: Any) -> bytes:
+        text: str = f"{message['type']} {message['text']}"
+        return text.encode()
+
+    def from_bytes(self, message: bytes) -> Any:
+        kind, text = message.decode().split(" ")
+        return {"type": kind, "text": text}
+
+
+async def test_commands_between_nodes_do_not_pass_through_a_format_of_ones_own(database_url: str) -> None:
+    registry.register_serializer("typed", Typed)
+    layers = [PostgresChannelLayer(database_url, serializer_format="typed") for _ in range(2)]
+    one, other = layers
+    channel = await one.new_channel()
+    await other.new_channel()
+    await other.group_add("room", channel)
+    await other.group_send("room", {"type": "first", "text": "hi"})
+    assert await within(one.receive(channel)) == {"type": "first", "text": "hi"}
+    await other.group_discard("room", channel)
+    await other.flush()
+    await other.group_send("room", {"type": "nobody", "text": "hears"})
+    await other.send(channel, {"type": "last", "text": "bye"})
+    assert await within(one.receive(channel)) == {"type": "last", "text": "bye"}
+    for layer in layers:
+        await layer.close()
