@@ -23,6 +23,7 @@ from pgchannels.options import Options
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.losses import Losses
 from pgchannels.sending.writer import Writer
+from pgchannels.upkeep.flushing import Unflushed
 
 _UNBOUNDED: Final = 2**31 - 1
 _FLUSH_PAUSE_SECONDS: Final = 0.01
@@ -144,18 +145,13 @@ class Sender:
     async def flush(self) -> None:
         """Delete every message and membership of the prefix; returns when every living node has done the same.
 
-        One that was killed counts as living until its lease ends.
+        One that was killed, or that does not come back after a crash of the server, counts as living until its lease
+        ends.
         """
         await self._ask(remove_all_members(self._schema, self._prefix))
         await self._ask(remove_all_messages(self._schema, self._prefix))
-        commands: dict[tuple[str, int], int] = {}  # to each node; again where a crash of the server took the first one
-        while True:
-            nodes = await self._ask(nodes_to_flush(self._schema, self._prefix))
-            for address, _, log in nodes:
-                if (address, log) not in commands:
-                    commands[address, log] = await self._send(address, {"flush": True}, self._command_codec)
-            if all(flushed_until >= commands[address, log] for address, flushed_until, log in nodes):
-                return
+        unflushed = Unflushed(lambda address: self._send(address, {"flush": True}, self._command_codec))
+        while await unflushed.are_left(await self._ask(nodes_to_flush(self._schema, self._prefix))):  # noqa: ASYNC110
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
     async def remove_deaf_nodes(self) -> None:

@@ -54,13 +54,24 @@ async def test_flush_goes_on_when_a_crash_takes_its_commands(server: EmbeddedSer
         proxy.freeze_at(b"node:asgi:")  # the command
         flush = asyncio.create_task(flushing.flush())
         await within(proxy.holding(b"node:asgi:"))
+        proxy.refuse()
+        proxy.cut()
         await asyncio.to_thread(server.kill)
-        proxy.restore(held="drop")
         await asyncio.to_thread(server.start)
+        await until(lambda: _is_registered(server, node_of(flushing)))
+        proxy.restore()
         await within(flush)
         assert not node_of(behind).receiver.channels._topics
         await behind.close()
         await flushing.close()
+
+
+async def _is_registered(server: EmbeddedServer, node: Node) -> bool:
+    connection = await asyncpg.connect(server.url())
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM pgchannels.subscription WHERE node = $1", node.id))
+    finally:
+        await connection.close()
 
 
 async def test_node_that_the_database_has_forgotten_tells_again_that_it_was_flushed(

@@ -231,8 +231,8 @@ async def test_queues_of_a_slot_that_is_emptied_are_found_by_index(
 async def test_table_without_its_index_is_noticed(
     owner_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    await connection.execute("ALTER TABLE pgchannels.subscription DROP CONSTRAINT subscription_pkey")
-    with pytest.raises(pytest.fail.Exception, match="Seq Scan reads the whole of subscription"):
+    await connection.execute("ALTER TABLE pgchannels.member DROP CONSTRAINT member_pkey")
+    with pytest.raises(pytest.fail.Exception, match="Seq Scan reads the whole of member"):
         await require_good_plans(owner_url, ROADS["message to a topic"])
 
 

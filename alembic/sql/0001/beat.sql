@@ -16,6 +16,8 @@ DECLARE
     longest timestamptz;
     ended uuid[];
 BEGIN
+    -- First: it may remove all nodes.
+    SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
     UPDATE {schema}.node
     SET leased_until = clock_timestamp() + lease, pid = pg_backend_pid(),
         session_began_at = CASE WHEN pid = pg_backend_pid() THEN session_began_at
@@ -36,13 +38,12 @@ BEGIN
         version := 0;
         INSERT INTO {schema}.node (id, name, leased_until, pid, session_began_at)
         VALUES (beating_node, node_name, clock_timestamp() + lease, pg_backend_pid(),
-                (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())));
+                (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())))
+        ON CONFLICT (id) DO NOTHING;
     END IF;
     IF NOT EXISTS (SELECT FROM {schema}.subscription WHERE node = beating_node) THEN
         version := 0;  -- its own address is always there: somebody has emptied the table
     END IF;
-    SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
-    -- After start_epoch(), which locks this row as the last one: no deadlock.
     UPDATE {schema}.log SET retention = make_interval(secs => extract(epoch FROM needed)) WHERE retention < needed;
     is_told := {schema}.probe(beating_node, token);
 END

@@ -9,8 +9,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM FROM {schema}.log_state AS s
-    WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid);
+    PERFORM FROM {schema}.log_state AS s, {schema}.message_id AS i
+    WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid)
+      AND s.identity_from <= i.last_value;  -- else the sequence was set back, as at the end of a restored dump
     IF NOT FOUND THEN
         PERFORM {schema}.start_epoch();
     END IF;

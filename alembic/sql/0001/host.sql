@@ -26,7 +26,7 @@ BEGIN
     END IF;
     INSERT INTO {schema}.subscription (address, node)
     SELECT DISTINCT address, hosting_node FROM unnest(added) AS address
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (address, node) DO NOTHING;
     DELETE FROM {schema}.subscription AS s USING unnest(removed) AS gone (address)
     WHERE s.address = gone.address AND s.node = hosting_node;
     SELECT e.identity, e.last_id INTO identity, "position" FROM {schema}.extent() AS e;

@@ -4,7 +4,9 @@
 -- begins with the time since 2026, at 8192 blocks of 512 ids a second: a standby that took over may not have heard of the last epoch.
 -- A log that is there, but was written before this start of the server, or in another file (whose path names the database,
 -- too), may be the one that was there before a restart, or a copy of it from a backup, a dump or a template. It gets a new identity, and its ids go on with the time, too:
--- whoever knows the former identity up to an id beyond `former` has seen messages that this log never had.
+-- whoever knows the former identity up to an id beyond `former` has seen messages that this log never had. All nodes must register again: until
+-- then nobody is told of messages of a log that he does not know.
+-- Names the key that its rows must not repeat: while a dump is being restored, before there are indexes, nothing begins.
 CREATE FUNCTION {schema}.start_epoch() RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER  -- nobody else may change what is there
@@ -19,7 +21,7 @@ DECLARE
 BEGIN
     PERFORM FROM {schema}.log FOR UPDATE;
     SELECT s.*, pg_relation_filepath(s.tableoid) AS file_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
-    INSERT INTO {schema}.stripe (number) SELECT generate_series(0, 127) ON CONFLICT DO NOTHING;
+    INSERT INTO {schema}.stripe (number) SELECT generate_series(0, 127) ON CONFLICT (number) DO NOTHING;
     IF known IS NULL THEN
         UPDATE {schema}.log SET epoch = least(epoch + 1, 1023) RETURNING epoch INTO STRICT new_epoch;
         first_id := (new_epoch << 53) + lasting;
@@ -28,13 +30,18 @@ BEGIN
             (slot, rotated_at, began_at, filled_until, gone_until, identity, identity_from, former, server_started_at, file)
         VALUES (0, clock_timestamp(), first_id, first_id, first_id, new_identity, first_id, '{}',
                 pg_postmaster_start_time(), pg_relation_filepath('{schema}.log_state'::regclass));
-    ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.file <> known.file_now THEN
+    ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.file <> known.file_now
+          OR known.identity_from > (SELECT last_value FROM {schema}.message_id) THEN
         SELECT greatest((known.began_at >> 53 << 53) + lasting, last_value + 512) INTO first_id FROM {schema}.message_id;
         UPDATE {schema}.log_state SET
             former = former || ARRAY[[identity, identity_from, (SELECT last_value + 511 FROM {schema}.message_id)]],
             identity = new_identity, identity_from = first_id,
             server_started_at = pg_postmaster_start_time(), file = known.file_now;
         PERFORM setval('{schema}.message_id', first_id);
+        -- But for those who are about to learn of it: waiting for them could be a deadlock.
+        DELETE FROM {schema}.node WHERE id = ANY (ARRAY(SELECT id FROM {schema}.node FOR UPDATE SKIP LOCKED));
+        DELETE FROM {schema}.subscription WHERE node NOT IN (SELECT id FROM {schema}.node);
+        DELETE FROM {schema}.full_channel WHERE node NOT IN (SELECT id FROM {schema}.node);
     END IF;
 END
 $$

@@ -118,14 +118,18 @@ def note_flushed(schema: Schema, node: UUID, until: int) -> Executable:
 
 
 def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
-    """The addresses of the living nodes with the prefix, until when each was flushed, and the log's identity."""
+    """The log's identity, and of each living node with the prefix its address, until when it was flushed, and how many
+    seconds its lease lasts. Where there is none, one row without these.
+    """
     node, address = schema.node, schema.subscription.c.address
-    return (
-        select(address, node.c.flushed_until, schema.log_state.c.identity)
+    seconds = cast(extract("epoch", node.c.leased_until - func.now()), Float)
+    living = (
+        select(address, node.c.flushed_until, seconds.label("seconds"))
         .join_from(schema.subscription, node, schema.subscription.c.node == node.c.id)
-        .join(schema.log_state, true())
         .where(address.startswith(f"node:{prefix}:", autoescape=True), node.c.leased_until > func.now())
+        .subquery()
     )
+    return select(schema.log_state.c.identity, *living.c).join_from(schema.log_state, living, true(), isouter=True)
 
 
 def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
