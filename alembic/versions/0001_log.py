@@ -4,6 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import context, op
+from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision = None
@@ -13,6 +14,7 @@ FUNCTIONS = (
     "start_epoch",
     "extent",
     "lock_addresses",
+    "told",
     "number_queued",
     "deliver",
     "claim",
@@ -84,6 +86,7 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("former", sa.ARRAY(sa.BigInteger), nullable=False),
         sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("file", sa.Text, nullable=False),
+        sa.Column("filenode", postgresql.OID, nullable=False),
         schema=schema,
         prefixes=["UNLOGGED"],
     )

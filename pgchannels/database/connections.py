@@ -31,7 +31,7 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "
 # tables may be empty: by index, whatever statistics say.
 _PREPARE: Final = """
     SELECT extract(epoch FROM clock_timestamp())::double precision,
-           set_config('plan_cache_mode', 'auto', false),
+           set_config('plan_cache_mode', 'force_generic_plan', false),
            set_config('enable_indexscan', 'on', false),
            set_config('enable_indexonlyscan', 'on', false),
            set_config('enable_nestloop', 'on', false),

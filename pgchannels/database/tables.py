@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     table,
 )
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
@@ -91,6 +92,7 @@ def _log_state(metadata: MetaData) -> Table:
         Column("former", ARRAY(BigInteger), nullable=False),
         Column("server_started_at", DateTime(timezone=True), nullable=False),
         Column("file", Text, nullable=False),
+        Column("filenode", OID, nullable=False),
         prefixes=["UNLOGGED"],
     )
 

@@ -6,11 +6,6 @@
 CREATE FUNCTION {schema}.carry_queues(leaving smallint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET jit = off
 AS $$
 BEGIN
     -- The index is probed once for each address, not read through.

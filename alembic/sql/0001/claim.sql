@@ -6,11 +6,6 @@ CREATE FUNCTION {schema}.claim(this_claim bigint, valid_until double precision, 
 RETURNS TABLE (id bigint, published_microseconds bigint, address text, channel text, payload bytea, lost bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET jit = off
 AS $$
 DECLARE
     claims text := 'claimed' || substr(queue, 6);

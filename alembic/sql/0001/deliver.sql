@@ -25,12 +25,6 @@ CREATE FUNCTION {schema}.deliver(
 )
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
--- Planned once, for tables of any size: index scans in nested loops. A plan a call would double the time of a call.
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET jit = off
 AS $$
 DECLARE
     log record;
@@ -106,26 +100,28 @@ BEGIN
     WHERE refused IS NULL OR n <> ALL (refused);
 
     head := 'm ' || (extract(epoch FROM published) * 1000000)::bigint || ' ';
-    PERFORM pg_notify(s.node::text, told.text)
-    FROM (
-        SELECT addresses[n] AS address, CASE
-                WHEN starts_with(addresses[n], 'queue:') THEN 'q ' || addresses[n]
-                ELSE head || addresses[n] || (
-                    SELECT string_agg(
-                        ' ' || (first_id + m - 1) || ' ' || coalesce(channels[m], '') || ' ' ||
-                        CASE WHEN octet_length(payloads[m]) > 5500 THEN '' ELSE encode(payloads[m], 'base64') END,
-                        ''
+    IF cardinality(addresses) = 1 AND NOT coalesce(cardinality(refused) > 0, false) THEN
+        head := CASE WHEN starts_with(addresses[1], 'queue:') THEN 'q ' || addresses[1]
+                     ELSE head || addresses[1] || {schema}.told(first_id, channels[1], payloads[1]) END;
+        PERFORM pg_notify(s.node::text, head) FROM {schema}.subscription AS s WHERE s.address = addresses[1];
+    ELSE
+        PERFORM pg_notify(s.node::text, told.text)
+        FROM (
+            SELECT addresses[n] AS address, CASE
+                    WHEN starts_with(addresses[n], 'queue:') THEN 'q ' || addresses[n]
+                    ELSE head || addresses[n] || (
+                        SELECT string_agg({schema}.told(first_id + m - 1, channels[m], payloads[m]), '')
+                        FROM generate_series(n, coalesce(parts[n], n)) AS m WHERE refused IS NULL OR m <> ALL (refused)
                     )
-                    FROM generate_series(n, coalesce(parts[n], n)) AS m WHERE refused IS NULL OR m <> ALL (refused)
-                )
-            END AS text
-        FROM generate_series(1, cardinality(addresses)) AS n
-        WHERE coalesce(parts[n], n) >= n
-          AND (refused IS NULL OR NOT refused @> ARRAY(SELECT generate_series(n, coalesce(parts[n], n))))
-        OFFSET 0  -- once for all nodes
-    ) AS told
-    -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
-    CROSS JOIN LATERAL (SELECT node FROM {schema}.subscription AS hosted WHERE hosted.address = told.address OFFSET 0) AS s;
+                END AS text
+            FROM generate_series(1, cardinality(addresses)) AS n
+            WHERE coalesce(parts[n], n) >= n
+              AND (refused IS NULL OR NOT refused @> ARRAY(SELECT generate_series(n, coalesce(parts[n], n))))
+            OFFSET 0  -- once for all nodes
+        ) AS told
+        -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
+        CROSS JOIN LATERAL (SELECT node FROM {schema}.subscription AS hosted WHERE hosted.address = told.address OFFSET 0) AS s;
+    END IF;
 
     IF copies_to IS NOT NULL THEN
         -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.

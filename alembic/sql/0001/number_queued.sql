@@ -5,11 +5,6 @@
 CREATE FUNCTION {schema}.number_queued(addresses text[], capacities integer[], places integer[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET jit = off
 AS $$
 DECLARE
     numbers bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(addresses)]);

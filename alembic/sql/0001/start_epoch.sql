@@ -27,16 +27,17 @@ BEGIN
         first_id := (new_epoch << 53) + lasting;
         PERFORM setval('{schema}.message_id', first_id);
         INSERT INTO {schema}.log_state
-            (slot, rotated_at, began_at, filled_until, gone_until, identity, identity_from, former, server_started_at, file)
+            (slot, rotated_at, began_at, filled_until, gone_until, identity, identity_from, former, server_started_at, file, filenode)
         VALUES (0, clock_timestamp(), first_id, first_id, first_id, new_identity, first_id, '{}',
-                pg_postmaster_start_time(), pg_relation_filepath('{schema}.log_state'::regclass));
+                pg_postmaster_start_time(), pg_relation_filepath('{schema}.log_state'::regclass),
+                pg_relation_filenode('{schema}.log_state'::regclass));
     ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.file <> known.file_now
           OR known.identity_from > (SELECT last_value FROM {schema}.message_id) THEN
         SELECT greatest((known.began_at >> 53 << 53) + lasting, last_value + 512) INTO first_id FROM {schema}.message_id;
         UPDATE {schema}.log_state SET
             former = former || ARRAY[[identity, identity_from, (SELECT last_value + 511 FROM {schema}.message_id)]],
             identity = new_identity, identity_from = first_id,
-            server_started_at = pg_postmaster_start_time(), file = known.file_now;
+            server_started_at = pg_postmaster_start_time(), file = known.file_now, filenode = pg_relation_filenode(tableoid);
         PERFORM setval('{schema}.message_id', first_id);
         -- But for those who are about to learn of it: waiting for them could be a deadlock.
         DELETE FROM {schema}.node WHERE id = ANY (ARRAY(SELECT id FROM {schema}.node FOR UPDATE SKIP LOCKED));
