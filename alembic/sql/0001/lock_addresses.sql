@@ -10,7 +10,7 @@ DECLARE
     address text;
     stripe smallint;
     stripes smallint[] := '{}';
-    is_locked boolean := true;
+    is_locked boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE feature_not_supported USING MESSAGE =
@@ -22,14 +22,11 @@ BEGIN
         stripes[stripe] := stripe;
     END LOOP;
     LOOP
-        FOREACH stripe IN ARRAY stripes LOOP
-            CONTINUE WHEN stripe IS NULL;
-            PERFORM FROM {schema}.stripe AS s WHERE s.number = stripe FOR UPDATE;
-            is_locked := FOUND;
-        END LOOP;
+        PERFORM FROM {schema}.stripe AS s WHERE s.number = ANY (stripes) ORDER BY s.number FOR UPDATE;
+        is_locked := FOUND;
         SELECT s.slot, s.filled_until INTO slot, filled_until FROM {schema}.log_state AS s  -- a statement behind the lock
         WHERE s.server_started_at = pg_postmaster_start_time() AND s.filenode = pg_relation_filenode(s.tableoid);
-        EXIT WHEN FOUND AND is_locked;
+        EXIT WHEN FOUND AND (is_locked OR stripes = '{}');
         PERFORM {schema}.start_epoch();
     END LOOP;
 END
