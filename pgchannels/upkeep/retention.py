@@ -11,6 +11,7 @@ from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import rotate, rotation_is_overdue
 from pgchannels.database.tables import Schema
 
+_MOST_STEPS: Final = 33  # as many slots as there can be, and the next one
 _INTERVAL_SECONDS: Final = 2
 
 logger: logging.Logger = logging.getLogger("pgchannels")
@@ -32,8 +33,9 @@ class Retention:
     async def _rotate_later(self) -> None:
         await asyncio.sleep(self._interval_seconds)
         try:
-            while (await self._connections.ask(rotate(self._schema)))[0][0]:
-                pass  # each step is a transaction of its own
+            for _ in range(_MOST_STEPS):  # each is a transaction of its own
+                if not (await self._connections.ask(rotate(self._schema)))[0][0]:
+                    break
         except asyncpg.LockNotAvailableError:
             logger.debug("somebody holds a lock on the log: rotating later")
         await self._report()

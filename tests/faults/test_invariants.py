@@ -655,7 +655,7 @@ async def test_slot_is_not_full_before_the_batches_under_way_are_in_it(
     await deliver_empty(connection, "topic:asgi:news")
     await let_pass(connection, LONG_SECONDS)
     async with connection.transaction():
-        await connection.execute("SELECT pgchannels.current_slot()")
+        await connection.execute("SELECT pgchannels.lock_addresses($1)", [ROOM])
         rotating = asyncio.create_task(run(another.fetchval("SELECT pgchannels.rotate()")))
         await unless_it_waits(watching, rotating)
         sent = await deliver_empty(connection, ROOM)
@@ -668,6 +668,7 @@ async def test_slot_is_not_full_before_the_batches_under_way_are_in_it(
 async def test_message_that_waits_for_a_rotation_comes_into_the_slot_that_follows(
     connection: Connection, another: Connection, watching: Connection
 ) -> None:
+    await connection.execute("UPDATE pgchannels.log SET retention = '60 s'")
     await deliver_empty(connection, "topic:asgi:news")
     await let_pass(connection, LONG_SECONDS)
     async with connection.transaction():
