@@ -91,5 +91,5 @@ async def test_prefix_of_another_process_is_refused(
     postgres_layer: PostgresChannelLayer, other_node: PostgresChannelLayer
 ) -> None:
     prefix = prefix_of(await other_node.new_channel())
-    with pytest.raises(LayerClosed, match="another node"):
+    with pytest.raises(LayerClosed, match="another event loop or process"):
         await within(postgres_layer.receive(prefix))

@@ -22,7 +22,7 @@ async def test_channel_receives_what_any_node_sends(layer: MessageLayer, other_l
 async def test_only_the_owner_of_a_channel_can_receive_from_it(layer: MessageLayer, other_layer: MessageLayer) -> None:
     channel = await layer.new_channel("mine")
     assert channel.startswith("mine.")
-    with pytest.raises(LayerClosed, match="another node"):
+    with pytest.raises(LayerClosed, match="another event loop or process"):
         await other_layer.receive(channel)
 
 
