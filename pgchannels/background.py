@@ -145,7 +145,9 @@ class BackgroundSender:
         except ValueError:
             has_begun = True
         fate = "it may have been sent" if has_begun else "it was not sent"
-        text = f"the thread that sends for this process did not answer within {self._patience_seconds} seconds: {fate}"
+        text = (
+            f"the thread that sends for this process did not answer within {self._patience_seconds:g} seconds: {fate}"
+        )
         return DatabaseUnavailable(text, may_have_been_sent=has_begun)
 
     def _start(self) -> None:

@@ -373,12 +373,12 @@ class Writer:
     def _no_room(self) -> DatabaseUnavailable:
         return DatabaseUnavailable(
             f"as many bytes of messages have waited for the database as may, {_MOST_BYTES_WAITING:,},"
-            f" for {self._timeout_seconds} seconds: the message was not sent"
+            f" for {self._timeout_seconds:g} seconds: the message was not sent"
         )
 
     def _unavailable(self, failure: Exception | None, *, may_have_been_sent: bool) -> DatabaseUnavailable:
         fate = "it may have been sent all the same" if may_have_been_sent else "it was not sent"
-        text = f"the database did not take the message within send_timeout={self._timeout_seconds} seconds: {fate}"
+        text = f"the database did not take the message within send_timeout={self._timeout_seconds:g} seconds: {fate}"
         return DatabaseUnavailable(text + self._reason(failure), may_have_been_sent=may_have_been_sent)
 
     def _reason(self, failure: Exception | None) -> str:

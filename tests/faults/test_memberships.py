@@ -195,7 +195,7 @@ async def test_group_whose_hosting_is_asked_for_again_is_read_as_soon_as_all_bef
         await sender.group_add("room", channel)
         await until(lambda: finds(connection, waiting.format("relation")))
         sending = asyncio.create_task(sender.group_send("room", numbered(1)))
-        await until(lambda: finds(connection, waiting.format("advisory")))
+        await until(lambda: finds(connection, waiting.format("transactionid")))
         await connection.execute(waiting.format("relation").replace("SELECT", "SELECT pg_terminate_backend(pid)"))
         await within(sending)
     await blocker.close()

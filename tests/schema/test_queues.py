@@ -1,7 +1,7 @@
 """Work queues in SQL, against a model: what is sent first is received first, and every loss is counted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -219,31 +219,6 @@ async def is_waiting(connection: Connection, waiting: Connection) -> bool:
     query = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
     answer: bool | None = await connection.fetchval(query, waiting.get_server_pid())
     return bool(answer)
-
-
-CALLS: Final[dict[str, Callable[[Connection], Coroutine[Any, Any, object]]]] = {
-    "message to a topic": lambda connection: deliver(connection, 2, ["topic:asgi:room"], [b"x"], None),
-    "message to a queue": lambda connection: deliver(connection, 3, ["queue:asgi:jobs"], [b"x"], [1000]),
-    "message to a topic with a queue": lambda connection: deliver(connection, 4, ["topic:asgi:kept"], [b"x"], None),
-    "claim": lambda connection: claim(connection, 5, "queue:asgi:jobs", 1),
-}
-
-
-@pytest.mark.parametrize("kind", CALLS)
-async def test_call_that_waits_for_an_old_slot_does_not_hold_the_current_one(
-    connection: Connection, other: Connection, owner_url: str, kind: str
-) -> None:
-    await connection.execute("INSERT INTO pgchannels.member VALUES ('topic:asgi:kept', 'queue:asgi:jobs', 1000)")
-    await deliver(connection, 1, ["queue:asgi:jobs"], [b"x"], [1000])
-    current = await connection.fetchval("SELECT slot FROM pgchannels.log_state")
-    async with connection.transaction():  # as in rotate()
-        await connection.execute(f"LOCK TABLE pgchannels.message_{(current + 1) % 3} IN ACCESS EXCLUSIVE MODE")
-        calling = asyncio.create_task(CALLS[kind](other))
-        watching = await asyncpg.connect(owner_url)
-        await until(lambda: is_waiting(watching, other))
-        assert await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext('pgchannels'), 64)")
-    await within(calling)
-    await watching.close()
 
 
 @pytest.mark.parametrize("address", ["queue:asgi:jobs", "topic:asgi:kept"])

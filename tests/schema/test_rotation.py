@@ -119,6 +119,22 @@ async def test_slot_that_is_emptied_late_takes_nothing_back_of_what_is_gone(
     assert await connection.fetchval(gone_until) == gone
 
 
+async def test_slot_is_emptied_without_the_locks_of_senders_who_may_wait_for_it(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]", owner_url: str
+) -> None:
+    await layer.publish("room", "x")
+    await let_pass(connection, 30)
+    assert await rotate(connection)
+    await let_pass(connection, 60)
+    sending = await asyncpg.connect(owner_url)
+    async with connection.transaction():
+        assert await connection.fetchval("SELECT pgchannels.rotate()")
+        assert await connection.fetchval("SELECT count(*) FROM pgchannels.filled_slot") == 0
+        free = await sending.fetch("SELECT number FROM pgchannels.stripe FOR UPDATE SKIP LOCKED")
+        assert len(free) == 128
+    await sending.close()
+
+
 async def test_batch_under_way_puts_rotation_off(
     database_url: str, layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
