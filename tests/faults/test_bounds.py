@@ -74,10 +74,11 @@ async def test_send_that_waits_for_a_lock_says_so_and_leaves_nothing_behind(
 ) -> None:
     async with MessageLayer(database_url, heartbeat=0.1, send_timeout=1) as layer:
         async with locked(owner_url, "message_0"):
-            with pytest.raises(DatabaseUnavailable, match=r"send_timeout=1 seconds.*\(somebody holds a lock"):
+            with pytest.raises(DatabaseUnavailable, match=r"send_timeout=1 seconds.*\(somebody holds a lock") as raised:
                 await within(layer.publish("room", "refused"))
         await within(layer.publish("room", "taken"))
-    assert await connection.fetchval("SELECT count(*) FROM pgchannels.message WHERE address LIKE 'topic:%'") == 1
+    count = await connection.fetchval("SELECT count(*) FROM pgchannels.message WHERE address LIKE 'topic:%'")
+    assert count == 1 or (count == 2 and raised.value.may_have_been_sent)  # the last attempt was under way
 
 
 async def test_send_waits_for_nobody_who_holds_advisory_locks(layer: MessageLayer, stranger: Connection) -> None:
