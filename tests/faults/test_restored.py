@@ -67,6 +67,29 @@ class Dump:
         return str(server.socket_directory / "dump")
 
 
+class DumpInSteps(Dump):
+    """A dump that takes its time: tables, rows and indexes come one after another, while nodes try to register."""
+
+    async def restore(self, server: EmbeddedServer) -> None:
+        await execute(server, "DROP SCHEMA pgchannels CASCADE")
+        for section in ("pre-data", "data"):
+            await self._restore(server, f"--section={section}")
+            with pytest.raises(asyncpg.InvalidColumnReferenceError):  # there is no index
+                await execute(server, "SELECT pgchannels.extent()")
+        await self._restore(server, "--section=post-data")
+
+    async def _restore(self, server: EmbeddedServer, *what: str) -> None:
+        await run(server, "pg_restore", *what, "--dbname=postgres", self._file(server))
+
+
+class DumpOverTables(Dump):
+    """A dump that replaces the tables at once, while everybody stays connected."""
+
+    async def restore(self, server: EmbeddedServer) -> None:
+        what = ("--clean", "--single-transaction", "--dbname=postgres")
+        await run(server, "pg_restore", *what, self._file(server))
+
+
 class DataDirectory:
     """A copy of the data directory, from which the server recovers as from a crash."""
 
@@ -82,7 +105,7 @@ class DataDirectory:
         await asyncio.to_thread(server.start)
 
 
-BACKUPS: Final = [DroppedSchema(), Dump(), DataDirectory()]
+BACKUPS: Final = [DroppedSchema(), Dump(), DumpInSteps(), DumpOverTables(), DataDirectory()]
 every_backup = pytest.mark.parametrize("backup", BACKUPS, ids=lambda backup: type(backup).__name__)
 
 
