@@ -109,7 +109,7 @@ class Database:
 async def pin_settings(connection: "asyncpg.Connection[Any]") -> None:
     """Give a connection the settings that our statements need, whatever its role, its database or its URL sets."""
     with loss_recognised(connection):
-        await connection.fetch(PIN_SETTINGS)
+        await connection.execute(PIN_SETTINGS)
 
 
 async def require_primary(connection: "asyncpg.Connection[Any]") -> None:
