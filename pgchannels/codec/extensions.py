@@ -28,7 +28,7 @@ def _moment_text(value: datetime) -> str:
 
 # Neither code nor name may ever mean something else: messages of older versions are read by newer ones.
 # The text is the type's own, never a subclass's: `str` of that can be anything.
-EXTENSIONS: Final = {
+EXTENSIONS: Final[dict[type[Any], Extension]] = {
     UUID: Extension(1, "uuid", UUID, UUID.__str__, UUID),
     datetime: Extension(2, "datetime", datetime, _moment_text, datetime.fromisoformat),
     date: Extension(3, "date", date, date.isoformat, date.fromisoformat),

@@ -52,7 +52,7 @@ class Database:
     """
 
     def __init__(self, target: DatabaseTarget) -> None:
-        self.engine = target if isinstance(target, AsyncEngine) else None
+        self.engine: AsyncEngine | None = target if isinstance(target, AsyncEngine) else None
         self._url = None if isinstance(target, AsyncEngine) else parse_url(target)
         self._latest: Host | None = None
 

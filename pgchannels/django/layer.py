@@ -83,7 +83,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         )
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
-        self.group_expiry = options.group_expiry
+        self.group_expiry: float = options.group_expiry
         self._find_url = url_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[str | URL, Nodes] | None = None
