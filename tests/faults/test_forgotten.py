@@ -50,3 +50,16 @@ async def test_node_that_finds_itself_in_a_restored_database_hosts_everything_ag
         await beat(behind)
         await layer.publish("room", "heard")
         assert await received(subscription, told, 1) == [Gap(GapReason.CRASH, None), "heard"]
+
+
+async def test_node_is_told_nothing_of_a_log_that_it_does_not_know_yet(
+    layer: MessageLayer, behind: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    hosted = "SELECT count(*) FROM pgchannels.subscription WHERE node = $1"
+    async with behind.subscribe("room") as subscription:
+        # As where a dump has replaced the tables, and the node has stayed connected.
+        await connection.execute("UPDATE pgchannels.log_state SET file = 'of the former table', filenode = 0")
+        await layer.publish("room", "read")
+        assert await connection.fetchval(hosted, node_of(behind).id) == 0
+        await beat(behind)
+        assert await received(subscription, [], 1) == ["read"]
