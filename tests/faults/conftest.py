@@ -1,12 +1,13 @@
-"""What the tests of failover start with."""
+"""What the tests of faults start with."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from pgchannels.database import migrations
 from tests.faults.cluster import Cluster
+from tests.faults.proxy import Proxy
 
 
 @pytest.fixture
@@ -17,3 +18,10 @@ def cluster() -> Iterator[Cluster]:
         # Without one since its creation, an unlogged sequence is broken on a standby that PostgreSQL 15.18 promotes.
         asyncio.run(cluster.checkpoint())
         yield cluster
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    """A proxy before the database of the test."""
+    async with Proxy(database_url) as proxy:
+        yield proxy

@@ -22,12 +22,6 @@ LARGE: Final = 9_000  # more than a notification takes
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy) -> AsyncIterator[PostgresChannelLayer]:
     """A layer behind the proxy, whose channels are members."""
     layer = PostgresChannelLayer(proxy.url, on_gap=GAP)

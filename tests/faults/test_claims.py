@@ -20,12 +20,6 @@ TAKE_AGAIN: Final = "ALTER TABLE pgchannels.message DROP CONSTRAINT refused"
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
     """A layer behind the proxy, whose heart does not beat."""
     async with MessageLayer(proxy.url, heartbeat=NO_HEARTBEAT, send_timeout=1) as layer:

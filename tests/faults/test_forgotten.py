@@ -6,10 +6,10 @@ from pgchannels import Gap, GapReason, MessageLayer
 from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy
 from tests.faults.roads import node_of
-from tests.faults.test_invariants import beat, behind, come_back, cut_off, forget_all_nodes, is_live, proxy, received
+from tests.faults.test_invariants import beat, behind, come_back, cut_off, forget_all_nodes, is_live, received
 from tests.waiting import within
 
-__all__ = ["behind", "proxy"]  # fixtures
+__all__ = ["behind"]  # a fixture
 
 
 async def test_node_whose_registration_was_not_answered_and_that_gave_an_address_up_then_hosts_the_others_again(

@@ -21,12 +21,6 @@ NOTICED_SECONDS: Final = 5.0  # two heartbeats, a pause, and a busy machine
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
     """A layer behind the proxy."""
     async with MessageLayer(proxy.url, heartbeat=HEARTBEAT_SECONDS) as layer:

@@ -32,12 +32,6 @@ LOST = Gap(GapReason.EXPIRED, None)
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
     """A layer behind the proxy, which beats only when it is told to."""
     async with MessageLayer(proxy.url, heartbeat=3600) as layer:

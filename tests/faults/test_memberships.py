@@ -15,12 +15,6 @@ from tests.waiting import until, within
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def receiver(proxy: Proxy) -> AsyncIterator[PostgresChannelLayer]:
     """The layer whose channels are added, behind the proxy."""
     layer = PostgresChannelLayer(proxy.url, on_gap="gap", heartbeat=3600)

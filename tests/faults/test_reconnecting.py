@@ -1,7 +1,6 @@
 """Connections that are lost at the worst moment, and what goes on in the server when they are given up."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -13,12 +12,6 @@ from tests.waiting import steps, until, within
 
 ROOM = "topic:asgi:room"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
 
 
 async def is_true(connection: "asyncpg.Connection[asyncpg.Record]", query: str, *arguments: object) -> bool:

@@ -15,12 +15,6 @@ LARGE: Final = 4_000_000  # takes longer than a probe of the connection may, sev
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
     """A layer behind the proxy."""
     async with MessageLayer(proxy.url, heartbeat=HEARTBEAT_SECONDS) as layer:

@@ -1,7 +1,7 @@
 """Traffic of every kind through every fault of a connection: all of it arrives, once and in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -112,12 +112,6 @@ FAULTS = [
     slow_down,
     undo_listen,
 ]
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)

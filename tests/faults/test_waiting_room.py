@@ -1,7 +1,6 @@
 """Messages that wait for the database take no more memory than they may, and keep their order."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,13 +19,6 @@ def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few bytes may wait, and few go into a batch."""
     monkeypatch.setattr(writer, "_MOST_BYTES_WAITING", ROOM)
     monkeypatch.setattr(writer, "_BYTES_PER_BATCH", 4 * SIZE)
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    """A road to the database that can be closed."""
-    async with Proxy(database_url) as proxy:
-        yield proxy
 
 
 def payload(number: int, size: int = SIZE) -> bytes:

@@ -20,12 +20,6 @@ WITHOUT_BEATS: Final = 60.0  # seconds: nothing else comes meanwhile
 
 
 @pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(database_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
     """A layer behind the proxy."""
     async with MessageLayer(proxy.url, heartbeat=WITHOUT_BEATS) as layer:
