@@ -21,10 +21,10 @@ from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Connection, Item, Mailbox, Room, WhenFull
 from pgchannels.receiving.missed_gaps import MissedGaps
 from pgchannels.receiving.router import Router
+from pgchannels.receiving.sweep import MOST_IN_A_STEP
 
 # Messages to a channel that were sent before all senders could know that it is full.
 _ON_THEIR_WAY: Final = 1000
-_AT_ONCE: Final = 50  # messages that expire in one step
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -139,7 +139,7 @@ class Channels:
         step is short, and anything may happen between two.
         """
         for channel, mailbox in list(self._mailboxes.items()):
-            while mailbox.look_after(most=_AT_ONCE):
+            while mailbox.look_after(most=MOST_IN_A_STEP):
                 yield
             if self._mailboxes.get(channel) is not mailbox:
                 continue

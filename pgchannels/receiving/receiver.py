@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -38,9 +38,7 @@ from pgchannels.receiving.payloads import Payloads
 from pgchannels.receiving.queues import Queues
 from pgchannels.receiving.replay import Cursor, Replays
 from pgchannels.receiving.router import Router
-from pgchannels.receiving.sweep import Sweep
-
-_AT_ONCE: Final = 50  # messages that expire in one step
+from pgchannels.receiving.sweep import MOST_IN_A_STEP, Sweep
 
 Received: TypeAlias = tuple[Arrival, Any] | Gap | Connection  # a message with its payload, or news
 
@@ -300,7 +298,7 @@ class Receiver:
         group_expiry = self._options.group_expiry or math.inf
         yield from self.channels.look_after(joined_before=asyncio.get_running_loop().time() - group_expiry)
         for mailbox in list(self._subscribed.values()):
-            while mailbox.expire(most=_AT_ONCE):
+            while mailbox.expire(most=MOST_IN_A_STEP):
                 yield
             yield
 

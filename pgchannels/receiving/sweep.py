@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
+MOST_IN_A_STEP: Final = 50  # messages that expire
 _STEPS_IN_A_TURN: Final = 50
 
 
