@@ -194,7 +194,7 @@ class Channels:
             return
         self.abandoned += 1
         if self._bursts.begins("abandoned"):
-            text = "%s leaves its groups: messages expired while nobody received from it; further channels do so unsaid"
+            text = "%s leaves its groups: messages expired while nobody received from it; others are not logged"
             logger.warning(text, channel)
         self._leave_joined_before(channel, math.inf)
 

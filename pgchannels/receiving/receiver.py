@@ -337,9 +337,9 @@ class Receiver:
         await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         self.require_running()
         raise LayerClosed(
-            f"{channel} was made in another event loop or process, or before the layer was closed here: only there can"
-            " it be received from. Call new_channel() and receive() in the same event loop, as in one function for"
-            " async_to_sync; or receive from a name without '!', a work queue, as any event loop may"
+            f"{channel} was made in another event loop or process, or before the layer was closed here, and can be"
+            " received from only there. Call new_channel() and receive() in the same event loop, for example in one"
+            " function for async_to_sync; or receive from a name without '!', a work queue: any event loop can"
         )
 
     def _read(self, item: Item) -> Received:
