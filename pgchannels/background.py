@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
-from pgchannels.database.tables import Schema
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
 from pgchannels.sender import Sender
@@ -194,8 +193,9 @@ class _Service:
     """Of one life of the thread: runs requests in its event loop, and hands back the answers."""
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
-        self._connections = Connections(database, keep=False)  # hardly anything else than messages is sent
-        self._sender = Sender(self._connections, Schema(options.schema), options, idle_seconds=idle_seconds)
+        # Hardly anything else than messages is sent.
+        self._connections = Connections(database, options.schema, keep=False)
+        self._sender = Sender(self._connections, options, idle_seconds=idle_seconds)
         self._connections.when_opened(self._sender.prepare)
         self._end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop

@@ -12,7 +12,6 @@ from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
 from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
-from pgchannels.database.tables import Schema
 from pgchannels.errors import LayerClosed
 from pgchannels.names import new_node_name, topic_address
 from pgchannels.options import Options
@@ -47,21 +46,18 @@ class Node:
         self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys), self.losses)
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
-        self._connections = connections = Connections(database, silence_seconds=silence_seconds)
-        schema = Schema(options.schema)
-        self._fullness = Fullness(connections, schema, self.id)
-        self._flushing = Flushing(connections, schema, self.id)
-        self._retention = Retention(connections, schema, expiry_seconds=options.expiry)
+        self._connections = connections = Connections(database, options.schema, silence_seconds=silence_seconds)
+        self._fullness = Fullness(connections, self.id)
+        self._flushing = Flushing(connections, self.id)
+        self._retention = Retention(connections, expiry_seconds=options.expiry)
         self.sender: Sender = Sender(
             connections,
-            schema,
             options,
             losses=self.losses,
             on_sent=lambda last_ids: self.receiver.router.note_sent(last_ids),
         )
         self._lease = Lease(
             connections,
-            schema,
             self.id,
             self.name,
             heartbeat_seconds=options.heartbeat,
@@ -69,7 +65,6 @@ class Node:
         )
         self.receiver: Receiver = Receiver(
             connections,
-            schema,
             options,
             node=self.id,
             name=self.name,
@@ -84,7 +79,7 @@ class Node:
             on_full=self._fullness.note,
             on_flushed=self._flushing.note,
         )
-        self._listener = Listener(connections, schema, self.id, self.receiver, heartbeat_seconds=options.heartbeat)
+        self._listener = Listener(connections, self.id, self.receiver, heartbeat_seconds=options.heartbeat)
         self._tasks: list[asyncio.Task[None]] = []
         self.has_failed: bool = False
         self._failure: LayerClosed | None = None

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import Executable
 
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Connections, DriverConnection, Records, compiled
+from pgchannels.database.connections import Connections, DriverConnection, Records
 from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
@@ -25,6 +25,8 @@ from pgchannels.receiving.losses import Losses
 from pgchannels.sending.writer import Writer
 from pgchannels.upkeep.flushing import Unflushed
 
+P = ParamSpec("P")
+
 _UNBOUNDED: Final = 2**31 - 1
 _FLUSH_PAUSE_SECONDS: Final = 0.01
 _SHORTEST_MEMORY_SECONDS: Final = 5  # for calls that must be made again
@@ -37,7 +39,6 @@ class Sender:
     def __init__(
         self,
         connections: Connections,
-        schema: Schema,
         options: Options,
         *,
         losses: Losses | None = None,
@@ -45,7 +46,6 @@ class Sender:
         idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections
-        self._schema = schema
         self._options = options
         self._prefix = options.prefix
         # A node knows with each heartbeat that it has heard everything: until then nothing may leave the log.
@@ -54,7 +54,6 @@ class Sender:
         self._command_codec = Codec(options.symmetric_encryption_keys)  # a user's format need not know commands
         self._writer = Writer(
             connections,
-            schema,
             expiry_seconds=options.expiry,
             timeout_seconds=options.send_timeout,
             retention_seconds=self.retention_seconds,
@@ -75,10 +74,9 @@ class Sender:
         :raises SchemaOutdated: they are older than this code.
         :raises DatabaseRefused: a privilege is missing.
         """
-        retention = timedelta(seconds=self.retention_seconds)
         try:
-            await require_current_schema(connection.fetch, self._schema.name)
-            await connection.fetch(*compiled(keep_messages_for(self._schema, retention)))
+            await require_current_schema(connection.fetch, self._connections.schema.name)
+            await connection.fetch(self._connections.text(keep_messages_for), self.retention_seconds)
         except asyncpg.InsufficientPrivilegeError as error:
             raise explained(error) from error
 
@@ -129,7 +127,7 @@ class Sender:
         if is_queue(channel):
             queue, capacity = queue_address(self._prefix, channel), self._options.capacity_of(channel)
             expiry = timedelta(seconds=self._options.group_expiry) or None
-            await self._ask(add_member(self._schema, address, queue, capacity=capacity, expiry=expiry))
+            await self._ask(add_member, address, queue, capacity=capacity, expiry=expiry)
         else:
             # Its node hosts the topic when it comes to this command, and reads what was sent behind it.
             await self._command(node_name_of(channel), {"join": [address, channel]})
@@ -138,7 +136,7 @@ class Sender:
         """Undo `join`."""
         address = topic_address(self._prefix, topic)
         if is_queue(channel):
-            await self._ask(remove_member(self._schema, address, queue_address(self._prefix, channel)))
+            await self._ask(remove_member, address, queue_address(self._prefix, channel))
         else:
             await self._command(node_name_of(channel), {"leave": [address, channel]})
 
@@ -148,19 +146,19 @@ class Sender:
         One that was killed, or that does not come back after a crash of the server, counts as living until its lease
         ends.
         """
-        await self._ask(remove_all_members(self._schema, self._prefix))
-        await self._ask(remove_all_messages(self._schema, self._prefix))
+        await self._ask(remove_all_members, self._prefix)
+        await self._ask(remove_all_messages, self._prefix)
         unflushed = Unflushed(lambda address: self._send(address, {"flush": True}, self._command_codec))
-        while await unflushed.are_left(await self._ask(nodes_to_flush(self._schema, self._prefix))):  # noqa: ASYNC110
+        while await unflushed.are_left(await self._ask(nodes_to_flush, self._prefix)):  # noqa: ASYNC110
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
     async def remove_deaf_nodes(self) -> None:
         """Remove the nodes of processes that were killed, which a flush would wait for until their leases end."""
-        await self._ask(remove_deaf_nodes(self._schema))
+        await self._ask(remove_deaf_nodes)
 
     async def remove_node(self, node: UUID) -> None:
         """Remove a node that is no longer there, before its lease ends."""
-        await self._ask(remove_node(self._schema, node))
+        await self._ask(remove_node, node)
 
     async def close(self) -> None:
         """Send what waits, for as long as a send may take, then disconnect."""
@@ -174,10 +172,12 @@ class Sender:
             self.task.cancel()
             await asyncio.wait([self.task])
 
-    async def _ask(self, statement: Executable) -> Records:
+    async def _ask(
+        self, build: Callable[Concatenate[Schema, P], Executable], *values: P.args, **named: P.kwargs
+    ) -> Records:
         return await insist(
             # A flush takes its time.
-            lambda: self._connections.ask(statement, silence_seconds=self._options.send_timeout),
+            lambda: self._connections.ask_patiently(self._options.send_timeout, build, *values, **named),
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )

@@ -19,7 +19,6 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.database.statements.measuring import explained_delivery
 from pgchannels.database.statements.sending import remove_all_messages
-from pgchannels.database.tables import Schema
 from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 from pgchannels.layer import MessageLayer
 from pgchannels.names import DEFAULT_SCHEMA, topic_address
@@ -90,18 +89,16 @@ async def measure(url: str, schema: str, senders: int, seconds: float, size: int
             rate = await _rate(layer, subscription, payload, senders, seconds)
             latencies = await _seconds_each(layer, subscription, payload, _ONE_BY_ONE)
             address = topic_address(prefix, "bench")
-            alone, together = [
-                await _delivery_seconds(connections, schema, address, payload, count) for count in (1, _BATCH)
-            ]
+            alone, together = [await _delivery_seconds(connections, address, payload, count) for count in (1, _BATCH)]
     return Measured(rate, statistics.median(latencies), statistics.quantiles(latencies, n=100)[98], alone, together)
 
 
 @asynccontextmanager
 async def _connections(url: str, schema: str, prefix: str) -> AsyncIterator[Connections]:
-    connections = Connections(Database(url))
+    connections = Connections(Database(url), schema)
     try:
         yield connections
-        await connections.ask(remove_all_messages(Schema(schema), prefix))
+        await connections.ask(remove_all_messages, prefix)
     finally:
         await connections.close()
 
@@ -136,12 +133,12 @@ async def _seconds_each(layer: MessageLayer, subscription: Subscription, payload
     return seconds
 
 
-async def _delivery_seconds(connections: Connections, schema: str, address: str, payload: bytes, count: int) -> float:
+async def _delivery_seconds(connections: Connections, address: str, payload: bytes, count: int) -> float:
     """Median seconds of the database by message, for batches of so many: by its own clock, without the commit."""
     held = connections.hold()
     connection = await held.opened()
     try:
-        statement = await connection.prepare(explained_delivery(Schema(schema)))
+        statement = await connection.prepare(explained_delivery(connections.schema))
         addresses, envelopes = [address] * count, [payload] * count
         batch = addresses, None, envelopes, None, notification_parts(addresses, envelopes)
         seconds = [await _explained_seconds(statement, connections, *batch) for _ in range(_DELIVERIES)]

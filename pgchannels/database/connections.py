@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from functools import lru_cache
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, Executable
@@ -15,8 +17,10 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, pin_settings, require_primary
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, prepare
 from pgchannels.database.failures import is_connection_failure, loss_recognised
+from pgchannels.database.tables import Schema, schema_named
+from pgchannels.names import DEFAULT_SCHEMA
 
 _OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
 STATEMENT_TIMEOUT_SECONDS: Final = 30
@@ -30,7 +34,7 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "
 # Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while
 # tables may be empty: by index, whatever statistics say.
 _PREPARE: Final = """
-    SELECT extract(epoch FROM clock_timestamp())::double precision,
+    SELECT extract(epoch FROM clock_timestamp())::double precision, pid, backend_start,
            set_config('plan_cache_mode', 'force_generic_plan', false),
            set_config('enable_indexscan', 'on', false),
            set_config('enable_indexonlyscan', 'on', false),
@@ -41,20 +45,23 @@ _PREPARE: Final = """
            set_config('enable_hashjoin', 'off', false),
            set_config('enable_mergejoin', 'off', false),
            set_config('jit', 'off', false)
+    FROM pg_stat_get_activity(pg_backend_pid())
 """
 
 # A session whose connection was lost goes on with its statement, and waits for its locks. Process IDs are used again.
-_TAKE_OVER: Final = """
-    SELECT pid, backend_start, (
-        SELECT pg_catalog.pg_terminate_backend(former.pid, $3)
-        FROM pg_catalog.pg_stat_get_activity($1) AS former
-        WHERE former.backend_start = $2 AND pg_catalog.pg_has_role(former.usesysid, 'USAGE')
-    )
-    FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
+_END_SESSION: Final = """
+    SELECT pg_terminate_backend(pid, $3) FROM pg_stat_get_activity($1)
+    WHERE backend_start = $2 AND pg_has_role(usesysid, 'USAGE')
 """
+
+# The driver asks the server about each type of an array, in some milliseconds a connection. Those of PostgreSQL's own
+# types are the same everywhere: by name, the oids of the array and of its elements, in `pg_type.dat`.
+_ARRAY_TYPES: Final = {"int4": (1007, 23), "int8": (1016, 20), "bytea": (1001, 17), "uuid": (2951, 2950)}
 
 DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Records: TypeAlias = "Sequence[asyncpg.Record]"
+Session: TypeAlias = tuple[int, datetime]  # of a server process: its number, and its start
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -68,7 +75,7 @@ class HeldConnection:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[DriverConnection]],
+        connect: Callable[[], Awaitable[tuple[DriverConnection, Session]]],
         *,
         on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
         silence_seconds: float | None = None,
@@ -80,7 +87,7 @@ class HeldConnection:
         self._progress: _Progress
         self._one_at_a_time = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
-        self._session: tuple[int, datetime | None] = (0, None)  # of the last connection: its process, and its start
+        self._session: Session | None = None  # of the last connection
 
     @property
     def is_open(self) -> bool:
@@ -95,12 +102,13 @@ class HeldConnection:
         connection = self._connection
         if connection is None or connection.is_closed():
             await self._left()  # never one more than was promised
-            connection = self._connection = await self._connect()
+            connection, session = await self._connect()
+            self._connection = connection
             if self._silence_seconds is not None:
                 self._progress = _Progress.of(connection)
             try:
                 with self.left_when_lost():
-                    await self._take_over(connection)
+                    await self._take_over(connection, session)
                     if self.on_open is not None:
                         await self.on_open(connection)
             except BaseException:
@@ -155,11 +163,11 @@ class HeldConnection:
         self.leave()
         await self._left()
 
-    async def _take_over(self, connection: DriverConnection) -> None:
+    async def _take_over(self, connection: DriverConnection, session: Session) -> None:
         """End the session of the connection before this one, should it go on in the server."""
-        row = await connection.fetchrow(_TAKE_OVER, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
-        assert row is not None
-        self._session = row[0], row[1]
+        if self._session is not None:
+            await connection.execute(_END_SESSION, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
+        self._session = session
 
     def abandon(self) -> None:
         """Close the socket, when the event loop is closed: nothing else can be done there any more."""
@@ -175,13 +183,20 @@ class HeldConnection:
 class Connections:
     """Opens the connections of one event loop, and runs on one of them what needs none of its own.
 
+    :param schema: the name of the schema that the statements are about.
     :param keep: keep that one between two statements.
     :param silence_seconds: of that one; see `HeldConnection`.
     """
 
     def __init__(
-        self, database: Database, *, keep: bool = True, silence_seconds: float = STATEMENT_TIMEOUT_SECONDS
+        self,
+        database: Database,
+        schema: str = DEFAULT_SCHEMA,
+        *,
+        keep: bool = True,
+        silence_seconds: float = STATEMENT_TIMEOUT_SECONDS,
     ) -> None:
+        self.schema: Schema = schema_named(schema)
         self.keep: bool = keep
         self._database = database
         self._engine = None if database.engine is None else _engine_like(database.engine)
@@ -189,6 +204,10 @@ class Connections:
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
         self._held = [self._for_all]
+
+    def text(self, build: Callable[[Schema], ClauseElement]) -> str:
+        """The SQL of a statement that is built without its values."""
+        return driver_text(build, self.schema)
 
     def hold(self, *, on_open: Callable[[DriverConnection], Awaitable[None]] | None = None) -> HeldConnection:
         """A connection for one job; none is opened yet."""
@@ -202,27 +221,36 @@ class Connections:
 
     def database_time(self) -> float:
         """The database's clock, in seconds since 1970, as it was told the last time; never fast."""
-        return asyncio.get_running_loop().time() + self._clock_offset
+        return time.monotonic() + self._clock_offset
 
     def set_clock(self, seconds: float) -> None:
         """Take the clock from an answer that has just come: it is behind by the way back at most, and never ahead."""
-        self._clock_offset = seconds - asyncio.get_running_loop().time()
+        self._clock_offset = seconds - time.monotonic()
 
     async def open(self) -> None:
         """Open the connection for all, so that the first statement need not wait for it."""
         await self._for_all.opened()
 
-    async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
-        """Run a statement on the connection for all; see `HeldConnection.fetch`."""
-        try:
-            return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds)
-        finally:
-            if not self.keep:
-                await self.close()
+    async def fetch(self, build: Callable[[Schema], ClauseElement], *arguments: object) -> Records:
+        """Run a statement on the connection for all; see `text` and `HeldConnection.fetch`."""
+        return await self._fetch(self.text(build), *arguments)
 
-    async def ask(self, statement: Executable, *, silence_seconds: float | None = None) -> Records:
-        """As `fetch`, for a statement with its values, which is compiled each time."""
-        return await self.fetch(*compiled(statement), silence_seconds=silence_seconds)
+    async def ask(
+        self, build: Callable[Concatenate[Schema, P], Executable], *values: P.args, **named: P.kwargs
+    ) -> Records:
+        """As `fetch`, for a rare statement: it is built with its values, and compiled, each time."""
+        return await self._fetch(*compiled(build(self.schema, *values, **named)))
+
+    async def ask_patiently(
+        self,
+        silence_seconds: float,
+        build: Callable[Concatenate[Schema, P], Executable],
+        *values: P.args,
+        **named: P.kwargs,
+    ) -> Records:
+        """As `ask`, for a statement that takes its time."""
+        statement = compiled(build(self.schema, *values, **named))
+        return await self._fetch(*statement, silence_seconds=silence_seconds)
 
     async def close(self) -> None:
         """Close the connection for all."""
@@ -233,23 +261,32 @@ class Connections:
         for held in self._held:
             held.abandon()
 
-    async def _open(self) -> DriverConnection:
+    async def _fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
+        try:
+            return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds)
+        finally:
+            if not self.keep:
+                await self.close()
+
+    async def _open(self) -> tuple[DriverConnection, Session]:
         async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
             with _cancellation_kept():
                 connection = await (self._database.open() if self._engine is None else _detached(self._engine))
-            await self._prepare(connection)
-        return connection
+            return connection, await self._prepare(connection)
 
-    async def _prepare(self, connection: DriverConnection) -> None:
+    async def _prepare(self, connection: DriverConnection) -> Session:
         try:
             _keep_alive(connection)
+            _know_array_types(connection)
             with loss_recognised(connection):
                 row = await connection.fetchrow(_PREPARE, f"{1000 * self._lock_wait_seconds:.0f}ms")
         except BaseException:
             connection.terminate()
             raise
         assert row is not None
-        self.set_clock(row[0])
+        seconds, process, began_at, *_ = row
+        self.set_clock(seconds)
+        return process, began_at
 
 
 class _Progress(asyncio.Protocol):
@@ -319,9 +356,13 @@ async def together(*calls: Coroutine[Any, Any, object]) -> None:
             raise outcome
 
 
-def driver_text(statement: ClauseElement) -> str:
-    """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention."""
-    return str(statement.compile(dialect=registry.load("postgresql.asyncpg")()))
+@lru_cache(maxsize=1024)
+def driver_text(build: Callable[[Schema], ClauseElement], schema: Schema) -> str:
+    """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention.
+
+    To compile one takes a millisecond: it is done when it is first needed, once for all nodes of the process.
+    """
+    return str(build(schema).compile(dialect=registry.load("postgresql.asyncpg")()))
 
 
 def compiled(statement: Executable) -> tuple[Any, ...]:
@@ -359,8 +400,7 @@ async def _detached(engine: AsyncEngine) -> DriverConnection:
     assert isinstance(connection, asyncpg.Connection)
     pooled.detach()
     try:
-        await pin_settings(connection)
-        await require_primary(connection)
+        await prepare(connection)
     except BaseException:
         connection.terminate()
         raise
@@ -375,6 +415,17 @@ def _keep_alive(connection: DriverConnection) -> None:
     for option, value in _KEEPALIVE.items():
         if hasattr(socket, option):  # not on every system
             endpoint.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _know_array_types(connection: DriverConnection) -> None:
+    unused = dict.fromkeys(("basetype", "range_subtype", "attrtypoids", "attrnames", "basetype_name"))
+    array = unused | {"ns": "pg_catalog", "kind": "b", "elemdelim": ",", "depth": 0}
+    getattr(connection, "_protocol").get_settings().register_data_types(  # noqa: B009 -- as above
+        [
+            array | {"name": f"_{name}", "oid": oid, "elemtype": element, "elemtype_name": name}
+            for name, (oid, element) in _ARRAY_TYPES.items()
+        ]
+    )
 
 
 @contextmanager

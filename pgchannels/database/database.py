@@ -32,12 +32,13 @@ _SETTINGS: Final = {
 }
 _PAIRS: Final = ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
 PIN_SETTINGS: Final = f"""
-    SELECT pg_catalog.set_config(setting.name, setting.value, false) FROM (VALUES {_PAIRS}) AS setting (name, value)
-    WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL
+    SELECT pg_catalog.count(pg_catalog.set_config(setting.name, setting.value, false))
+    FROM (VALUES {_PAIRS}) AS setting (name, value) WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL
 """  # noqa: S608
 
-_TAKES_WRITES: Final = """
-    SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
+_PREPARE: Final = f"""
+    SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
+           ({PIN_SETTINGS})
 """
 
 
@@ -80,8 +81,7 @@ class Database:
         async with asyncio.timeout(self._seconds_for_each()):
             connection = await self._connected(host)
             try:
-                await pin_settings(connection)
-                await require_primary(connection)
+                await prepare(connection)
             except BaseException:
                 connection.terminate()
                 raise
@@ -106,21 +106,15 @@ class Database:
         return CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
 
 
-async def pin_settings(connection: "asyncpg.Connection[Any]") -> None:
-    """Give a connection the settings that our statements need, whatever its role, its database or its URL sets."""
-    with loss_recognised(connection):
-        await connection.execute(PIN_SETTINGS)
+async def prepare(connection: "asyncpg.Connection[Any]") -> None:
+    """Give a connection the settings that our statements need, whatever its role, its database or its URL sets.
 
-
-async def require_primary(connection: "asyncpg.Connection[Any]") -> None:
-    """Return when the server at the other end takes writes.
-
-    :raises ConnectionError: it does not, as long as it is a standby or its transactions are read-only.
+    :raises ConnectionError: its server takes no writes, as long as it is a standby or its transactions are read-only.
     """
     with loss_recognised(connection):
-        row = await connection.fetchrow(_TAKES_WRITES)
+        row = await connection.fetchrow(_PREPARE)
     assert row is not None
-    is_standby, is_read_only = row
+    is_standby, is_read_only, _ = row
     if is_standby:
         raise ConnectionError("it is a standby, which takes no writes until it is promoted")
     if is_read_only:

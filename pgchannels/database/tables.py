@@ -1,5 +1,6 @@
 """The tables of one pgchannels schema, as the revisions in `alembic/` make them."""
 
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -60,6 +61,12 @@ class Schema:
         """A call of one of the schema's own functions."""
         # Not by attributes of `func`: these take an underscore at the end of a schema's name off.
         return Function(function_name, *arguments, packagenames=(self.name,))
+
+
+@lru_cache(maxsize=64)
+def schema_named(name: str) -> Schema:
+    """The schema of this name, made once: every node of a process needs it, and it takes some milliseconds."""
+    return Schema(name)
 
 
 def _log(metadata: MetaData) -> Table:

@@ -94,7 +94,7 @@ class Channels:
             return await line.first(partial(self._take_from_any, prefix))
         finally:
             line.wake(1)
-            if not line:
+            if not line.places:
                 del self._lines[prefix]
 
     @contextmanager
@@ -187,7 +187,7 @@ class Channels:
         for mailbox in self._mailboxes.values():
             mailbox.close(error)
         for line in self._lines.values():
-            line.wake(len(line))
+            line.wake(len(line.places))
 
     def _abandon(self, channel: str) -> None:
         if channel not in self._topics:

@@ -17,7 +17,7 @@ class Expiry:
 
     def is_over(self, arrival: Arrival) -> bool:
         """Whether the time of a message is over."""
-        ends = arrival.expires_microseconds
-        return (
-            arrival.published_microseconds + self._microseconds if ends is None else ends
-        ) <= self._database_time() * 1_000_000
+        ends: float | None = arrival.expires_microseconds
+        if ends is None:
+            ends = arrival.published_microseconds + self._microseconds
+        return ends <= self._database_time() * 1_000_000

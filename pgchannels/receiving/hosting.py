@@ -6,10 +6,9 @@ from itertools import chain, islice
 from typing import Final
 from uuid import UUID
 
-from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.connections import Connections
 from pgchannels.database.failures import is_database_failure, is_passing
 from pgchannels.database.statements.nodes import host
-from pgchannels.database.tables import Schema
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
 from pgchannels.receiving.router import Router
 
@@ -31,7 +30,6 @@ class Hosting:
     def __init__(
         self,
         connections: Connections,
-        schema: Schema,
         node: UUID,
         router: Router,
         *,
@@ -40,7 +38,6 @@ class Hosting:
         on_identity: Callable[[int], Awaitable[None]],
     ) -> None:
         self._connections = connections
-        self._host_text = driver_text(host(schema))
         self._node = node
         self._router = router
         self._on_work = on_work
@@ -152,9 +149,7 @@ class Hosting:
         if removed or self._has_version_to_tell:
             version = self._last_version = self._last_version + 1
             self._has_version_to_tell = True  # until it is answered: what comes after it must make it come too late
-        rows = await self._connections.fetch(
-            self._host_text, self._node, self._version, version, added, removed, is_marked
-        )
+        rows = await self._connections.fetch(host, self._node, self._version, version, added, removed, is_marked)
         identity, position = rows[0]
         if position is None:
             self._on_unknown()

@@ -11,14 +11,11 @@ T = TypeVar("T")
 class Line:
     """First come, first served. Whoever adds something wakes the first; so does whoever leaves something behind."""
 
-    __slots__ = ("_places",)
+    __slots__ = ("places",)
 
     def __init__(self) -> None:
         # Hardly ever more than one, and there are many lines: an empty deque takes ten times as much memory.
-        self._places: list[_Place] = []
-
-    def __len__(self) -> int:
-        return len(self._places)
+        self.places: list[_Place] = []  # of those who wait
 
     async def first(self, take: Callable[[], T | None]) -> T:
         """Wait to be the first for whom `take` returns something, and return that; raises what `take` raises.
@@ -26,18 +23,18 @@ class Line:
         Nothing is awaited after `take`: whoever is cancelled has taken nothing.
         """
         place = _Place()
-        self._places.append(place)
+        self.places.append(place)
         try:
             # Asked anew each time: what somebody was woken for may have been removed before he runs.
-            while self._places[0] is not place or (taken := take()) is None:
+            while self.places[0] is not place or (taken := take()) is None:
                 await place.wait()
             return taken
         finally:
-            self._places.remove(place)
+            self.places.remove(place)
 
     def wake(self, count: int) -> None:
         """Wake the first ones, as many as there are things to take."""
-        for place in islice(self._places, count):
+        for place in islice(self.places, count):
             place.wake()
 
 

@@ -8,11 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, DriverConnection, driver_text
+from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import listen
-from pgchannels.database.tables import Schema
 from pgchannels.receiving.bursts import Bursts
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
@@ -52,11 +51,9 @@ class Hearer(Protocol):
 class Listener:
     """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more."""
 
-    def __init__(
-        self, connections: Connections, schema: Schema, node: UUID, hearer: Hearer, *, heartbeat_seconds: float
-    ) -> None:
+    def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
+        self._connections = connections
         self._held = connections.hold(on_open=self._listen)
-        self._listen_text = driver_text(listen(schema))
         self._connection: DriverConnection | None = None
         self._node = node
         self._hearer = hearer
@@ -153,7 +150,7 @@ class Listener:
         getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
         await connection.add_listener(channel, self._on_notified)
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
-        await connection.fetch(self._listen_text, self._node)
+        await connection.fetch(self._connections.text(listen), self._node)
 
     async def _probe(self, text: str, *arguments: object) -> "asyncpg.Record":
         """Run a statement and hear its token.

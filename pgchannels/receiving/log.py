@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.connections import Connections
 from pgchannels.database.extent import Extent
 from pgchannels.database.statements.reading import (
     PAGE_BYTES,
@@ -14,7 +14,6 @@ from pgchannels.database.statements.reading import (
     position_before_latest,
     rest_of_message,
 )
-from pgchannels.database.tables import Schema
 from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1
@@ -41,16 +40,12 @@ class Page:
 class Log:
     """Statements that bring a bounded number of bytes each, so that a slow link is no broken one."""
 
-    def __init__(self, connections: Connections, schema: Schema) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._page_text = driver_text(messages_after(schema))
-        self._rest_text = driver_text(rest_of_message(schema))
-        self._extent_text = driver_text(extent(schema))
-        self._latest_text = driver_text(position_before_latest(schema))
 
     async def extent(self) -> Extent:
         """What there is to know of the log."""
-        return Extent.from_row((await self._connections.fetch(self._extent_text))[0])
+        return Extent.from_row((await self._connections.fetch(extent))[0])
 
     async def page(
         self,
@@ -62,7 +57,7 @@ class Log:
     ) -> Page:
         """The messages of each address after its position; expired ones have no envelope."""
         addresses, ids = list(positions), list(positions.values())
-        while not (rows := await self._connections.fetch(self._page_text, addresses, ids, up_to, most_of_each, most)):
+        while not (rows := await self._connections.fetch(messages_after, addresses, ids, up_to, most_of_each, most)):
             await self.extent()  # there is no log yet, or not any more: it begins
         *_, identity, filled_until, gone_until, last_id = rows[0]
         rows = [row for row in rows if row[0] is not None]
@@ -83,7 +78,7 @@ class Log:
     async def history(self, address: str, *, after: int | None, limit: int) -> list[Arrival]:
         """The last messages of an address, or the first ones after a position; oldest first, without expired ones."""
         if after is None:
-            [(first,)] = await self._connections.fetch(self._latest_text, address, limit)
+            [(first,)] = await self._connections.fetch(position_before_latest, address, limit)
             after = GREATEST_ID if first is None else first - 1
         arrivals: list[Arrival] = []
         while len(arrivals) < limit:
@@ -98,5 +93,5 @@ class Log:
         """Read the rest of a payload; one that leaves the log meanwhile is gone."""
         while arrival.envelope is not None and len(arrival.envelope) < size:
             begin = len(arrival.envelope) + 1
-            rows = await self._connections.fetch(self._rest_text, begin, arrival.address, arrival.id)
+            rows = await self._connections.fetch(rest_of_message, begin, arrival.address, arrival.id)
             arrival.envelope = arrival.envelope + rows[0][0] if rows else None

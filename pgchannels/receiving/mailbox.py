@@ -112,7 +112,7 @@ class Mailbox:
         has_expired: Callable[[Arrival], bool] = lambda _: False,
         on_lost: OnLost = lambda _: None,
         on_full: OnFull = lambda _: None,
-        on_left: Callable[[], None] = lambda: None,
+        on_left: Callable[[], None] | None = None,
         room: Room | None = None,
     ) -> None:
         self.lost: int = 0
@@ -137,7 +137,7 @@ class Mailbox:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in it and nobody is inside `get`, woken or not."""
-        return not self._items and not self._line
+        return not self._items and not self._line.places
 
     def put(self, arrival: Arrival, *, allowance: int = 0) -> None:
         """Add a message, or that it is gone; never waits. `allowance` is room beyond the capacity."""
@@ -169,18 +169,21 @@ class Mailbox:
 
     def spare(self) -> Item | None:
         """The item that `take` would take; None while somebody is inside `get`, for whom it may be."""
-        if not self._items or self._line:
+        if not self._items or self._line.places:
             return None
         self._expire_first()
         return self._items[0]
 
     def take(self) -> Item:
         """Take the item that is `spare`."""
-        self._expire_first()
         self._unread_calls = 0
         self.is_neglected = False
         item = self._items.popleft()
         if isinstance(item, Arrival):
+            if self._has_expired(item):
+                self._items.appendleft(item)
+                self.expire()
+                return self.take()  # the gap in its place
             self._note_removed(item)
         return item
 
@@ -191,7 +194,7 @@ class Mailbox:
 
         :raises MessagesLost: the mailbox was full and is to fail then; all before the loss was taken.
         """
-        if self._items and not self._line:
+        if self._items and not self._line.places:
             return self.take()
         if self._error is not None:
             await asyncio.sleep(0)
@@ -203,7 +206,7 @@ class Mailbox:
     def close(self, error: Exception) -> None:
         """Take no more; receivers get what is left, then the error."""
         self._error = self._error or error
-        self._line.wake(len(self._line))
+        self._line.wake(len(self._line.places))
 
     def clear(self, *, until: int | None = None) -> list[Arrival]:
         """Remove and return the messages, all of them or up to an id."""
@@ -229,7 +232,7 @@ class Mailbox:
                 break
             expired += 1
         if expired:
-            self.is_neglected = not self._line
+            self.is_neglected = not self._line.places
             self._drop_oldest(expired, GapReason.EXPIRED)
         return expired
 
@@ -240,7 +243,7 @@ class Mailbox:
         """
         if self.expire(most=most) == most:
             return True
-        self._unread_calls = 0 if self._line else self._unread_calls + 1
+        self._unread_calls = 0 if self._line.places else self._unread_calls + 1
         if self._unread_calls > _PATIENT_CALLS and not self._messages:
             self._items.clear()
         return False
@@ -327,9 +330,9 @@ class Mailbox:
             self._on_full(is_full)
 
     def _wake(self) -> None:
-        if self._line:
+        if self._line.places:
             self._line.wake(len(self._items) or (self._error is not None))
-        elif self._items:
+        elif self._on_left is not None and self._items:
             self._on_left()
 
 

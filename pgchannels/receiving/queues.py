@@ -13,10 +13,9 @@ from typing import Final
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.connections import Connections
 from pgchannels.database.retry import insist, repeat
-from pgchannels.database.statements.queues import claim
-from pgchannels.database.tables import Schema
+from pgchannels.database.statements.queues import claim as claim_messages
 from pgchannels.errors import PgChannelsError
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
@@ -50,7 +49,6 @@ class Queues:
     def __init__(
         self,
         connections: Connections,
-        schema: Schema,
         router: Router,
         hosting: Hosting,
         losses: Losses,
@@ -60,7 +58,6 @@ class Queues:
         resend: Callable[[Arrival], Awaitable[None]],
     ) -> None:
         self._connections = connections
-        self._claim_text = driver_text(claim(schema))
         self._router = router
         self._hosting = hosting
         self._losses = losses
@@ -209,7 +206,7 @@ class Queues:
         """What the claim brought; None: it is too late to know."""
         valid_until = min(self._valid_until(), claim.remembered_until)
         try:
-            return await self._connections.fetch(self._claim_text, claim.number, valid_until, address, claim.most)
+            return await self._connections.fetch(claim_messages, claim.number, valid_until, address, claim.most)
         except asyncpg.QueryCanceledError:
             if self._connections.database_time() < claim.remembered_until:
                 raise

@@ -8,10 +8,9 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, DriverConnection, driver_text
+from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.statements.reading import extent
-from pgchannels.database.tables import Schema
 from pgchannels.errors import InvalidName, LayerClosed, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
@@ -56,7 +55,6 @@ class Receiver:
     def __init__(
         self,
         connections: Connections,
-        schema: Schema,
         options: Options,
         *,
         node: UUID,
@@ -81,12 +79,10 @@ class Receiver:
         self._beat = beat
         self._on_forgotten = on_forgotten
         self._on_flushed = on_flushed
-        self._extent_text = driver_text(extent(schema))
-        self.log: Log = Log(connections, schema)
+        self.log: Log = Log(connections)
         self.router: Router = Router()
         self.hosting: Hosting = Hosting(
             connections,
-            schema,
             node,
             self.router,
             on_work=lambda: self.catch_up.wake(),
@@ -107,7 +103,6 @@ class Receiver:
         self.sweep: Sweep = Sweep(self._look_after_mailboxes)
         self.queues: Queues = Queues(
             connections,
-            schema,
             self.router,
             self.hosting,
             losses,
@@ -270,7 +265,7 @@ class Receiver:
     async def _look_at_log(self, connection: DriverConnection) -> None:
         # Before anything else is asked for by a new connection: a crash, which ended the one before, is told before
         # what came after it.
-        row = await connection.fetchrow(self._extent_text)
+        row = await connection.fetchrow(self._connections.text(extent))
         assert row is not None
         self.catch_up.meet(Extent.from_row(row))
 

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.connections import Connections, DriverConnection, driver_text
+from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.failures import (
     in_words,
@@ -22,7 +22,7 @@ from pgchannels.database.failures import (
 from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
-from pgchannels.database.tables import LARGEST_BATCH, Schema
+from pgchannels.database.tables import LARGEST_BATCH
 from pgchannels.errors import ChannelFull, DatabaseRefused, DatabaseUnavailable, LayerClosed, PgChannelsError, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.losses import Losses
@@ -55,10 +55,7 @@ class _Outgoing:
     capacity: int | None
     deadline: float
     sent: "asyncio.Future[int]"
-
-    @property
-    def size(self) -> int:
-        return len(self.envelope) + _BYTES_BESIDE_ENVELOPE
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,6 @@ class Writer:
     def __init__(
         self,
         connections: Connections,
-        schema: Schema,
         *,
         expiry_seconds: float,
         timeout_seconds: float,
@@ -93,8 +89,6 @@ class Writer:
         idle_seconds: float | None = None,
     ) -> None:
         self._connections = connections
-        self._statement_text = driver_text(deliver(schema))
-        self._extent_text = driver_text(extent(schema))
         self._log: Extent | None = None
         self._seen_until = 0
         self._expiry_seconds = expiry_seconds
@@ -167,7 +161,8 @@ class Writer:
     def _outgoing(self, address: str, channel: str | None, envelope: bytes, capacity: int | None) -> _Outgoing:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_seconds
-        return _Outgoing(address, channel, envelope, capacity, deadline, loop.create_future())
+        size = len(envelope) + _BYTES_BESIDE_ENVELOPE
+        return _Outgoing(address, channel, envelope, capacity, deadline, loop.create_future(), size)
 
     async def _write_in_turn(self, outgoing: _Outgoing) -> int:
         await self._put_in_turn([outgoing])
@@ -360,10 +355,10 @@ class Writer:
 
     async def _prepare(self, connection: DriverConnection) -> None:
         await self._on_connected(connection)
-        row = await connection.fetchrow(self._extent_text)
+        row = await connection.fetchrow(self._connections.text(extent))
         assert row is not None
         self._log = Extent.from_row(row)
-        self._statement = await connection.prepare(self._statement_text)
+        self._statement = await connection.prepare(self._connections.text(deliver))
         connection.add_log_listener(self._note_warning)
 
     def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:

@@ -7,15 +7,13 @@ from uuid import UUID
 from pgchannels.database.connections import Connections, Records
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import note_flushed
-from pgchannels.database.tables import Schema
 
 
 class Flushing:
     """One statement for all flushes meanwhile."""
 
-    def __init__(self, connections: Connections, schema: Schema, node: UUID) -> None:
+    def __init__(self, connections: Connections, node: UUID) -> None:
         self._connections = connections
-        self._schema = schema
         self._node = node
         self._flushed_until = 0
         self._work = asyncio.Event()
@@ -38,7 +36,7 @@ class Flushing:
         await self._work.wait()
         self._work.clear()
         try:
-            await self._connections.ask(note_flushed(self._schema, self._node, self._flushed_until))
+            await self._connections.ask(note_flushed, self._node, self._flushed_until)
         except BaseException:
             self._work.set()
             raise

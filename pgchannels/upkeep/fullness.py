@@ -6,15 +6,13 @@ from uuid import UUID
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import mark_full, mark_not_full
-from pgchannels.database.tables import Schema
 
 
 class Fullness:
     """One statement for all that changed meanwhile."""
 
-    def __init__(self, connections: Connections, schema: Schema, node: UUID) -> None:
+    def __init__(self, connections: Connections, node: UUID) -> None:
         self._connections = connections
-        self._schema = schema
         self._node = node
         self._full: set[str] = set()
         self._surely_marked: set[str] = set()
@@ -51,11 +49,11 @@ class Fullness:
     async def _mark(self, channels: set[str]) -> None:
         self._perhaps_marked |= channels
         if channels:
-            await self._connections.ask(mark_full(self._schema, self._node, channels))
+            await self._connections.ask(mark_full, self._node, channels)
         self._surely_marked |= channels
 
     async def _unmark(self, channels: set[str]) -> None:
         self._surely_marked -= channels
         if channels:
-            await self._connections.ask(mark_not_full(self._schema, channels))
+            await self._connections.ask(mark_not_full, channels)
         self._perhaps_marked -= channels

@@ -7,9 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, driver_text
+from pgchannels.database.connections import Connections
 from pgchannels.database.statements.nodes import beat, remove_node
-from pgchannels.database.tables import Schema
 
 _SHORTEST_SECONDS: Final = 30
 
@@ -20,7 +19,6 @@ class Lease:
     def __init__(
         self,
         connections: Connections,
-        schema: Schema,
         node: UUID,
         name: str,
         *,
@@ -28,8 +26,6 @@ class Lease:
         retention_seconds: float,
     ) -> None:
         self._connections = connections
-        self._schema = schema
-        self._beat_text = driver_text(beat(schema))
         self._node = node
         self._name = name
         self._retention = timedelta(seconds=retention_seconds)
@@ -40,9 +36,9 @@ class Lease:
 
         :param probe: runs the statement by the connection that listens, and hears what it sends.
         """
-        row: Any = await probe(self._beat_text, self._node, self._name, self._duration, self._retention)
+        row: Any = await probe(self._connections.text(beat), self._node, self._name, self._duration, self._retention)
         return row[0], row
 
     async def close(self) -> None:
         """Give the lease back, and all that the node hosts."""
-        await self._connections.ask(remove_node(self._schema, self._node))
+        await self._connections.ask(remove_node, self._node)

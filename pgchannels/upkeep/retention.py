@@ -9,7 +9,6 @@ import asyncpg
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import rotate, rotation_is_overdue
-from pgchannels.database.tables import Schema
 
 _MOST_STEPS: Final = 33  # as many slots as there can be, and the next one
 _INTERVAL_SECONDS: Final = 2
@@ -20,9 +19,8 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 class Retention:
     """Keeps messages for as long as they may be needed, and the log as small as that allows."""
 
-    def __init__(self, connections: Connections, schema: Schema, *, expiry_seconds: float) -> None:
+    def __init__(self, connections: Connections, *, expiry_seconds: float) -> None:
         self._connections = connections
-        self._schema = schema
         self._interval_seconds = min(_INTERVAL_SECONDS, expiry_seconds / 2)
         self._is_overdue = False
 
@@ -34,21 +32,21 @@ class Retention:
         await asyncio.sleep(self._interval_seconds)
         try:
             for _ in range(_MOST_STEPS):  # each is a transaction of its own
-                if not (await self._connections.ask(rotate(self._schema)))[0][0]:
+                if not (await self._connections.ask(rotate))[0][0]:
                     break
         except asyncpg.LockNotAvailableError:
             logger.debug("somebody holds a lock on the log: rotating later")
         await self._report()
 
     async def _report(self) -> None:
-        was_overdue, rows = self._is_overdue, await self._connections.ask(rotation_is_overdue(self._schema))
+        was_overdue, rows = self._is_overdue, await self._connections.ask(rotation_is_overdue)
         for self._is_overdue, clock in rows:
             self._connections.set_clock(clock)  # which somebody may have set
         if self._is_overdue and not was_overdue:
             logger.warning(
                 "the log cannot rotate, and grows: another session holds locks on rows of %s.log_state or %s.stripe",
-                self._schema.name,
-                self._schema.name,
+                self._connections.schema.name,
+                self._connections.schema.name,
             )
         if was_overdue and not self._is_overdue:
             logger.warning("the log rotates again")

@@ -12,7 +12,7 @@ import pytest
 
 from pgchannels import DatabaseRefused, DatabaseUnavailable, MessageLayer
 from pgchannels.database import migrations
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, HostsRefused, require_primary
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, HostsRefused, prepare
 from pgchannels.embedded import EmbeddedServer
 from tests.faults.cluster import Cluster
 from tests.faults.proxy import Proxy
@@ -328,7 +328,7 @@ async def test_connection_of_ones_own_is_asked_as_well(pair: Cluster) -> None:
 
 async def answer_of(connection: "asyncpg.Connection[asyncpg.Record]") -> str:
     try:
-        await require_primary(connection)
+        await prepare(connection)
     except (ConnectionError, asyncpg.InterfaceError) as error:
         return str(error)
     return "primary"

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer, Subscription
-from pgchannels.database.connections import HeldConnection
+from pgchannels.database.connections import Connections
+from pgchannels.database.database import Database
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.node import Node
 from pgchannels.receiving import catch_up
@@ -508,7 +509,7 @@ async def test_topics_of_a_replay_stay_in_order_where_a_page_has_only_a_part_of_
 
 
 async def test_connection_is_opened_when_the_one_before_is_closed(proxy: Proxy) -> None:
-    held = HeldConnection(lambda: asyncpg.connect(proxy.url))
+    held = Connections(Database(proxy.url)).hold()
     before = await held.opened()
     proxy.freeze("to_server", new_connections=False)  # so that its end takes a while
     held.leave()
@@ -520,7 +521,7 @@ async def test_connection_is_opened_when_the_one_before_is_closed(proxy: Proxy) 
 async def test_time_in_which_a_statement_waits_for_another_does_not_count_as_silence(
     database_url: str, connection: Connection, watching: Connection
 ) -> None:
-    held = HeldConnection(lambda: asyncpg.connect(database_url))
+    held = Connections(Database(database_url), silence_seconds=60).hold()
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(1)")
         first = asyncio.create_task(held.fetch("SELECT pg_advisory_xact_lock(1)"))

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 import asyncpg
+from sqlalchemy import Float, extract, func, select
 
 from pgchannels import MessageLayer
 from pgchannels.node import Node
@@ -47,7 +48,7 @@ async def test_messages_keep_their_time_to_live(database_url: str) -> None:
         await layer.new_channel()
         connections = node_of(layer)._connections
         connections._clock_offset += HOURS * 3600  # as it was told before
-        [(now,)] = await connections.fetch("SELECT extract(epoch FROM clock_timestamp())::float8")
+        [(now,)] = await connections.ask(lambda _: select(extract("epoch", func.clock_timestamp()).cast(Float(53))))
         await until(lambda: is_right(node_of(layer), now))
 
 

@@ -21,10 +21,10 @@ from sqlalchemy import Executable, text
 
 from pgchannels import ChannelFull, MessageLayer
 from pgchannels.codec import Codec
-from pgchannels.database.connections import Connections, compiled, driver_text
+from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.database.statements import measuring, membership, nodes, queues, reading, sending
-from pgchannels.database.tables import LARGEST_BATCH, Schema
+from pgchannels.database.tables import LARGEST_BATCH
 from tests.conftest import new_database
 from tests.schema.plans import LARGE_TABLES, Explained, Plan
 from tests.waiting import within
@@ -34,7 +34,6 @@ MOST_ROWS: Final = reading.PAGE_ROWS  # that a step of a plan may read of a slot
 # The server makes the first five plans of a prepared statement for their parameters, later ones for any.
 RUNS: Final = 7
 
-SCHEMA: Final = Schema("pgchannels")
 NODE: Final = UUID(md5(b"1", usedforsecurity=False).hexdigest())
 LEASE: Final = timedelta(days=2)
 ROOMS: Final = [f"topic:asgi:room-{n}" for n in range(1, 65)]
@@ -74,12 +73,22 @@ class Road:
 
     statement: str
     tables: str
-    way: Callable[[MessageLayer], Awaitable[object]] | Executable | tuple[Any, ...]
+    way: Callable[[MessageLayer], Awaitable[object]] | tuple[Any, ...]
+
+
+def of(build: Callable[..., Executable], *values: object, **named: object) -> tuple[Any, ...]:
+    """A statement with its values."""
+    return Connections.ask, build, values, named
+
+
+def run(build: Callable[..., Executable], *arguments: object) -> tuple[Any, ...]:
+    """A statement that is prepared, and what it is run with."""
+    return Connections.fetch, build, arguments, {}
 
 
 def page(positions: dict[str, int], *, most: int = reading.PAGE_ROWS) -> tuple[Any, ...]:
     """Read the next messages after these positions."""
-    return reading.messages_after(SCHEMA), list(positions), list(positions.values()), LAST, most, most
+    return run(reading.messages_after, list(positions), list(positions.values()), LAST, most, most)
 
 
 async def send(layer: MessageLayer, channel: str) -> None:
@@ -104,7 +113,7 @@ async def send_batch(layer: MessageLayer) -> None:
 def repeated_batch() -> tuple[Any, ...]:
     """Deliver a batch, and again what was delivered, as after a lost connection."""
     addresses, payloads = [f"topic:asgi:room-{n}" for n in range(LARGEST_BATCH)], [b"x"] * LARGEST_BATCH
-    return sending.deliver(SCHEMA), 1, inf, addresses, None, payloads, None, None, 60.0, 0
+    return run(sending.deliver, 1, inf, addresses, None, payloads, None, None, 60.0, 0)
 
 
 async def claim(layer: MessageLayer) -> None:
@@ -140,32 +149,26 @@ ROADS: Final = {
     "claim": Road("claim", "message", claim),
     "repeated claim": Road("claim", "message", repeat_claim),
     "subscribing": Road("host", "node subscription", subscribe),
-    "hosting": Road("host", "node subscription", (nodes.host(SCHEMA), NODE, 0, None, ROOMS, [], True)),
-    "releasing an address": Road(
-        "host", "node subscription", (nodes.host(SCHEMA), NODE, 0, None, [], ROOMS[:1], False)
-    ),
-    "releasing many addresses": Road(
-        "host", "node subscription", (nodes.host(SCHEMA), NODE, 0, None, [], ROOMS, False)
-    ),
-    "heartbeat": Road("beat", "node log_state", (nodes.beat(SCHEMA), NODE, "node-1", LEASE, LEASE, "token")),
-    "registration": Road("beat", "node log_state", (nodes.beat(SCHEMA), UUID(int=1), "another", LEASE, LEASE, "token")),
-    "channel that fills": Road("mark_full", "node full_channel", nodes.mark_full(SCHEMA, NODE, ["a!", "b!"])),
-    "channel that empties": Road("mark_not_full", "full_channel", nodes.mark_not_full(SCHEMA, ["a!", "b!"])),
+    "hosting": Road("host", "node subscription", run(nodes.host, NODE, 0, None, ROOMS, [], True)),
+    "releasing an address": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS[:1], False)),
+    "releasing many addresses": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS, False)),
+    "heartbeat": Road("beat", "node log_state", run(nodes.beat, NODE, "node-1", LEASE, LEASE, "token")),
+    "registration": Road("beat", "node log_state", run(nodes.beat, UUID(int=1), "another", LEASE, LEASE, "token")),
+    "channel that fills": Road("mark_full", "node full_channel", of(nodes.mark_full, NODE, ["a!", "b!"])),
+    "channel that empties": Road("mark_not_full", "full_channel", of(nodes.mark_not_full, ["a!", "b!"])),
     "joining of a queue": Road(
-        "add_member", "member", membership.add_member(SCHEMA, ROOMS[0], "queue:asgi:x", capacity=1, expiry=LEASE)
+        "add_member", "member", of(membership.add_member, ROOMS[0], "queue:asgi:x", capacity=1, expiry=LEASE)
     ),
-    "leaving of a queue": Road("remove_member", "member", membership.remove_member(SCHEMA, ROOMS[0], "queue:asgi:x")),
-    "extent of the log": Road("extent", "log_state", reading.extent(SCHEMA)),
+    "leaving of a queue": Road("remove_member", "member", of(membership.remove_member, ROOMS[0], "queue:asgi:x")),
+    "extent of the log": Road("extent", "log_state", run(reading.extent)),
     "page of a topic": Road("messages_after", "message", page({ROOMS[0]: 0})),
     "page of a busy topic": Road("messages_after", "message", page({BUSY: 0})),
     "page of many topics": Road("messages_after", "message", page(dict.fromkeys(ROOMS, 0), most=10)),
     "end of the log": Road("messages_after", "message", page(dict.fromkeys(ROOMS, LAST))),
-    "rest of a large message": Road("rest_of_message", "message", (reading.rest_of_message(SCHEMA), 1, ROOMS[0], 1)),
-    "history of a topic": Road(
-        "position_before_latest", "message", (reading.position_before_latest(SCHEMA), ROOMS[0], 100)
-    ),
+    "rest of a large message": Road("rest_of_message", "message", run(reading.rest_of_message, 1, ROOMS[0], 1)),
+    "history of a topic": Road("position_before_latest", "message", run(reading.position_before_latest, ROOMS[0], 100)),
     "history of a busy topic": Road(
-        "position_before_latest", "message", (reading.position_before_latest(SCHEMA), BUSY, 100)
+        "position_before_latest", "message", run(reading.position_before_latest, BUSY, 100)
     ),
 }
 
@@ -224,8 +227,9 @@ async def test_queues_of_a_slot_that_is_emptied_are_found_by_index(
     small_url: str, large_url: str, is_analysed: bool
 ) -> None:
     await fill(small_url, messages=1, is_analysed=is_analysed)
+    query = text("SELECT pgchannels.carry_queues(0::smallint)")
     for url in (small_url, large_url):
-        await require_good_plans(url, Road("", "message", text("SELECT pgchannels.carry_queues(0::smallint)")))
+        await require_good_plans(url, Road("", "message", of(lambda _: query)))
 
 
 async def test_table_without_its_index_is_noticed(
@@ -240,7 +244,7 @@ async def test_rows_that_are_read_and_thrown_away_are_noticed(owner_url: str) ->
     await fill(owner_url, messages=20 * MOST_ROWS, is_analysed=False)
     query = text("SELECT FROM pgchannels.message WHERE address = 'topic:asgi:busy' AND payload = ''")
     with pytest.raises(pytest.fail.Exception, match=r"reads \d+ rows of message_0"):
-        await require_good_plans(owner_url, Road("", "message", query))
+        await require_good_plans(owner_url, Road("", "message", of(lambda _: query)))
 
 
 def test_statements_that_have_no_road_are_known() -> None:
@@ -274,15 +278,13 @@ async def require_good_plans(url: str, road: Road) -> None:
 async def plans_of(url: str, road: Road) -> list[Plan]:
     """How the server runs what there is on a road."""
     explained = Explained(url)
-    if not callable(road.way):
-        text, *values = (
-            compiled(road.way) if isinstance(road.way, Executable) else (driver_text(road.way[0]), *road.way[1:])
-        )
+    if isinstance(road.way, tuple):
+        ask, build, values, named = road.way
         connections = Connections(Database(explained.engine))  # with which the parts of a layer run it
-        await connections.fetch(text, *values)
+        await ask(connections, build, *values, **named)
         explained.forget()  # what the first run reads of the catalogues counts as read by the statement
         for _ in range(RUNS):
-            await connections.fetch(text, *values)
+            await ask(connections, build, *values, **named)
         await connections.close()
         return explained.plans()
     async with MessageLayer(explained.engine, heartbeat=600) as layer:  # the heart beats too seldom to be seen

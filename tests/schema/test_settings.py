@@ -5,7 +5,7 @@ from typing import Final
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import func, make_url, select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pgchannels import DatabaseUnavailable, MessageLayer
@@ -105,7 +105,7 @@ async def test_limit_of_a_role_is_none_for_connections_of_ours(
     await give(connection, application_role, name, SETTINGS[name])
     for target in (database_url, create_async_engine(make_url(database_url).set(drivername="postgresql+asyncpg"))):
         connections = Connections(Database(target))
-        assert [tuple(row) for row in await connections.fetch("SELECT current_setting($1)", name)] == [("0",)]
+        assert [tuple(row) for row in await connections.ask(lambda _: select(func.current_setting(name)))] == [("0",)]
         await connections.close()
 
 

@@ -7,4 +7,4 @@ from pgchannels.database.tables import Schema
 
 def explained_delivery(schema: Schema) -> str:
     """Deliver a batch as `deliver` does, with its parameters; returns the plan with its times as JSON."""
-    return f"EXPLAIN (ANALYZE, FORMAT JSON) {driver_text(deliver(schema))}"
+    return f"EXPLAIN (ANALYZE, FORMAT JSON) {driver_text(deliver, schema)}"

@@ -1,7 +1,6 @@
 """Statements about nodes, their leases, and what they host."""
 
 from collections.abc import Collection
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from sqlalchemy import (
     Interval,
     Select,
     Text,
+    Update,
     Uuid,
     any_,
     bindparam,
@@ -23,6 +23,7 @@ from sqlalchemy import (
     extract,
     func,
     literal,
+    literal_column,
     select,
     table,
     true,
@@ -132,12 +133,11 @@ def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
     return select(schema.log_state.c.identity, *living.c).join_from(schema.log_state, living, true(), isouter=True)
 
 
-def keep_messages_for(schema: Schema, retention: timedelta) -> Executable:
-    """Make the log keep messages for this long at least."""
-    in_seconds = func.make_interval(
-        0, 0, 0, 0, 0, 0, literal(retention.total_seconds(), Float(53))
-    )  # no days: some are short
-    return update(schema.log).where(schema.log.c.retention < retention).values(retention=in_seconds)
+def keep_messages_for(schema: Schema) -> Update:
+    """Make the log keep messages for so many seconds, the one parameter, at least."""
+    # No days: some are short.
+    in_seconds = func.make_interval(*[literal_column("0", Integer)] * 6, bindparam("seconds", type_=Float(53)))
+    return update(schema.log).where(schema.log.c.retention < in_seconds).values(retention=in_seconds)
 
 
 def rotate(schema: Schema) -> Executable:
