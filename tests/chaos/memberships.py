@@ -27,25 +27,37 @@ class Memberships:
     """All changes of all channels."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        self._changes: dict[tuple[str, str], list[Change]] = defaultdict(list)  # by channel and group
+        self._changes: dict[str, dict[str, list[Change]]] = defaultdict(
+            lambda: defaultdict(list)
+        )  # by channel and group
         self._crashes = [record for account in accounts for record in account.records if isinstance(record, Crashed)]
         for account in accounts:
             self._enter(account.records)
 
     def groups_of(self, channel: str) -> list[str]:
         """Those that anybody tried to add a channel to."""
-        return [group for member, group in self._changes if member == channel]
+        return [*self._changes[channel]]
 
     def due(self, channel: str, group: str, sends: Sends, records: Sequence[Record]) -> Iterator[Key]:
         """What was sent to a group while a channel, whose records these are, was a certain member of it."""
-        received = [record for record in records if isinstance(record, Received) and record.target == group]
-        for _, key in sends.to(group):
-            if key in sends.ended_at and self._is_due(channel, sends, key, received):
-                yield key
+        received = [
+            (sends.began_at.get(record.key, 0.0), record.at)
+            for record in records
+            if isinstance(record, Received) and record.target == group
+        ]
+        changes = self._changes[channel][group]
+        certain: dict[float, float] = {}  # since when it was one, by until when
+        for addition in changes:
+            if addition.is_addition and addition.ended < inf:
+                until = self._is_certain_until(addition, changes, received)
+                certain[until] = min(addition.ended, certain.get(until, inf))
+        yield from dict.fromkeys(
+            key for until, after in certain.items() for key in sends.sent_within(group, after, until)
+        )
 
     def is_stranger(self, channel: str, sends: Sends, receipt: Received) -> bool:
         """Whether a channel had certainly left a group when what it received was sent."""
-        changes = self._changes.get((channel, receipt.target), [])
+        changes = self._changes[channel][receipt.target]
         additions = [change for change in changes if change.is_addition and change.began < receipt.at]
         removals = [change for change in _removals(changes) if change.ended < sends.began_at.get(receipt.key, 0)]
         return not additions or any(self._is_final(removal, additions) for removal in removals)
@@ -55,28 +67,23 @@ class Memberships:
         for record in records:
             if isinstance(record, Changing):
                 change = begun[record.number] = Change(record.is_addition, record.is_own, record.at)
-                self._changes[record.channel, record.target].append(change)
+                self._changes[record.channel][record.target].append(change)
             elif isinstance(record, Changed):
                 begun[record.number].ended = record.at
 
-    def _is_due(self, channel: str, sends: Sends, key: Key, received: Sequence[Received]) -> bool:
-        began, ended, changes = sends.began_at[key], sends.ended_at[key], self._changes[channel, key.target]
-        return any(
-            addition.ended < began
-            and not any(removal.began < ended and removal.ended > addition.began for removal in _removals(changes))
-            and self._outlasts_crashes(addition, ended, sends, received)
-            for addition in changes
-            if addition.is_addition
-        )
+    def _is_certain_until(
+        self, addition: Change, changes: Sequence[Change], received: Sequence[tuple[float, float]]
+    ) -> float:
+        """Until when an addition is in effect: the first removal, or the first crash, unless it outlasts that.
 
-    def _outlasts_crashes(self, addition: Change, until: float, sends: Sends, received: Sequence[Received]) -> bool:
-        crash = min(
-            (crash.began for crash in self._crashes if addition.began < crash.at and crash.began < until), default=inf
-        )
+        `received` has, for each message of the group that came, when it was sent and when it came.
+        """
+        removal = min((removal.began for removal in _removals(changes) if removal.ended > addition.began), default=inf)
+        crash = min((crash.began for crash in self._crashes if addition.began < crash.at), default=inf)
         if addition.is_own and addition.ended < crash:
-            return True
-        shows = (receipt.at for receipt in received if sends.began_at.get(receipt.key, 0) > addition.ended)
-        return crash == inf or min(shows, default=inf) < crash
+            return removal
+        shows = min((came for sent, came in received if sent > addition.ended), default=inf)
+        return removal if shows < crash else min(removal, crash)
 
     def _is_final(self, removal: Change, additions: Iterable[Change]) -> bool:
         moments = chain((addition.ended for addition in additions), (crash.at for crash in self._crashes))

@@ -1,7 +1,8 @@
 """What became of each send, by the journals of all processes."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pgchannels import Position
 from tests.chaos.journal import QUEUE, Failed, Key, Received, Record, Sending, Sent
@@ -24,6 +25,13 @@ class Sends:
         self._contradictions = list(self._compare(accounts))
         for key, position in self.positions.items():
             self._by_target[key.target].append((position, key))
+        for messages in self._by_target.values():
+            messages.sort()
+        self._by_beginning: dict[str, list[tuple[float, Key]]] = defaultdict(list)
+        for key in self.ended_at:
+            self._by_beginning[key.target].append((self.began_at[key], key))
+        for begun in self._by_beginning.values():
+            begun.sort()
 
     @property
     def queues(self) -> list[str]:
@@ -37,7 +45,23 @@ class Sends:
 
     def to(self, target: str) -> list[tuple[Position, Key]]:
         """The messages to a target whose positions are known, in the order of these."""
-        return sorted(self._by_target[target])
+        return self._by_target[target]
+
+    def between(self, target: str, after: Position, until: Position) -> list[tuple[Position, Key]]:
+        """Those of `to` with positions after one and up to another."""
+        messages = self._by_target[target]
+        first, end = (bisect_right(messages, position, key=_position_of) for position in (after, until))
+        return messages[first:end]
+
+    def sent_within(self, target: str, after: float, until: float) -> Iterator[Key]:
+        """The messages to a target whose sends began after a moment, and ended well up to another."""
+        messages = self._by_beginning[target]
+        for index in range(bisect_right(messages, after, key=_beginning_of), len(messages)):
+            began, key = messages[index]
+            if began > until:
+                break
+            if self.ended_at[key] <= until:
+                yield key
 
     def position_of(self, receipt: Received) -> Position | None:
         """Where a received message stands, as far as anybody was told."""
@@ -80,3 +104,11 @@ class Sends:
             known = self.positions.setdefault(receipt.key, receipt.position)
             if known != receipt.position:
                 yield f"{receipt.key} was received by {receiver} at {receipt.position}, but stands at {known}"
+
+
+def _position_of(message: tuple[Position, Key]) -> Position:
+    return message[0]
+
+
+def _beginning_of(message: tuple[float, Key]) -> float:
+    return message[0]

@@ -81,13 +81,12 @@ class _Stream:
         before = [*accumulate((place for _, place in reversed(places)), min, initial=inf)][::-1]
         last_of_all = self._sends.end_of(self._target) if is_finished else None
         end = max(filter(None, (*positions[-1:], last_of_all)), default=None)
-        for position, key in self._sends.to(self._target):
-            if self._is_due(position, end) and key not in self.received:
+        if self._beginning is None or end is None:
+            return
+        for position, key in self._sends.between(self._target, self._beginning, end):
+            if key not in self.received:
                 index = bisect_left(positions, position)
                 yield Missing(key, position, behind[index], before[index])
-
-    def _is_due(self, position: Position, end: Position | None) -> bool:
-        return self._beginning is not None and end is not None and self._beginning < position <= end
 
 
 def _described(missing: Missing, receiver: str, records: Sequence[Record]) -> str:
