@@ -47,7 +47,7 @@ class Node:
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
         self._connections = connections = Connections(database, options.schema, silence_seconds=silence_seconds)
-        self._fullness = Fullness(connections, self.id)
+        self._fullness = Fullness(connections, self.id, expire=lambda channel: self.receiver.channels.expire(channel))
         self._flushing = Flushing(connections, self.id)
         self._retention = Retention(connections, expiry_seconds=options.expiry)
         self.sender: Sender = Sender(

@@ -118,6 +118,12 @@ class Channels:
             if not self._sending[part]:
                 del self._sending[part]
 
+    def expire(self, name: str) -> None:
+        """Drop what has expired of a channel, or of all that share a capacity: their names up to the '!'."""
+        held = self._rooms.get(name) if name.endswith("!") else self._mailboxes.get(name)
+        if held is not None:
+            held.expire()
+
     def lose(self, gap: Gap) -> None:
         """Tell all channels that messages to them were lost, or may have been."""
         self._missed_gaps.lose(gap)

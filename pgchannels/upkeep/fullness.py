@@ -1,17 +1,25 @@
 """Tells the database which channels of this node are full, so that senders in other processes fail."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import mark_full, mark_not_full
 
+_LOOK_AGAIN_SECONDS: Final = 0.25
+
 
 class Fullness:
-    """One statement for all that changed meanwhile."""
+    """One statement for all that changed meanwhile.
 
-    def __init__(self, connections: Connections, node: UUID) -> None:
+    :param expire: drops what has expired of a full channel, which may then be full no longer.
+    """
+
+    def __init__(self, connections: Connections, node: UUID, *, expire: Callable[[str], None]) -> None:
+        self._expire = expire
         self._connections = connections
         self._node = node
         self._full: set[str] = set()
@@ -37,7 +45,13 @@ class Fullness:
         await repeat(self._tell, what_failed="could not tell senders which channels are full")
 
     async def _tell(self) -> None:
-        await self._work.wait()
+        try:
+            async with asyncio.timeout(_LOOK_AGAIN_SECONDS if self._full else None):
+                await self._work.wait()
+        except TimeoutError:
+            for channel in list(self._full):
+                self._expire(channel)
+                await asyncio.sleep(0)
         self._work.clear()
         try:
             await self._mark(self._full - self._surely_marked)

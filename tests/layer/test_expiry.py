@@ -66,6 +66,25 @@ async def test_messages_that_have_expired_make_no_channel_full(layer: MessageLay
     await layer.send(other, "fresh")
 
 
+async def test_messages_that_have_expired_make_no_channel_full_for_senders_of_other_processes(
+    database_url: str, layer: MessageLayer
+) -> None:
+    async with MessageLayer(database_url, expiry=EXPIRY_SECONDS, heartbeat=NO_HEARTBEAT) as other:
+        channel = await layer.new_channel()
+        while await takes(other, channel):
+            await come(layer)
+        await until(lambda: takes(other, channel))
+
+
+async def takes(layer: MessageLayer, channel: str) -> bool:
+    """Whether a message can be sent to a channel."""
+    try:
+        await layer.send(channel, "sent")
+    except ChannelFull:
+        return False
+    return True
+
+
 async def test_message_that_has_expired_is_not_received_by_a_subscription_and_does_not_fill_it(
     layer: MessageLayer, connection: Connection
 ) -> None:
