@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,6 +56,26 @@ async def test_loops_in_turn_with_threads_keep_one_background_sender(database_ur
         await asyncio.to_thread(asyncio.run, open_and_publish(layer))
     assert background_senders() <= before + 1
     await layer.close()
+
+
+def test_sends_that_failed_leave_no_memory() -> None:
+    layer = MessageLayer("postgresql://postgres@/postgres?host=/nonexistent", send_timeout=0.02)
+
+    def fail(_: int) -> None:
+        with pytest.raises(DatabaseUnavailable):
+            layer.sync.publish("room", "x" * 10_000)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(fail, range(100)))
+        gc.collect()
+        tracemalloc.start()
+        try:
+            list(threads.map(fail, range(500)))
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < 1024 * 1024
+        finally:
+            tracemalloc.stop()
+            asyncio.run(layer.close())
 
 
 def background_senders() -> int:
