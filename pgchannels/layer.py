@@ -32,6 +32,7 @@ class MessageLayer:
     opens it (`async with layer:`). Sending works from any loop and thread, opened or not.
 
     `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
+    `default` returns what is carried in the place of a value that is not, as that of `json.dumps` does.
     Times are in seconds. `capacity` is how many messages wait for one receiver at most; every `heartbeat` the listening
     connection is tried, so that one that has gone deaf is noticed.
     """
@@ -47,6 +48,7 @@ class MessageLayer:
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         symmetric_encryption_keys: Sequence[str | bytes] = (),
         serializer_format: str = "msgpack",
+        default: Callable[[Any], Any] | None = None,
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
@@ -59,6 +61,7 @@ class MessageLayer:
             channel_capacity={} if channel_capacity is None else channel_capacity,
             symmetric_encryption_keys=symmetric_encryption_keys,
             serializer_format=serializer_format,
+            default=default,
             schema=schema,
             send_timeout=send_timeout,
             heartbeat=heartbeat,

@@ -2,14 +2,23 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
-from pgchannels.arguments import DAY, TEN_YEARS, refusal, require_count, require_seconds, shown
+from pgchannels.arguments import (
+    DAY,
+    TEN_YEARS,
+    refusal,
+    require_callable_or_none,
+    require_count,
+    require_seconds,
+    shown,
+)
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefix, require_valid_schema
-from pgchannels.serializers import registry
+from pgchannels.serializers import BUILT_IN, registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +35,7 @@ class Options:
     channel_capacity: Mapping[str | re.Pattern[str], int] = field(default_factory=dict)
     symmetric_encryption_keys: Sequence[str | bytes] = ()
     serializer_format: str = "msgpack"
+    default: Callable[[Any], Any] | None = None
     schema: str = DEFAULT_SCHEMA
     send_timeout: float = 30
     heartbeat: float = 5
@@ -48,6 +58,12 @@ class Options:
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
             _require_message_type(name, getattr(self, name))
         _require_format(self.serializer_format)
+        require_callable_or_none("default", self.default)
+        if self.default is not None and self.serializer_format not in BUILT_IN:
+            raise ConfigurationError(
+                f"default has no use with serializer_format={self.serializer_format!r}: what that cannot carry its own"
+                " class says"
+            )
 
     def capacity_of(self, channel: str) -> int:
         """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""

@@ -50,7 +50,9 @@ class Sender:
         self._prefix = options.prefix
         # A node knows with each heartbeat that it has heard everything: until then nothing may leave the log.
         self.retention_seconds: float = max(options.expiry, 3 * options.heartbeat + _SHORTEST_MEMORY_SECONDS)
-        self._codec = Codec(options.symmetric_encryption_keys, serializer_format=options.serializer_format)
+        self._codec = Codec(
+            options.symmetric_encryption_keys, serializer_format=options.serializer_format, default=options.default
+        )
         self._command_codec = Codec(options.symmetric_encryption_keys)  # a user's format need not know commands
         self._writer = Writer(
             connections,

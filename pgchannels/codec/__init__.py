@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pgchannels.codec import envelope, json_format, msgpack_format
+from pgchannels.codec.carriable import Default
 from pgchannels.codec.encryption import Keyring
 from pgchannels.codec.envelope import Kind
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
@@ -17,7 +18,14 @@ LARGEST_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 class Codec:
     """Packs payloads into envelopes and opens them; sealed when there are keys. Reads every format, writes one."""
 
-    def __init__(self, keys: Sequence[str | bytes] = (), *, serializer_format: str = "msgpack") -> None:
+    def __init__(
+        self,
+        keys: Sequence[str | bytes] = (),
+        *,
+        serializer_format: str = "msgpack",
+        default: Default | None = None,
+    ) -> None:
+        self._default = default
         self._keyring = Keyring(keys) if keys else None
         self._format = serializer_format
         self.is_sealing: bool = self._keyring is not None
@@ -64,19 +72,18 @@ class Codec:
 
     def _pack(self, payload: Any) -> bytes:
         if self._format == "msgpack":
-            return envelope.wrap(Kind.MSGPACK, _packed(msgpack_format.pack, payload))
+            return envelope.wrap(Kind.MSGPACK, self._packed(msgpack_format.pack, payload))
         if self._format == "json":
-            return envelope.wrap(Kind.JSON, _packed(json_format.pack, payload))
+            return envelope.wrap(Kind.JSON, self._packed(json_format.pack, payload))
         serializer = registry.get(self._format)
         assert serializer is not None  # the options have checked it, and nothing is ever removed
         return envelope.wrap_named(self._format, serializer.as_bytes(payload))
 
-
-def _packed(pack: Callable[[Any], bytes], payload: Any) -> bytes:
-    try:
-        return pack(payload)
-    except RecursionError as error:
-        raise InvalidMessage("the message is nested deeper than the caller's stack has room for") from error
+    def _packed(self, pack: Callable[[Any, Default | None], bytes], payload: Any) -> bytes:
+        try:
+            return pack(payload, self._default)
+        except RecursionError as error:
+            raise InvalidMessage("the message is nested deeper than the caller's stack has room for") from error
 
 
 def _unpack_registered(content: memoryview) -> Any:

@@ -5,7 +5,7 @@ dict with keys of str. A value of a subclass arrives as the type itself, whateve
 others arrive as the nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time
 zone as its offset from UTC. Inside a set, where all must be hashable, tuples stay tuples, and sets are frozen;
 dict, list, set and bytearray are refused there, though one of a subclass may be hashable. JSON has neither NaN nor
-infinity: floats like that are refused.
+infinity: floats like that are refused. For a value of any other type the layer's `default` may return one of these.
 
 Containers may be nested 200 deep, of whatever kinds they are. This holds for senders, with `InvalidMessage`, and
 for receivers, with `UnreadableMessage`, whoever wrote the message: deeper ones could exhaust the stack when they
@@ -16,11 +16,13 @@ all others of its hash.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pgchannels.codec.extensions import EXTENSIONS, Extension
 from pgchannels.codec.members import frozen
 from pgchannels.errors import InvalidMessage
+
+Default: TypeAlias = Callable[[Any], Any]
 
 DEEPEST_NESTING: Final = 200
 _LEAST_INTEGER: Final = -(2**63)
@@ -64,13 +66,14 @@ def _collect_containers(items: Iterable[Any], containers: list[Iterable[Any]]) -
     return True
 
 
-def as_received(payload: Any, *, only_finite: bool = False) -> Any:
+def as_received(payload: Any, *, only_finite: bool = False, default: Default | None = None) -> Any:
     """The payload as its receivers get it: a copy, of plain types alone.
 
+    :param default: returns what is carried in the place of a value that is not.
     :raises InvalidMessage: it holds a value that no message can carry; the text says where.
     """
     try:
-        return _Reading(_FINITE_LEAVES if only_finite else _LEAVES).read(payload)
+        return _Reading(_FINITE_LEAVES if only_finite else _LEAVES, default).read(payload)
     except _UncarriableError as error:
         raise InvalidMessage(str(error)) from error.__cause__
 
@@ -78,20 +81,36 @@ def as_received(payload: Any, *, only_finite: bool = False) -> Any:
 class _Reading:
     """Reads payloads; what is no container by the function for its type."""
 
-    def __init__(self, leaves: Mapping[type, Callable[[Any], Any]]) -> None:
+    def __init__(self, leaves: Mapping[type, Callable[[Any], Any]], default: Default | None) -> None:
         self._leaves = leaves
+        self._default = default
 
     def read(self, value: Any, depth: int = 0, *, in_set: bool = False) -> Any:
         kind = _kind_of(value)
         if in_set and kind in _MUTABLE:
             raise _UncarriableError(f"is a {_type_name(value)}, which can be changed: it is in a set")
-        if kind in self._leaves:
+        if kind is not None and kind in self._leaves:
             return _read_leaf(self._leaves[kind], value)
         if depth == DEEPEST_NESTING:
             raise _UncarriableError(f"is nested more than {DEEPEST_NESTING} deep, or contains itself")
+        if kind is None:
+            return self.read(self._replaced(value), depth + 1, in_set=in_set)
         places, items = _open(kind, value)
         received = self._read_items(places, items, depth + 1, in_set=in_set or kind in _SETS)
         return _close(kind, places, received, in_set=in_set)
+
+    def _replaced(self, value: Any) -> Any:
+        if self._default is None:
+            raise _UncarriableError(
+                f"is a {_type_name(value)}: a message carries None, bool, int, float, str, bytes, list, dict, set,"
+                " UUID, datetime, date and Decimal. Send one of these in its place, or give the layer a"
+                " `default` that does"
+            )
+        try:
+            return self._default(value)
+        except Exception as error:
+            reason = f"is a {_type_name(value)}, for which `default` raised {_shown(error)}"
+            raise _UncarriableError(reason) from error
 
     def _read_items(self, places: Sequence[Any], items: Sequence[Any], depth: int, *, in_set: bool) -> list[Any]:
         received = []
@@ -104,20 +123,14 @@ class _Reading:
         return received
 
 
-def _kind_of(value: Any) -> type:
+def _kind_of(value: Any) -> type | None:
     # By what it is, not by what its `__class__` says. The most special type comes first.
     try:
         if type(value) in _KINDS:
             return type(value)
-        kind = next((kind for kind in type(value).__mro__ if kind in _KINDS), None)
+        return next((kind for kind in type(value).__mro__ if kind in _KINDS), None)
     except Exception as error:  # its metaclass does not hash
         raise _UncarriableError(f"is a {_type_name(value)}, whose type cannot be told") from error
-    if kind is None:
-        raise _UncarriableError(
-            f"is a {_type_name(value)}: a message carries None, bool, int, float, str, bytes, list, dict, set, UUID,"
-            " datetime, date and Decimal"
-        )
-    return kind
 
 
 def _read_leaf(read: Callable[[Any], Any], value: Any) -> Any:
@@ -163,7 +176,9 @@ def _frozen(items: list[Any]) -> frozenset[Any]:
 
 def _key(key: Any) -> str:
     if not issubclass(type(key), str):
-        raise _UncarriableError(f"has the key {_shown(key)}, a {_type_name(key)}: keys are str")
+        raise _UncarriableError(
+            f"has the key {_shown(key)}, a {_type_name(key)}: keys are str, as in JSON. Send str(key)"
+        )
     return _text(key)
 
 
@@ -205,9 +220,9 @@ def _type_name(value: Any) -> str:
     return name
 
 
-def _shown(key: Any) -> str:
+def _shown(value: Any) -> str:
     try:
-        return f"{key!r:.80}"
+        return f"{value!r:.80}"
     except Exception:  # of the user's class, or a number of too many digits
         return "that cannot be shown"
 

@@ -9,7 +9,7 @@ from base64 import b64decode, b64encode
 from itertools import accumulate
 from typing import Any, Final
 
-from pgchannels.codec.carriable import DEEPEST_NESTING, as_received, is_plain, require_64_bits
+from pgchannels.codec.carriable import DEEPEST_NESTING, Default, as_received, is_plain, require_64_bits
 from pgchannels.codec.extensions import EXTENSIONS, SETS
 from pgchannels.codec.members import frozen
 from pgchannels.errors import InvalidMessage, UnreadableMessage
@@ -25,12 +25,12 @@ _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER: Final = b"0" * 19  # digits of the least that does not fit into 64 bits
 
 
-def pack(payload: Any) -> bytes:
-    """The text of a payload, in UTF-8.
+def pack(payload: Any, default: Default | None = None) -> bytes:
+    """The text of a payload, in UTF-8; for `default` see `as_received`.
 
     :raises InvalidMessage: it holds a value that JSON cannot carry; the text says where.
     """
-    boxed = _boxed(as_received(payload, only_finite=True))
+    boxed = _boxed(as_received(payload, only_finite=True, default=default))
     return json.dumps(boxed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 

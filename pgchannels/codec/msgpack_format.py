@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgpack import ExtType, Packer, unpackb
 
-from pgchannels.codec.carriable import DEEPEST_NESTING, as_received, is_plain
+from pgchannels.codec.carriable import DEEPEST_NESTING, Default, as_received, is_plain
 from pgchannels.codec.extensions import EXTENSIONS, SET_CODE, SETS
 from pgchannels.codec.members import frozen
 from pgchannels.errors import InvalidMessage, UnreadableMessage
@@ -16,8 +16,8 @@ _FEW_ITEMS: Final = 16
 _BUFFER_BYTES: Final = 1024  # at first; the usual 256 kB take longer to get than a small message to pack
 
 
-def pack(payload: Any) -> bytes:
-    """The bytes of a payload.
+def pack(payload: Any, default: Default | None = None) -> bytes:
+    """The bytes of a payload; for `default` see `as_received`.
 
     :raises InvalidMessage: it holds a value that no message can carry; the text says where.
     """
@@ -27,7 +27,7 @@ def pack(payload: Any) -> bytes:
             return packed
     except Exception:  # noqa: S110 -- what it was, `as_received` says, or makes good
         pass
-    return _pack_received(as_received(payload))
+    return _pack_received(as_received(payload, default=default))
 
 
 def unpack(packed: bytes | memoryview) -> Any:

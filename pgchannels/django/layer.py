@@ -2,20 +2,21 @@
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 from channels import exceptions
 from channels.layers import BaseChannelLayer
 from django.core import mail
+from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
 from pgchannels.database.database import Database
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
 from pgchannels.django.sync import SyncChannelLayer
-from pgchannels.errors import UnreadableMessage
+from pgchannels.errors import ConfigurationError, UnreadableMessage
 from pgchannels.messages import Gap
 from pgchannels.names import (
     DEFAULT_PREFIX,
@@ -37,6 +38,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database.
     Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
 
+    `default` is a function, or its dotted path, that returns what is carried in the place of a value that is not.
     `on_disconnect`, `on_reconnect` and `on_gap` are types of messages that this process's channels get when the
     listening connection was lost, when it is back, and when messages to the channel were lost, or may have been:
     `{"type": on_gap, "reason": "capacity" | "expired" | "crash" | "unreadable", "count": int | None}`.
@@ -58,6 +60,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         symmetric_encryption_keys: Sequence[str | bytes] = (),
         serializer_format: str = "msgpack",
+        default: Callable[[Any], Any] | str | None = None,
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
@@ -74,6 +77,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             channel_capacity={} if channel_capacity is None else channel_capacity,
             symmetric_encryption_keys=symmetric_encryption_keys,
             serializer_format=serializer_format,
+            default=_imported("default", default),
             schema=schema,
             send_timeout=send_timeout,
             heartbeat=heartbeat,
@@ -205,3 +209,12 @@ def _new_nodes(url: str | URL, options: Options) -> Nodes:
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
     return Nodes(Database(url), options, idle_seconds=idle_seconds)
+
+
+def _imported(option: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return import_string(value)
+    except ImportError as error:
+        raise ConfigurationError(f"{option}={value!r} is not the dotted path of a function: {error}") from error
