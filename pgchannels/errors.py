@@ -27,6 +27,10 @@ class ConfigurationError(PgChannelsError, ValueError):
     """An option is unknown or has an impossible value."""
 
 
+class InvalidPosition(ConfigurationError):
+    """What is given as `since` is no position that a message can have."""
+
+
 class InvalidName(PgChannelsError, TypeError):
     """A topic, channel, prefix or schema has a name that cannot be used."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pgchannels.arguments import require_callable_or_none, require_count, require_one_of, require_pairs, shown
 from pgchannels.database.database import Database
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
+from pgchannels.errors import ConfigurationError, InvalidPosition, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position
 from pgchannels.names import (
     DEFAULT_PREFIX,
@@ -208,6 +208,6 @@ def _position(since: object) -> Position | None:
     try:
         return Position.parse(since)  # type: ignore[arg-type]  # anything that is no text is refused
     except ValueError:
-        raise ConfigurationError(
+        raise InvalidPosition(
             f"since={shown(since)} is neither a Position that a message can have, nor the text of one such as '1-512'"
         ) from None

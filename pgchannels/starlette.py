@@ -1,11 +1,48 @@
-"""Starlette and FastAPI: a layer that is open for as long as the application runs."""
+"""Starlette and FastAPI: a layer that is open while the application runs, websockets that end, errors for clients."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+import json
+import math
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
 
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from pgchannels.errors import (
+    ChannelFull,
+    DatabaseUnavailable,
+    InvalidMessage,
+    InvalidName,
+    InvalidPosition,
+    LayerClosed,
+    MessagesLost,
+    MessageTooLarge,
+)
 from pgchannels.layer import MessageLayer
+from pgchannels.messages import Gap, GapReason, Message
+from pgchannels.subscription import Subscription
+
+_POLICY_VIOLATION: Final = 1008  # codes of RFC 6455 and its registry
+_SERVICE_RESTART: Final = 1012
+_TRY_AGAIN_LATER: Final = 1013
+_LONGEST_REASON_BYTES: Final = 123
+_AWAY: Final = "the service is away for a moment: try again"
+_CLOSE_SECONDS: Final = 1
+_CLIENTS_FAULT: Final = (InvalidName, InvalidPosition, InvalidMessage, MessageTooLarge)
+_PASSING: Final = (DatabaseUnavailable, LayerClosed, ChannelFull)
+_CODES: Final[dict[type[Exception], int]] = {
+    **dict.fromkeys(_CLIENTS_FAULT, _POLICY_VIOLATION),
+    **dict.fromkeys((MessagesLost, DatabaseUnavailable, ChannelFull), _TRY_AGAIN_LATER),
+    LayerClosed: _SERVICE_RESTART,
+}
 
 
 def lifespan(layer: MessageLayer) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
@@ -17,3 +54,148 @@ def lifespan(layer: MessageLayer) -> Callable[[Starlette], AbstractAsyncContextM
             yield
 
     return opened
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """What `websocket_messages` sends of a message: `topic`, `position` as text for a later `since`, and `payload`."""
+    return {"topic": message.topic, "position": str(message.position), "payload": message.payload}
+
+
+async def websocket_messages(
+    websocket: WebSocket,
+    subscription: Subscription,
+    *,
+    encode: Callable[[Message], Any] = as_dict,
+    received: Callable[[str | bytes], Awaitable[object]] | None = None,
+    send_timeout: float = 30,
+) -> None:
+    """Send the messages of a subscription to a websocket until either side ends; then nothing of it is left.
+
+    The websocket is accepted if it is not yet. It is read meanwhile: a client that leaves, or a server that stops, ends
+    this at once. Where messages were lost, the client gets `{"gap": {"reason": str, "count": int | None}}` at their
+    place, unless the subscription has an `on_gap` of its own. A client is told why it is disconnected: with code 1013
+    when it is too slow for the subscription's capacity, or the database is away; with 1012 when the layer is closed.
+
+    :param encode: makes of a message what is sent: str and bytes as they are, anything else as JSON, in which UUID,
+        date, datetime and Decimal are text, bytes are base64, sets are lists, NaN and infinity are null.
+    :param received: takes what the client sends, one after another; what it raises ends the websocket, and is raised.
+        By default what the client sends is ignored.
+    :param send_timeout: seconds; a client that takes nothing for so long is too slow.
+    """
+    if websocket.client_state is WebSocketState.CONNECTING:
+        await websocket.accept()
+    reading = asyncio.create_task(_read(websocket, received), name="read a websocket")
+    writing = asyncio.create_task(_write(websocket, subscription, encode, send_timeout), name="write to a websocket")
+    try:
+        await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (reading, writing):
+            task.cancel()
+        await asyncio.wait((reading, writing))
+    failures = [error for task in (reading, writing) if not task.cancelled() and (error := task.exception())]
+    for error in failures:
+        if not isinstance(error, (*_CODES, WebSocketDisconnect)):
+            raise error
+    if not any(isinstance(error, WebSocketDisconnect) for error in failures):
+        await _disconnect(websocket, failures[0])
+
+
+async def _read(websocket: WebSocket, received: Callable[[str | bytes], Awaitable[object]] | None) -> None:
+    """Take what comes until the client has left, or the server stops: `WebSocketDisconnect`."""
+    while True:
+        event = await websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1005))
+        if received is not None:
+            text = event.get("text")
+            await received(event["bytes"] if text is None else text)
+
+
+async def _write(
+    websocket: WebSocket, subscription: Subscription, encode: Callable[[Message], Any], send_timeout: float
+) -> None:
+    async with subscription:
+        while True:
+            try:
+                content = encode(await anext(subscription))
+            except MessagesLost as lost:
+                if lost.gap.reason is GapReason.CAPACITY:
+                    raise  # the subscription has ended
+                content = {"gap": {"reason": lost.gap.reason, "count": lost.gap.count}}
+            await _send(websocket, content, send_timeout)
+
+
+async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> None:
+    if websocket.client_state is not WebSocketState.CONNECTED:
+        raise WebSocketDisconnect
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            if isinstance(content, bytes):
+                await websocket.send_bytes(content)
+            else:
+                await websocket.send_text(content if isinstance(content, str) else _json(content))
+    except TimeoutError:
+        raise MessagesLost(Gap(GapReason.CAPACITY, None)) from None
+
+
+async def _disconnect(websocket: WebSocket, error: BaseException) -> None:
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), _TRY_AGAIN_LATER)
+    reason = _AWAY if isinstance(error, _PASSING) else str(error)
+    with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):  # the client has left already, or takes nothing
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            if websocket.client_state is WebSocketState.CONNECTING:
+                await websocket.accept()  # else the client is told of a failed handshake, and not why
+            await websocket.close(code, reason.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore"))
+
+
+async def _tell(connection: HTTPConnection, error: Exception) -> Response | None:
+    if isinstance(connection, WebSocket):
+        await _disconnect(connection, error)
+        return None
+    if isinstance(error, _PASSING):
+        return JSONResponse({"detail": _AWAY}, 503, {"Retry-After": "1"})
+    return JSONResponse({"detail": str(error)}, 413 if isinstance(error, MessageTooLarge) else 422)
+
+
+exception_handlers: Final[dict[int | type[Exception], Callable[[Any, Any], Coroutine[Any, Any, Any]]]] = dict.fromkeys(
+    (*_CLIENTS_FAULT, *_PASSING), _tell
+)
+"""Tells clients what is wrong: `FastAPI(exception_handlers=exception_handlers)`, or the same of Starlette.
+
+A name, a position or a message that cannot be used is their fault: they get status 422, or 413 for what is too large,
+with the text of the error as `detail`; a websocket is closed with code 1008. While the database is away they get status
+503, or code 1013.
+"""
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(value), default=lambda other: _finite(_plain(other)), separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case UUID() | Decimal():
+            return str(value)
+        case date():
+            return value.isoformat()
+        case bytes():
+            return b64encode(value).decode()
+        case set() | frozenset():
+            return list(value)
+    raise TypeError(
+        f"websocket_messages sends JSON, which has no {type(value).__name__}: let `encode` make something else of it"
+    )
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value

@@ -32,22 +32,6 @@ def test_plain_script(database_url: str) -> None:
     assert result.stdout.splitlines() == ["rain {'score': [1, 0]}", "['rain']", "b'direct'", "{'id': 7}"]
 
 
-async def test_fastapi_application(database_url: str) -> None:
-    application: dict[str, Any] = {}
-    exec(snippet(README, "FastAPI(").replace(PLACEHOLDER, database_url), application)
-    sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    async with application["app"].router.lifespan_context(application["app"]):
-        seen = await application["say"]("room", "first")
-        await application["say"]("room", "second")
-        listening = asyncio.create_task(application["listen"](_accepting_websocket(sent), "room", since=seen))
-        assert "second" in (await within(_next_text(sent)))
-        await application["say"]("room", "third")
-        assert "third" in (await within(_next_text(sent)))
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
-
-
 def test_django_settings() -> None:
     settings: dict[str, Any] = {}
     exec(snippet(README, "CHANNEL_LAYERS"), settings)
@@ -75,16 +59,3 @@ def test_format_of_ones_own() -> None:
 @pytest.mark.parametrize("option", first_column(README))
 def test_every_option_in_the_table_exists(option: str) -> None:
     assert option in (MessageLayer.__init__.__kwdefaults__ or {})
-
-
-def _accepting_websocket(sent: "asyncio.Queue[dict[str, Any]]") -> WebSocket:
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    return WebSocket({"type": "websocket"}, receive=receive, send=sent.put)  # type: ignore[arg-type]
-
-
-async def _next_text(sent: "asyncio.Queue[dict[str, Any]]") -> str:
-    while (message := await sent.get())["type"] != "websocket.send":
-        pass
-    return str(message["text"])
