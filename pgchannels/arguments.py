@@ -1,7 +1,7 @@
 """What the arguments that users give may be: each check returns the value as it is used, or names what is wrong."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from numbers import Integral, Real
 from typing import Final, TypeVar
@@ -73,8 +73,10 @@ def require_pairs(name: str, value: Iterable[tuple[A, B]], *, of: str) -> list[t
 
     :raises ConfigurationError: it is anything else.
     """
+    if isinstance(value, Mapping):
+        raise refusal(name, value, f"pairs of {of}, such as its items()")
     try:
-        return [(first, second) for first, second in value]
+        return [_pair(pair) for pair in value]
     except (TypeError, ValueError) as error:
         raise refusal(name, value, f"pairs of {of}") from error
 
@@ -87,6 +89,13 @@ def require_callable_or_none(name: str, value: T) -> T:
     if value is None or callable(value):
         return value
     raise refusal(name, value, "a function, or None")
+
+
+def _pair(pair: tuple[A, B]) -> tuple[A, B]:
+    if isinstance(pair, str | bytes):  # two letters are a pair, too
+        raise TypeError
+    first, second = pair
+    return first, second
 
 
 def _finite(value: object) -> float | None:

@@ -75,6 +75,14 @@ class ChannelFull(PgChannelsError):
     """As many messages as its capacity wait for a channel: this one was not sent."""
 
 
+def channel_full(channel: str, capacity: int | None) -> ChannelFull:
+    """The error for a channel or a work queue that has no room for a message."""
+    return ChannelFull(
+        f"{channel} is full: capacity={capacity} messages wait for it, this one was not sent. Receive faster, or raise"
+        " `capacity` or its `channel_capacity`"
+    )
+
+
 class MessagesLost(PgChannelsError):
     """A receiver lost messages for good: `gap` tells why, and how many. Receiving again goes on behind the gap.
 

@@ -82,6 +82,11 @@ def queue_address(prefix: str, channel: str) -> str:
     return f"queue:{prefix}:{channel}"
 
 
+def queue_of_address(address: str) -> str:
+    """The work queue behind an address that `queue_address` made."""
+    return address.split(":", 2)[2]
+
+
 def is_queue_address(address: str) -> bool:
     """Whether `queue_address` made the address."""
     return address.startswith("queue:")

@@ -23,8 +23,12 @@ def _upgrade(arguments: argparse.Namespace) -> int:
     url = arguments.url or os.environ.get("PGCHANNELS_URL")
     if not url:
         raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")
-    asyncio.run(migrations.upgrade(url, schema=arguments.schema))
-    print(f"The tables in the schema {arguments.schema!r} are up to date.")
+    before, after = asyncio.run(migrations.upgrade(url, schema=arguments.schema))
+    if before == after:
+        done = f"are up to date, at revision {after}"
+    else:
+        done = f"were created, at revision {after}" if before is None else f"were upgraded, {before} → {after}"
+    print(f"The tables in the schema {arguments.schema!r} {done}.")
     if arguments.grant_to:
         asyncio.run(grant(url, arguments.grant_to, schema=arguments.schema))
         print(f"The role {arguments.grant_to!r} may use them.")

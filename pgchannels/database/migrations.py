@@ -9,15 +9,17 @@ from typing import Any
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import SEARCH_PATH, Database
+from pgchannels.database.failures import explained
 from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.errors import ConfigurationError
+from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 # What a script needs; the caller's connection gets its own settings back behind it.
@@ -34,12 +36,17 @@ _RESTORE_SETTINGS = "".join(
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
-async def upgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "head") -> None:
+async def upgrade(
+    target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "head"
+) -> tuple[str | None, str | None]:
     """Create the schema and its tables, or bring them to a newer revision; nothing happens when they are there.
 
+    Returns the revisions that they were at before, None where they were missing, and that they are at now.
+
+    :raises ConfigurationError: they are at a revision that this version does not know.
     :raises sqlalchemy.exc.DBAPIError: the role may not create them; nothing was changed.
     """
-    await run_sync(Database(target), lambda connection: command.upgrade(_config(schema, connection), revision))
+    return await run_sync(Database(target), lambda connection: _upgrade(connection, schema, revision))
 
 
 async def downgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "base") -> None:
@@ -61,14 +68,32 @@ def downgrade_sql(schema: str, revisions: str) -> str:
 def run_environment() -> None:
     """What `alembic/env.py` does: run the revisions as script, on the caller's connection or on one of its own."""
     attributes = context.config.attributes
-    if context.is_offline_mode():
-        attributes.setdefault("schema", _schema_from_outside())
-        _run_offline(attributes["schema"])
-    elif "connection" in attributes:
+    if "connection" in attributes:
         _run_on(attributes["connection"], attributes["schema"])
-    else:
-        attributes["schema"] = _schema_from_outside()
-        asyncio.run(_run_on_own_connection(attributes["schema"]))
+        return
+    try:
+        schema = attributes.setdefault("schema", _schema_from_outside())
+        if context.is_offline_mode():
+            _run_offline(schema)
+        else:
+            asyncio.run(_run_on_own_connection(schema))
+    except Exception as error:
+        failure = explained(error)
+        if not isinstance(failure, PgChannelsError):
+            raise
+        raise CommandError(str(failure)) from error  # which Alembic shows in one line
+
+
+def _upgrade(connection: Connection, schema: str, revision: str) -> tuple[str | None, str | None]:
+    config = _config(schema, connection)
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"the tables in the schema {schema!r} cannot be upgraded: {error}. If a newer version of pgchannels has"
+            " made them, install that here"
+        ) from error
+    return config.attributes["before"], config.attributes["after"]
 
 
 def _downgrade(connection: Connection, schema: str, revision: str) -> None:
@@ -95,7 +120,10 @@ def _run_on(connection: Connection, schema: str) -> None:
         connection.execute(CreateSchema(schema, if_not_exists=True))
     context.configure(connection, **_environment(schema))
     with context.begin_transaction():
+        attributes, migration = context.config.attributes, context.get_context()
+        attributes["before"] = migration.get_current_revision()
         context.run_migrations()
+        attributes["after"] = migration.get_current_revision()
 
 
 async def _run_on_own_connection(schema: str) -> None:

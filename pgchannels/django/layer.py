@@ -12,6 +12,7 @@ from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
+from pgchannels.arguments import shown
 from pgchannels.database.database import Database
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
@@ -216,5 +217,7 @@ def _imported(option: str, value: Any) -> Any:
         return value
     try:
         return import_string(value)
-    except ImportError as error:
-        raise ConfigurationError(f"{option}={value!r} is not the dotted path of a function: {error}") from error
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{option}={shown(value)} is not the dotted path of a function: {error!s:.100}"
+        ) from error

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 from weakref import WeakValueDictionary
 
-from pgchannels.errors import ChannelFull, copy_of
+from pgchannels.errors import channel_full, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import non_local_part
 from pgchannels.receiving.arrival import Arrival
@@ -109,7 +109,7 @@ class Channels:
             if channel in self._mailboxes:
                 self._mailboxes[channel].expire()
         if self._is_full(channel, room):
-            raise ChannelFull(f"{channel} is full: capacity={room.capacity} messages wait for it")
+            raise channel_full(channel, room.capacity)
         self._sending[part] = self._sending.get(part, 0) + 1
         try:
             yield

@@ -23,8 +23,17 @@ from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import LARGEST_BATCH
-from pgchannels.errors import ChannelFull, DatabaseRefused, DatabaseUnavailable, LayerClosed, PgChannelsError, copy_of
+from pgchannels.errors import (
+    ChannelFull,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    LayerClosed,
+    PgChannelsError,
+    channel_full,
+    copy_of,
+)
 from pgchannels.messages import Gap, GapReason
+from pgchannels.names import queue_of_address
 from pgchannels.receiving.losses import Losses
 
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
@@ -421,5 +430,4 @@ def _fail(batch: Iterable[_Outgoing], error: Exception) -> None:
 
 
 def _full(outgoing: _Outgoing) -> ChannelFull:
-    where = outgoing.channel or outgoing.address
-    return ChannelFull(f"{where} is full: capacity={outgoing.capacity} messages wait for it, this one was not sent")
+    return channel_full(outgoing.channel or queue_of_address(outgoing.address), outgoing.capacity)

@@ -3,11 +3,9 @@
 import asyncio
 import subprocess
 import sys
-from contextlib import suppress
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocket
 
 from pgchannels import MessageLayer
 from pgchannels.codec import Codec

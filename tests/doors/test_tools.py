@@ -1,0 +1,146 @@
+"""The command line, Alembic's, the source distribution, and what arguments may be: what they say to a newcomer."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pgchannels import ChannelFull, ConfigurationError, InvalidName, InvalidPosition, MessageLayer
+from pgchannels.cli import main
+
+ROOT = Path(__file__).parents[2]
+LIMIT_SECONDS = 300
+SECRET = "hunter2"
+
+
+def ended(*command: object, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """A command that has ended; standard error is among its output."""
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+
+
+# pgchannels upgrade
+
+
+async def execute(url: str, statement: str) -> None:
+    """Run a statement."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def test_upgrade_says_what_it_did(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for done in ("were created, at revision 0001", "are up to date, at revision 0001"):
+        assert main(["upgrade", "--url", empty_database_url]) == 0
+        assert capsys.readouterr().out == f"The tables in the schema 'pgchannels' {done}.\n"
+
+
+def test_upgrade_of_tables_of_a_newer_version_says_so(
+    empty_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upgrade", "--url", empty_database_url]) == 0
+    asyncio.run(execute(empty_database_url, "UPDATE pgchannels.pgchannels_version SET version_num = '9999'"))
+    capsys.readouterr()
+    assert main(["upgrade", "--url", empty_database_url]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "cannot be upgraded: Can't locate revision identified by '9999'" in output.err
+    assert "If a newer version of pgchannels has made them, install that here" in output.err
+
+
+# alembic
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "give the database as `alembic -x url=postgresql://… …` or in PGCHANNELS_URL"),
+        (("-x", "url=nonsense"), "the database must be given as"),
+        (("-x", f"url=postgresql://u:{SECRET}@localhost:1/db"), "localhost:1"),
+        (("-x", "url=postgresql://localhost/db", "-x", "schema=Bad"), "schema='Bad': a schema is"),
+    ],
+)
+def test_alembic_says_in_a_line_what_is_wrong(arguments: tuple[str, ...], text: str) -> None:
+    command = [sys.executable, "-m", "alembic", *arguments, "upgrade", "head"]
+    run = ended(*command, PGCHANNELS_URL="", PGCHANNELS_SCHEMA="")
+    assert run.returncode != 0
+    assert text in run.stdout
+    assert "Traceback" not in run.stdout
+    assert SECRET not in run.stdout
+    assert len(run.stdout.splitlines()) <= 2
+
+
+# Arguments.
+
+
+ODD: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
+    "since=5": (lambda layer: layer.subscribe("a", since=5), InvalidPosition, "since=5 is neither a Position"),
+    "when_full": (
+        lambda layer: layer.subscribe("a", when_full="block"),
+        ConfigurationError,
+        "when_full must be one of 'fail', 'drop_newest', 'drop_oldest', not 'block'",
+    ),
+    "limit": (lambda layer: layer.history("a", limit=-1), ConfigurationError, "limit must be a number of messages"),
+    "dict": (
+        lambda layer: layer.publish_many({"a": 1}),
+        ConfigurationError,
+        "messages must be pairs of a topic and a payload, such as its items(), not {'a': 1}",
+    ),
+    "dict of pairs": (lambda layer: layer.publish_many({"ab": 1}), ConfigurationError, "such as its items()"),
+    "text of two letters": (
+        lambda layer: layer.publish_many(["ab"]),
+        ConfigurationError,
+        "messages must be pairs of a topic and a payload, not ['ab']",
+    ),
+    "text": (lambda layer: layer.publish_many("ab"), ConfigurationError, "messages must be pairs"),
+    "one pair": (lambda layer: layer.publish_many(("a", 1)), ConfigurationError, "messages must be pairs"),
+    "no topic": (lambda layer: layer.subscribe(), ConfigurationError, "subscribe needs at least one topic"),
+    "list of topics": (lambda layer: layer.subscribe(["a"]), InvalidName, "['a'] is no topic"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_argument_is_refused_by_name(name: str, database_url: str) -> None:
+    call, error, text = ODD[name]
+    async with MessageLayer(database_url) as layer:
+        with pytest.raises(error) as caught:
+            await call(layer)
+        assert text in str(caught.value)
+        assert await layer.history("a") == []
+
+
+async def test_full_channels_are_named_as_their_senders_know_them(database_url: str) -> None:
+    async with MessageLayer(database_url, capacity=1) as layer, MessageLayer(database_url, capacity=1) as other:
+        for channel in ("jobs", await layer.new_channel()):
+            await layer.send(channel, 1)
+            for sender in (layer, other):
+                refusals = [refusal async for refusal in refusals_of(sender, channel)]
+                assert refusals[0].startswith(f"{channel} is full: capacity=1 messages wait for it")
+                assert "raise `capacity` or its `channel_capacity`" in refusals[0]
+
+
+async def refusals_of(layer: MessageLayer, channel: str) -> AsyncIterator[str]:
+    """What a sender is told when the channel is full, which those of other processes know a moment later."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while True:
+            try:
+                await layer.send(channel, 2)
+            except ChannelFull as error:
+                yield str(error)
+                return
