@@ -87,7 +87,7 @@ def _ratio(judged: Judged) -> str:
 
 
 def _work(record: Record, work: Work) -> Iterator[str]:
-    yield f"### {work.title}"
+    yield f"## {work.title}"
     yield ""
     yield f"| `{work.name}` | {' | '.join(figure.title for figure in work.figures.values())} |"
     yield f"|---|{'---|' * len(work.figures)}"
@@ -108,7 +108,7 @@ def _cell(measured: Measured, name: str, figure: Figure) -> str:
 
 
 def _machine(record: Record) -> Iterator[str]:
-    yield "### Versions and settings"
+    yield "## Versions and settings"
     yield ""
     for name, value in record.machine.items():
         told = (

@@ -21,6 +21,8 @@ from pgchannels.layer import MessageLayer
 from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.subscription import Subscription
 
+__version__ = "0.1.0.dev0"
+
 __all__ = [
     "ChannelFull",
     "ConfigurationError",
@@ -43,4 +45,5 @@ __all__ = [
     "Subscription",
     "UnreadableMessage",
     "WouldBlock",
+    "__version__",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
+from pgchannels import __version__
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.upgrade import add_upgrade_command
@@ -21,7 +22,9 @@ class CommandFailed(PgChannelsError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and says on standard error what went wrong."""
     parser = argparse.ArgumentParser(prog="pgchannels", description="A message layer in your PostgreSQL.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"pgchannels {__version__}")
+    parser.set_defaults(run=lambda _: _print_help(parser))
+    commands = parser.add_subparsers(metavar="COMMAND")
     add_demo_command(commands)
     add_database_commands(commands)
     try:
@@ -51,3 +54,8 @@ def run(parsed: argparse.Namespace) -> int:
     except (DBAPIError, asyncpg.PostgresError) as error:
         raise CommandFailed(f"the database refused: {getattr(error, 'orig', None) or error}") from error
     return status
+
+
+def _print_help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 0

@@ -20,7 +20,7 @@ from .processes import manage
 from .test_configuration import works
 from .test_groups_and_topics import in_plain_thread
 
-REDIS, POSTGRES = "docs/migrate-from-channels-redis.md", "docs/migrate-from-channels-postgres.md"
+REDIS, POSTGRES = "docs/how-to/migrate-from-channels-redis.md", "docs/how-to/migrate-from-channels-postgres.md"
 OURS = "pgchannels.django.PostgresChannelLayer"
 THEIRS = {
     "channels_redis.core.RedisChannelLayer",
