@@ -125,11 +125,11 @@ def eventually(condition: Callable[[], object]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def answers(port: int) -> bool:
+def answers(port: int, path: str = "/") -> bool:
     """Whether a page is served at the port."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)) as connection:
         with suppress(OSError, HTTPException):
-            connection.request("GET", "/")
+            connection.request("GET", path)
             return connection.getresponse().status == 200
         return False
 
