@@ -11,7 +11,9 @@ _FILE: Final = re.compile(
     r"(?:[Ss]ave this as|(?P<end>At the end of)) `(?P<name>[\w./]+)`[^:`]*:\n\n```\w+\n(?P<text>.*?)```", re.DOTALL
 )
 # What a test stands for itself: it has an environment, a database, and a terminal for each program.
-_PREPARATION: Final = re.compile(r"mkdir |git clone |python3 -m venv |\. |export |pip install |python -m pgchannels\.embedded")
+_PREPARATION: Final = re.compile(
+    r"mkdir |git clone |python3 -m venv |\. |export |pip install |python -m pgchannels\.embedded|docker "
+)
 
 
 def snippets(document: str, language: str = "python") -> list[str]:

@@ -9,11 +9,14 @@ from typing import Final
 
 import pytest
 
-from .snippets import PLACEHOLDER, ROOT, snippet
+from .snippets import PLACEHOLDER, ROOT, snippet, snippets
 
 DOCUMENTS: Final = sorted(
     str(path.relative_to(ROOT))
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"))
+)
+REPOSITORY: Final = (
+    r"https://(?:github\.com/pgchannels/pgchannels/blob|raw\.githubusercontent\.com/pgchannels/pgchannels)/main/"
 )
 RECORD: Final = json.loads((ROOT / "docs/benchmarks/record.json").read_text())
 LAYERS: Final = ("pgchannels", "redis-pubsub", "redis-core", "channels-postgres")
@@ -57,3 +60,22 @@ def test_links_lead_to_files_that_are_there(document: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", (ROOT / document).read_text())
     missing = [link for link in links if "://" not in link and not (ROOT / document).parent.joinpath(link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_absolute_links_into_this_repository_lead_to_files_that_are_there(document: str) -> None:
+    paths = re.findall(rf"{REPOSITORY}([^)#\s]+)", (ROOT / document).read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_links_of_the_readme_hold_on_a_package_index() -> None:
+    links = re.findall(r"\]\(([^)\s]+)", (ROOT / "README.md").read_text())
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if document.startswith("docs/")])
+def test_every_page_of_python_has_tests(document: str) -> None:
+    """A page whose snippets nobody runs has none."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    name = document.removesuffix(".md").rpartition("/")[2]
+    assert not snippets(document) or re.search(rf"\b{name}\b", tests)

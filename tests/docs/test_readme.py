@@ -1,19 +1,18 @@
-"""Every snippet of the README runs."""
+"""Every snippet of the README and of the page for the start runs."""
 
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pgchannels import MessageLayer
-from pgchannels.codec import Codec
+from tests.examples.programs import run
 from tests.waiting import within
 
-from .snippets import PLACEHOLDER, first_column, snippet
+from .snippets import PLACEHOLDER, commands, snippet, snippets, write_files
 
-README = "README.md"
+README, INSTALL = "README.md", "docs/install.md"
 
 
 def test_upgrade_command(empty_database_url: str) -> None:
@@ -22,12 +21,12 @@ def test_upgrade_command(empty_database_url: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
-def test_plain_script(database_url: str) -> None:
-    script = snippet(README, "asyncio.run(main())").replace(PLACEHOLDER, database_url)
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], check=True, capture_output=True, text=True, timeout=60
-    )
-    assert result.stdout.splitlines() == ["rain {'score': [1, 0]}", "['rain']", "b'direct'", "{'id': 7}"]
+def test_first_program(empty_database_url: str, tmp_path: Path) -> None:
+    assert write_files(INSTALL, tmp_path) == set(snippets(INSTALL))
+    upgrade, program = commands(INSTALL)
+    environment = {"PGCHANNELS_URL": empty_database_url}
+    run(upgrade, folder=tmp_path, environment=environment)
+    assert run(program, folder=tmp_path, environment=environment) == snippet(INSTALL, "rain", "text")
 
 
 def test_django_settings() -> None:
@@ -46,14 +45,3 @@ settings.configure(CHANNEL_LAYERS={{"default": {{
         process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program)
         assert await within(process.wait()) == 0
         assert (await within(anext(subscription))).payload == {"type": "chat.message", "text": "hello"}
-
-
-def test_format_of_ones_own() -> None:
-    exec(snippet(README, "registry.register_serializer"), {})
-    codec = Codec(serializer_format="pickled")
-    assert codec.decode(codec.encode({1: 1j}, bound_to="")) == {1: 1j}
-
-
-@pytest.mark.parametrize("option", first_column(README))
-def test_every_option_in_the_table_exists(option: str) -> None:
-    assert option in (MessageLayer.__init__.__kwdefaults__ or {})

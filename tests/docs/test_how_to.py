@@ -1,0 +1,266 @@
+"""The applications of the how-to pages, with real servers and real clients."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import HTTPError
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from pgchannels import MessageLayer
+from tests.examples.programs import LIMIT_SECONDS, Program, eventually, free_port, run, running
+
+from .snippets import PLACEHOLDER, ROOT, commands, snippet, snippets, write_files
+
+FASTAPI, EVENTS, HEALTH = "docs/how-to/fastapi.md", "docs/how-to/server-sent-events.md", "docs/how-to/deployment.md"
+BROADCASTER, TESTING = "docs/how-to/migrate-from-broadcaster.md", "docs/how-to/testing.md"
+OBSERVED: Final = """
+from main import app, layer
+
+@app.get("/subscriptions")
+async def subscriptions() -> int:
+    return len(layer._nodes.here().receiver._subscribed)
+"""
+
+
+class Site:
+    """A server with the application of a page."""
+
+    def __init__(self, program: Program, port: int) -> None:
+        self.program = program
+        self.port = port
+
+    def ask(self, path: str, method: str = "GET") -> Any:
+        """What is answered."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
+        with urllib.request.urlopen(request, timeout=LIMIT_SECONDS) as answer:
+            return json.load(answer)
+
+    def connect(self, path: str) -> ClientConnection:
+        """A websocket."""
+        client: ClientConnection = connect(f"ws://127.0.0.1:{self.port}{path}", open_timeout=LIMIT_SECONDS)
+        return client
+
+    def has_subscribers(self, count: int) -> None:
+        """Wait until it has so many."""
+        eventually(lambda: self.ask("/subscriptions") == count)
+
+
+@contextmanager
+def serving(page: str, folder: Path, database_url: str, *options: str, **environment: str) -> Iterator[Site]:
+    """A server with all blocks of Python of a page as one file."""
+    (folder / "main.py").write_text("\n\n".join(snippets(page)).replace(PLACEHOLDER, database_url))
+    (folder / "observed.py").write_text(OBSERVED)
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "observed:app", "--port", str(port), *options]
+    with running(command, folder=folder, environment={"PGCHANNELS_URL": database_url, **environment}) as program:
+        program.line("Uvicorn running")
+        yield Site(program, port)
+        program.process.send_signal(signal.SIGTERM)
+        program.end()
+
+
+@pytest.fixture
+def fastapi(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    with serving(FASTAPI, tmp_path, database_url) as site:
+        yield site
+    assert "Traceback" not in site.program.text()
+
+
+def payload(client: ClientConnection) -> Any:
+    """That of the next message, which is sent with its topic and position."""
+    return json.loads(client.recv(LIMIT_SECONDS))["payload"]
+
+
+def test_listener_comes_back_without_a_loss(fastapi: Site) -> None:
+    position = fastapi.ask("/rooms/lobby?text=one", "POST")
+    fastapi.ask("/rooms/lobby?text=two", "POST")
+    with fastapi.connect(f"/rooms/lobby?since={position}") as client:
+        assert payload(client) == {"text": "two"}
+        fastapi.ask("/sync/lobby?text=three", "POST")
+        assert payload(client) == {"text": "three"}
+    fastapi.has_subscribers(0)
+
+
+def test_clients_talk_in_payloads_alone(fastapi: Site) -> None:
+    with fastapi.connect("/talk/lobby") as client:
+        fastapi.has_subscribers(1)
+        client.send("hello")
+        assert json.loads(client.recv(LIMIT_SECONDS)) == {"text": "hello"}
+
+
+def test_only_known_users_get_in(fastapi: Site) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        fastapi.connect("/private/lobby?token=guessed")
+    assert refused.value.response.status_code == 403
+    with fastapi.connect("/private/lobby?token=ada-token") as client:
+        fastapi.has_subscribers(1)
+        client.send("hello")
+        assert payload(client) == {"from": "Ada", "text": "hello"}
+
+
+def test_one_websocket_listens_to_several_rooms(fastapi: Site) -> None:
+    with fastapi.connect("/rooms?room=attic&room=cellar") as client:
+        fastapi.has_subscribers(1)
+        for room in ("attic", "cellar"):
+            fastapi.ask(f"/rooms/{room}?text={room}", "POST")
+            assert payload(client) == {"text": room}
+
+
+def test_prices_reach_their_page(fastapi: Site) -> None:
+    with fastapi.connect("/prices/abc") as client:
+        fastapi.has_subscribers(1)
+        fastapi.ask("/rooms/prices.abc?text=7", "POST")
+        assert payload(client) == {"text": "7"}
+
+
+class Events:
+    """A browser's `EventSource`."""
+
+    def __init__(self, port: int, path: str, **headers: str) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
+        self._connection.request("GET", path, headers=headers)
+        self.answer: HTTPResponse = self._connection.getresponse()
+
+    def next(self) -> str:
+        """The next event, pings left out."""
+        lines: list[str] = []
+        while (line := self.answer.readline().decode()) != "\n" or not lines:
+            assert line, "the stream has ended"
+            lines += [] if line == "\n" or line.startswith(":") else [line]
+        return "".join(lines)
+
+    def close(self) -> None:
+        self.answer.close()
+        self._connection.close()
+
+
+def test_browser_gets_events_and_comes_back_without_a_loss(tmp_path: Path, database_url: str) -> None:
+    with serving(EVENTS, tmp_path, database_url, PING_SECONDS="0.05") as site:
+        first = site.ask("/rooms/lobby?text=one", "POST")
+        events = Events(site.port, "/rooms/lobby/events", **{"Last-Event-ID": first})
+        assert events.answer.headers["Content-Type"].startswith("text/event-stream")
+        second = site.ask("/rooms/lobby?text=two", "POST")
+        assert events.next() == f'id: {second}\ndata: {{"text": "two"}}\n'
+        site.has_subscribers(1)
+        assert events.answer.readline() == b": ping\n"
+        events.close()
+        site.has_subscribers(0)
+        third = site.ask("/rooms/lobby?text=three", "POST")
+        events = Events(site.port, "/rooms/lobby/events", **{"Last-Event-ID": second})
+        assert events.next() == f'id: {third}\ndata: {{"text": "three"}}\n'
+        events.close()
+
+
+def test_wrong_event_id_and_room_are_refused_before_the_stream(tmp_path: Path, database_url: str) -> None:
+    with serving(EVENTS, tmp_path, database_url) as site:
+        for path, headers in (("/rooms/a%20b/events", {}), ("/rooms/lobby/events", {"Last-Event-ID": "yesterday"})):
+            events = Events(site.port, path, **headers)
+            assert events.answer.status == 422
+            events.close()
+
+
+def test_server_with_open_streams_stops_with_the_limit_of_the_page(tmp_path: Path, database_url: str) -> None:
+    [command] = commands(EVENTS)
+    with serving(EVENTS, tmp_path, database_url, *command[command.index("--timeout-graceful-shutdown") :]) as site:
+        events = Events(site.port, "/rooms/lobby/events")
+        site.has_subscribers(1)
+        site.program.process.send_signal(signal.SIGTERM)
+        site.program.line("timeout graceful shutdown exceeded")
+        assert site.program.end() in (0, -signal.SIGTERM)
+        events.close()
+
+
+def execute(url: str, statement: str) -> None:
+    """Run a statement on a connection of its own."""
+
+    async def on_a_connection() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(on_a_connection())
+
+
+def status(site: Site, path: str) -> int:
+    """With which the site answers."""
+    try:
+        site.ask(path)
+    except HTTPError as answer:
+        with answer:
+            return answer.code
+    return 200
+
+
+def test_readiness_follows_the_database_and_liveness_does_not(
+    tmp_path: Path, database_url: str, server_url: str
+) -> None:
+    database = make_url(database_url).database
+    with serving(HEALTH, tmp_path, database_url) as site:
+        assert status(site, "/ready") == 200
+        execute(server_url, f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+        execute(server_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+        eventually(lambda: status(site, "/ready") == 503)
+        assert status(site, "/live") == 200
+        execute(server_url, f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+        eventually(lambda: status(site, "/ready") == 200)
+
+
+def test_chatroom_after_the_move_from_broadcaster(tmp_path: Path, database_url: str) -> None:
+    before, after = snippets(BROADCASTER)
+    compile(before, BROADCASTER, "exec")
+    (tmp_path / "main.py").write_text(after.replace(PLACEHOLDER, database_url))
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)]
+    with running(command, folder=tmp_path, environment={}) as program:
+        program.line("Uvicorn running")
+        site = Site(program, port)
+        with site.connect("/") as ada, site.connect("/") as alan:
+            for client in (ada, alan):  # a client that hears itself has subscribed
+                while heard(client) is None:
+                    client.send("hello?")
+            ada.send("hello")
+            while (text := alan.recv(LIMIT_SECONDS)) != "hello":
+                assert text == "hello?"
+
+
+def heard(client: ClientConnection) -> object:
+    """What comes within a moment."""
+    with suppress(TimeoutError):
+        return client.recv(0.1)
+    return None
+
+
+def test_pages_own_tests_pass(tmp_path: Path) -> None:
+    assert write_files(TESTING, tmp_path) == set(snippets(TESTING))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:django"]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    assert "4 passed" in run(command, folder=tmp_path, environment={"PYTHONPATH": path})
+
+
+async def test_owner_grants_what_an_application_needs(empty_database_url: str, application_role: str) -> None:
+    line = snippet(HEALTH, "--grant-to", "sh")
+    words = re.sub(r"postgresql://\S+", empty_database_url, line).replace(
+        "--grant-to app", "--grant-to " + application_role
+    )
+    command = [sys.executable, "-m", *words.split()]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=LIMIT_SECONDS)
+    url = make_url(empty_database_url).set(username=application_role, password=application_role)
+    async with MessageLayer(url.render_as_string(hide_password=False)) as layer:
+        await layer.publish("room", 1)
