@@ -20,14 +20,16 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["images"]
 default_role = "code"
 nitpicky = False
-suppress_warnings = ["misc.highlighting_failure"]  # console output in blocks of text
+suppress_warnings = [
+    "misc.highlighting_failure"
+]  # console output in blocks of text
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
+python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 add_module_names = False
 
