@@ -52,6 +52,12 @@ async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
+@app.get("/server")
+async def server() -> dict[str, str]:
+    """Which server this is, for the page on which one joins."""
+    return {"server": SERVER}
+
+
 @app.websocket("/ws/{room}")
 async def chat(socket: WebSocket, room: Room, name: Name) -> None:
     """One page in one room, until either side ends it."""

@@ -90,3 +90,50 @@ def test_narrow_page_needs_no_sideways_scrolling(browser: Browser, empty_databas
         tab.shows_message("unbreakable", author="A name", badge="FastAPI")
         assert tab.page.evaluate("document.documentElement.scrollWidth") == 320
         assert tab.page.evaluate("document.getElementById('messages').scrollWidth") <= 320
+
+
+@pytest.mark.parametrize(("example", "name"), [("fastapi_chat", "FastAPI"), ("django_chat", "Django")])
+def test_page_to_join_says_what_it_is_and_on_which_server(
+    browser: Browser, empty_database_url: str, example: str, name: str
+) -> None:
+    port = free_port()
+    with chat(example, empty_database_url, port):
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        shows(page.get_by_role("heading", name=f"Join the chat {name}"))
+        shows(page.get_by_text(f"You are on the {name} server."))
+        shows(page.locator("#join").get_by_role("link", name="pgchannels"))
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_refused_room_and_name_say_why(browser: Browser, empty_database_url: str) -> None:
+    port = free_port()
+    with chat("fastapi_chat", empty_database_url, port):
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}/?room=a%20b&name=Ada")
+        expect(page.get_by_role("alert")).to_contain_text("“a b” cannot be a room")
+        page.goto(f"http://127.0.0.1:{port}/?room=lobby&name={'x' * 41}")
+        expect(page.get_by_role("alert")).to_contain_text("This name is too long")
+
+
+def test_messages_of_one_person_in_a_row_share_a_header(browser: Browser, empty_database_url: str) -> None:
+    port = free_port()
+    with chat("fastapi_chat", empty_database_url, port):
+        ada, alan = Tab(browser, port), Tab(browser, port)
+        ada.join("Ada")
+        alan.join("Alan")
+        for tab, text in ((ada, "one"), (ada, "two"), (alan, "three"), (ada, "four")):
+            tab.say(text)
+            shows(alan.page.locator("#messages li.message").filter(has_text=text))
+        headers = alan.page.locator("#messages li.message .author:visible")
+        expect(headers).to_have_text(["Ada", "Alan", "Ada"])
+
+
+def test_countdown_to_the_next_attempt_counts(browser: Browser, empty_database_url: str) -> None:
+    port = free_port()
+    with chat("fastapi_chat", empty_database_url, port):
+        tab = Tab(browser, port)
+        tab.join("Ada")
+    status = tab.page.get_by_role("status")
+    for seconds in (3, 2, 1):  # after some failures a pause takes as long
+        expect(status).to_have_text(f"Connection lost, trying again in {seconds} s", timeout=LIMIT_SECONDS * 1000)

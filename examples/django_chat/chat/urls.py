@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+
+from chat.presence import SERVER
 
 PAGE = Path(__file__).parents[2] / "chat_page" / "index.html"
 
@@ -13,4 +15,9 @@ def page(_: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE.read_bytes())
 
 
-urlpatterns = [path("", page)]
+def server(_: HttpRequest) -> JsonResponse:
+    """Which server this is, for the page on which one joins."""
+    return JsonResponse({"server": SERVER})
+
+
+urlpatterns = [path("", page), path("server", server)]
