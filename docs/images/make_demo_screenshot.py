@@ -23,12 +23,12 @@ Scheme = Literal["light", "dark"]
 WINDOW = ViewportSize(width=672, height=706)
 CONVERSATION = [
     ("Ada", "Hi! Which server are you on?"),
-    ("Grace", "Django. And you are on FastAPI, it says"),
+    ("Grace", "Django. And yours says FastAPI"),
     ("Radia", "So which broker runs between the two?"),
-    ("Alan", "None. Just PostgreSQL, which we have"),
+    ("Alan", "None. Just the PostgreSQL we have"),
     ("Grace", "One commit, and everybody reads it"),
     ("Radia", "I reconnected, and nothing is missing"),
-    ("Ada", "And who comes later reads the history"),
+    ("Ada", "And latecomers can read the history"),
 ]
 SERVER_OF = {"Ada": 0, "Alan": 0, "Grace": 1, "Radia": 1}
 COMPOSITION = """
