@@ -124,8 +124,17 @@ def test_one_websocket_listens_to_several_rooms(fastapi: Site) -> None:
 def test_prices_reach_their_page(fastapi: Site) -> None:
     with fastapi.connect("/prices/abc") as client:
         fastapi.has_subscribers(1)
-        fastapi.ask("/rooms/prices.abc?text=7", "POST")
-        assert payload(client) == {"text": "7"}
+        fastapi.ask("/prices/abc?price=7", "POST")
+        assert payload(client) == {"price": 7}
+
+
+def test_nobody_listens_to_private_rooms_by_another_way(fastapi: Site) -> None:
+    with fastapi.connect("/rooms/private.lobby") as eve, fastapi.connect("/private/lobby?token=ada-token") as ada:
+        fastapi.has_subscribers(2)
+        ada.send("secret")
+        assert payload(ada) == {"from": "Ada", "text": "secret"}
+        fastapi.ask("/rooms/private.lobby?text=public", "POST")
+        assert payload(eve) == {"text": "public"}
 
 
 class Events:
