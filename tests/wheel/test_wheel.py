@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import pgchannels
+
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300
 
@@ -55,6 +57,17 @@ def test_wheel_holds_revisions_examples_and_types(wheel: Path) -> None:
         assert f"pgchannels/{name}" in names
     assert any(name.startswith("pgchannels/_examples/") for name in names)
     assert not [name for name in names if not name.startswith("pgchannels")]
+
+
+def test_wheel_says_where_its_users_find_help(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        [metadata] = [content.read(name).decode() for name in content.namelist() if name.endswith("/METADATA")]
+    for line in (f"Version: {pgchannels.__version__}", "Author: The pgchannels authors", "Requires-Python: >=3.11"):
+        assert f"\n{line}\n" in metadata
+    for kind in ("Source", "Issues", "Documentation", "Changelog"):
+        assert f"\nProject-URL: {kind}, https://github.com/pgchannels/pgchannels" in metadata
+    for version in ("3.11", "3.12", "3.13"):
+        assert f"\nClassifier: Programming Language :: Python :: {version}\n" in metadata
 
 
 def test_wheel_alone_upgrades_and_delivers(wheel: Path, empty_database_url: str, tmp_path: Path) -> None:
