@@ -3,11 +3,34 @@
 In the project nobody ever closes a layer. Should a connection stay, DROP DATABASE fails, and with it the command.
 """
 
+from pathlib import Path
+from typing import Final
+
 import asyncpg
 import pytest
 
+from tests.docs.snippets import snippet
+
 from .databases import django_database
 from .processes import Databases, manage, pytest_django
+
+GUIDE: Final = "docs/how-to/django.md"
+# What a project writes with the helpers of the guide.
+TESTS_OF_GUIDE: Final = """
+from said import leave_much_behind, say_and_read
+
+class SayTests(ChatTests):
+    def test_first(self):
+        assert say_and_read(self.client, "first") == {"thumbnails": ["first"], "archive": ["first"]}
+        leave_much_behind(self.client)
+
+    test_second = test_first
+
+@pytest.mark.parametrize("number", range(2))
+def test_function(client, number):
+    assert say_and_read(client, "text") == {"thumbnails": ["text"], "archive": ["text"]}
+    leave_much_behind(client)
+"""
 
 
 @pytest.fixture
@@ -46,4 +69,13 @@ async def test_tests_of_pytest_django_in_two_processes_leave_nothing_to_each_oth
     empty_database_url: str, databases: Databases
 ) -> None:
     assert "5 passed" in await pytest_django(databases, "-n2", "pytest_checks.py")
+    assert await databases_for_tests(empty_database_url, databases) == []
+
+
+async def test_tests_of_the_guide_leave_nothing_to_each_other(
+    empty_database_url: str, databases: Databases, tmp_path: Path
+) -> None:
+    blocks = [snippet(GUIDE, text) for text in ("class ChatTests", "conftest.py")]
+    (tmp_path / "test_guide.py").write_text("\n".join([*blocks, TESTS_OF_GUIDE]))
+    assert "4 passed" in await pytest_django(databases, str(tmp_path / "test_guide.py"))
     assert await databases_for_tests(empty_database_url, databases) == []

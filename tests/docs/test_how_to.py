@@ -22,6 +22,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from pgchannels import MessageLayer
+from tests.demo.browser import chromium
 from tests.examples.programs import LIMIT_SECONDS, Program, eventually, free_port, run, running
 
 from .snippets import PLACEHOLDER, ROOT, commands, snippet, snippets, write_files
@@ -173,6 +174,17 @@ def test_browser_gets_events_and_comes_back_without_a_loss(tmp_path: Path, datab
         events = Events(site.port, "/rooms/lobby/events", **{"Last-Event-ID": second})
         assert events.next() == f'id: {third}\ndata: {{"text": "three"}}\n'
         events.close()
+
+
+def test_page_of_a_browser_listens_to_events(tmp_path: Path, database_url: str) -> None:
+    with serving(EVENTS, tmp_path, database_url) as site, chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{site.port}/subscriptions")
+        with page.expect_console_message(lambda said: said.type == "log", timeout=LIMIT_SECONDS * 1000) as said:
+            page.set_content(snippet(EVENTS, "EventSource", "html"))
+            site.has_subscribers(1)
+            site.ask("/rooms/lobby?text=hello", "POST")
+        assert said.value.args[0].json_value() == {"text": "hello"}
 
 
 def test_wrong_event_id_and_room_are_refused_before_the_stream(tmp_path: Path, database_url: str) -> None:

@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pgchannels import MessageLayer
 from tests.examples.programs import run
 from tests.waiting import within
 
 from .snippets import PLACEHOLDER, commands, snippet, snippets, write_files
 
-README, INSTALL = "README.md", "docs/install.md"
+README, INSTALL, DJANGO = "README.md", "docs/install.md", "docs/how-to/django.md"
 
 
 def test_upgrade_command(empty_database_url: str) -> None:
@@ -29,18 +31,20 @@ def test_first_program(empty_database_url: str, tmp_path: Path) -> None:
     assert run(program, folder=tmp_path, environment=environment) == snippet(INSTALL, "rain", "text")
 
 
-def test_django_settings() -> None:
+@pytest.mark.parametrize("page", [README, DJANGO])
+def test_django_settings(page: str) -> None:
     settings: dict[str, Any] = {}
-    exec(snippet(README, "CHANNEL_LAYERS"), settings)
+    exec(snippet(page, "CHANNEL_LAYERS"), settings)
     assert settings["CHANNEL_LAYERS"]["default"]["CONFIG"] == {"database": "default"}
 
 
-async def test_django_message_without_an_event_loop(database_url: str, layer: MessageLayer) -> None:
+@pytest.mark.parametrize("page", [README, DJANGO])
+async def test_django_message_without_an_event_loop(page: str, database_url: str, layer: MessageLayer) -> None:
     program = f"""
 from django.conf import settings
 settings.configure(CHANNEL_LAYERS={{"default": {{
     "BACKEND": "pgchannels.django.PostgresChannelLayer", "CONFIG": {{"url": {database_url!r}}}}}}})
-{snippet(README, "sync.group_send")}"""
+{snippet(page, "sync.group_send")}"""
     async with layer.subscribe("room") as subscription:
         process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program)
         assert await within(process.wait()) == 0
