@@ -16,6 +16,7 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
+from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.sender import Sender
 
 _LAST_CALLS_SECONDS: Final = 30
@@ -195,7 +196,9 @@ class _Service:
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
         # Hardly anything else than messages is sent.
         self._connections = Connections(database, options.schema, keep=False)
-        self._sender = Sender(self._connections, options, idle_seconds=idle_seconds)
+        self._sender = Sender(
+            self._connections, options, on_dropped=Losses().at(QUEUE_IN_TOPIC), idle_seconds=idle_seconds
+        )
         self._connections.when_opened(self._sender.prepare)
         self._end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop

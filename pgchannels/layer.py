@@ -21,6 +21,7 @@ from pgchannels.node import Node
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
 from pgchannels.receiving.mailbox import WhenFull
+from pgchannels.receiving.payloads import Opened
 from pgchannels.subscription import Subscription, message_from
 from pgchannels.sync import SyncMessageLayer
 
@@ -152,7 +153,7 @@ class MessageLayer:
         node = self._node_here()
         after = None if position is None else position.to_id()
         arrivals = await node.history(topic, after=after, limit=limit)
-        return [message_from(arrival, payload) for arrival, payload in node.payloads.readable(arrivals)]
+        return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
@@ -186,8 +187,8 @@ class MessageLayer:
         node = self._node_here()
         while True:
             item = await node.receiver.receive(channel)
-            if isinstance(item, tuple):
-                return item[1]
+            if isinstance(item, Opened):
+                return item.payload
             if isinstance(item, Gap):
                 if on_gap is None:
                     raise MessagesLost(item)

@@ -2,7 +2,9 @@
 
 import re
 import secrets
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
+from uuid import UUID, uuid4
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
@@ -19,6 +21,19 @@ _TOPIC = re.compile(r"[a-zA-Z0-9\-_.:/@]+")
 _CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
 _PREFIX = re.compile(r"[a-zA-Z0-9\-_.]{1,50}")
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Of one node. Who does not know the 122 random bits of `id` can neither listen as the node, nor notify it."""
+
+    id: UUID
+    name: str
+
+    @classmethod
+    def new(cls) -> Self:
+        """One that no other node has."""
+        return cls(uuid4(), new_node_name())
 
 
 def require_valid_topic(name: object) -> str:

@@ -119,7 +119,9 @@ class Nodes:
         node = self._nodes.pop(loop, None)
         if node is not None:
             node.abandon()
-            self._background.submit(lambda sender: sender.remove_node(node.id))  # a flush would wait for its lease
+            self._background.submit(
+                lambda sender: sender.remove_node(node.identity.id)
+            )  # a flush would wait for its lease
         end_tasks(loop)
 
     def _begin_anew(self) -> None:

@@ -27,7 +27,8 @@ from pgchannels.names import (
 from pgchannels.node import Node
 from pgchannels.nodes import Nodes
 from pgchannels.options import Options
-from pgchannels.receiving.mailbox import Connection
+from pgchannels.receiving.mailbox import ListenerState
+from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
@@ -163,15 +164,14 @@ class PostgresChannelLayer(BaseChannelLayer):
                 return message | {"__asgi_channel__": channel}
 
     def _message_of(self, node: Node, item: Received) -> dict[str, Any] | None:
-        if isinstance(item, tuple):
-            arrival, message = item
-            if isinstance(message, dict):
-                return message
-            item = node.payloads.lose(arrival, UnreadableMessage("Channels takes a dict"))
+        if isinstance(item, Opened):
+            if isinstance(item.payload, dict):
+                return item.payload
+            item = node.receiver.payloads.lose(item.arrival, UnreadableMessage("Channels takes a dict"))
         if isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
-        elif item is Connection.LOST:
+        elif item is ListenerState.LOST:
             return {"type": self._options.on_disconnect}
         else:
             return {"type": self._options.on_reconnect}

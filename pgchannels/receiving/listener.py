@@ -12,7 +12,8 @@ from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import listen
-from pgchannels.receiving.bursts import Bursts
+from pgchannels.options import Options
+from pgchannels.receiving.losses import Bursts
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
 _SHORTEST_PROBE_SECONDS: Final = 1
@@ -49,21 +50,32 @@ class Hearer(Protocol):
 
 
 class Listener:
-    """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more."""
+    """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more.
 
-    def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
+    :param beat_due: set by whoever wants a heartbeat without waiting for the time to come.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        node: UUID,
+        hearer: Hearer,
+        options: Options,
+        *,
+        beat_due: asyncio.Event,
+    ) -> None:
         self._connections = connections
         self._held = connections.hold(on_open=self._listen)
         self._connection: DriverConnection | None = None
         self._node = node
         self._hearer = hearer
-        self._heartbeat_seconds = heartbeat_seconds
-        self._probe_seconds = max(heartbeat_seconds, _SHORTEST_PROBE_SECONDS)
+        self._heartbeat_seconds = options.heartbeat
+        self._probe_seconds = max(options.heartbeat, _SHORTEST_PROBE_SECONDS)
         self._token = ""
         self._heard_token = asyncio.Event()
         self._heard_count = 0
         self._lost = asyncio.Event()
-        self._due = asyncio.Event()  # a heartbeat, at once
+        self.beat_due: asyncio.Event = beat_due
         self._is_interrupted = False
         self._bursts = Bursts()
         self._is_new = False  # the connection: it has no notification to read that is older than its LISTEN
@@ -82,11 +94,7 @@ class Listener:
     def reconnect(self) -> None:
         """Give the connection up and make a new one."""
         self._lost.set()
-        self._due.set()
-
-    def beat_now(self) -> None:
-        """Beat without waiting for the time to come."""
-        self._due.set()
+        self.beat_due.set()
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -104,11 +112,11 @@ class Listener:
     async def _wait_until_due(self) -> None:
         try:
             async with asyncio.timeout(self._heartbeat_seconds):
-                await self._due.wait()
+                await self.beat_due.wait()
         except TimeoutError:
             return  # it is time
         finally:
-            self._due.clear()
+            self.beat_due.clear()
 
     async def _beat(self) -> None:
         try:

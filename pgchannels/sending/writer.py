@@ -34,7 +34,6 @@ from pgchannels.errors import (
 )
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import queue_of_address
-from pgchannels.receiving.losses import Losses
 
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
@@ -92,7 +91,7 @@ class Writer:
         timeout_seconds: float,
         retention_seconds: float,
         valid_until: Callable[[], float],
-        losses: Losses,
+        on_dropped: Callable[[Gap], None],
         on_sent: Callable[[Mapping[str, int]], None],
         on_connected: Callable[[DriverConnection], Awaitable[None]],
         idle_seconds: float | None = None,
@@ -104,7 +103,7 @@ class Writer:
         self._timeout_seconds = timeout_seconds
         self._retention_seconds = retention_seconds
         self._valid_until = valid_until
-        self._note_dropped = losses.at("a queue in a topic")
+        self._on_dropped = on_dropped
         self._on_sent = on_sent
         self._on_connected = on_connected
         self._idle_seconds = idle_seconds
@@ -261,7 +260,7 @@ class Writer:
         first_id, refused, dropped = delivered
         self._seen_until = first_id
         if dropped:
-            self._note_dropped(Gap(GapReason.CAPACITY, dropped))
+            self._on_dropped(Gap(GapReason.CAPACITY, dropped))
         for number in refused or ():
             _fail([batch[number - 1]], _full(batch[number - 1]))
         sent = {}

@@ -123,8 +123,8 @@ async def test_flush_does_not_wait_for_a_node_that_is_gone(
     await other_node.new_channel()
     node = other_node._nodes.here()
     assert node is not None
-    await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.id)
-    await node._stop_tasks()
+    await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.identity.id)
+    await node._tasks.stop()
     flushing = asyncio.create_task(postgres_layer.flush())
-    await connection.execute("UPDATE pgchannels.node SET leased_until = now() WHERE id = $1", node.id)
+    await connection.execute("UPDATE pgchannels.node SET leased_until = now() WHERE id = $1", node.identity.id)
     await within(flushing)

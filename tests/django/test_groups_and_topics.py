@@ -207,7 +207,7 @@ async def test_what_is_no_dict_is_counted_and_passed_over(
     assert await within(configured_layer.receive(channel)) == {"type": "good"}
     node = configured_layer._nodes.here()
     assert node is not None
-    assert node.payloads.unreadable == 3
+    assert node.receiver.payloads.unreadable == 3
 
 
 class Typed:

@@ -67,7 +67,7 @@ async def topic_road(receiver: MessageLayer) -> AsyncIterator[Road]:
 async def channel_road(receiver: MessageLayer) -> AsyncIterator[Road]:
     """To a new channel of the receiver."""
     channel = await receiver.new_channel()
-    yield _ByChannel(receiver, channel, address=node_address("asgi", node_of(receiver).name))
+    yield _ByChannel(receiver, channel, address=node_address("asgi", node_of(receiver).identity.name))
 
 
 @asynccontextmanager

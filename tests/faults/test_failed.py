@@ -141,7 +141,7 @@ async def break_down(node: Node, part: str) -> None:
         node.sender._writer._wait_for_work = fail  # type: ignore[method-assign]
         await node.sender.publish("elsewhere", "the last one")
     else:
-        node._start(fail_later(), name="defect")
+        node._tasks.start(fail_later(), name="defect")
     await until(lambda: asyncio.sleep(0, node.has_failed))
 
 
