@@ -1,21 +1,27 @@
 """The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
 
+import asyncio
 import re
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from channels import exceptions
+from channels.consumer import AsyncConsumer
 from channels.layers import BaseChannelLayer
+from channels.worker import Worker
 from django.core import mail
 from sqlalchemy import URL
 
 from pgchannels.database.database import Database
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
+from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
-from pgchannels.errors import UnreadableMessage
+from pgchannels.errors import ConfigurationError, UnreadableMessage
 from pgchannels.messages import Gap
 from pgchannels.names import (
     DEFAULT_PREFIX,
@@ -81,12 +87,16 @@ class PostgresChannelLayer(BaseChannelLayer):
             on_reconnect=on_reconnect,
             on_gap=on_gap,
         )
+        for name, kind in (("on_disconnect", on_disconnect), ("on_reconnect", on_reconnect), ("on_gap", on_gap)):
+            if kind is not None and (reason := reason_against({"type": kind})) is not None:
+                raise ConfigurationError(f"{name}: {reason}")
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
         self._find_url = url_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[str | URL, Nodes] | None = None
+        self._consumers: WeakValueDictionary[str, AsyncConsumer] = WeakValueDictionary()  # by their channels
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""
@@ -103,7 +113,10 @@ class PostgresChannelLayer(BaseChannelLayer):
                 await self._nodes.send(request)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; what was published to a group and is no dict is unreadable: a gap.
+        """The next message of a channel.
+
+        What Channels could not dispatch is unreadable: a gap. It is passed over when it was published to a group, and
+        when a consumer or a worker of Channels receives.
 
         A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
         from which.
@@ -112,14 +125,19 @@ class PostgresChannelLayer(BaseChannelLayer):
         node = self._nodes.here() or await self._nodes.open(in_any_case=True)
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
-        while (message := self._message_of(node, await node.receiver.receive(channel))) is None:
+        is_dispatched = channel in self._consumers or _is_called_by_worker()
+        while (message := self._message_of(node, await node.receiver.receive(channel), is_dispatched)) is None:
             pass
         return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
+        caller = sys._getframe(1)
         node = await self._nodes.open(in_any_case=True)
-        return node.receiver.new_channel(prefix)
+        channel = node.receiver.new_channel(prefix)
+        if caller.f_code is AsyncConsumer.__call__.__code__:
+            self._consumers[channel] = caller.f_locals["self"]
+        return channel
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
@@ -154,15 +172,17 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
         while True:
             channel, item = await node.receiver.receive_any(prefix)
-            if (message := self._message_of(node, item)) is not None:
+            if (message := self._message_of(node, item, False)) is not None:
                 return message | {"__asgi_channel__": channel}
 
-    def _message_of(self, node: Node, item: Received) -> dict[str, Any] | None:
+    def _message_of(self, node: Node, item: Received, is_dispatched: bool) -> dict[str, Any] | None:
         if isinstance(item, tuple):
             arrival, message = item
-            if isinstance(message, dict):
-                return message
-            item = node.payloads.lose(arrival, UnreadableMessage("Channels takes a dict"))
+            reason = reason_against(message, is_dispatched=is_dispatched or arrival.is_of_topic)
+            if reason is None:
+                taken: dict[str, Any] = message
+                return taken
+            item = node.payloads.lose(arrival, UnreadableMessage(reason))
         if isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
@@ -199,6 +219,12 @@ class PostgresChannelLayer(BaseChannelLayer):
                     self._used = (url, _new_nodes(url, self._options))
                 used = self._used
         return used[1]
+
+
+def _is_called_by_worker() -> bool:
+    # Without a type a message ends a worker's listener, which goes unnoticed; others receive what they like.
+    task = asyncio.current_task()
+    return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
 
 
 def _new_nodes(url: str | URL, options: Options) -> Nodes:

@@ -1,0 +1,200 @@
+"""What a Django project meets: messages that Channels cannot dispatch, settings, migrations, other layers' ways."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from channels.consumer import AsyncConsumer, SyncConsumer
+from channels.testing import ApplicationCommunicator
+from websockets.sync.client import ClientConnection, connect
+
+from pgchannels import ConfigurationError, MessageLayer
+from pgchannels.django import PostgresChannelLayer
+from tests.django.conftest import channel_layers, the_layer
+from tests.django.consumers import ChatConsumer, SynchronousChatConsumer
+from tests.django.servers import LOOPBACK, environment_of, runworker
+from tests.django.test_consumers import heard, visitor
+from tests.django.test_workers import CHANNELS
+from tests.django.test_workers import PROJECT as BACKGROUND
+from tests.examples.programs import Program, eventually, free_port, running
+from tests.waiting import LIMIT_SECONDS, within
+
+PROJECT = Path(__file__).parent / "project"
+
+# What kills a consumer of Channels: `get_handler_name` raises, or it takes the message for the server's or its own.
+DEADLY: dict[str, dict[str, Any]] = {
+    "no type": {"text": "hi"},
+    "nothing": {},
+    "type None": {"type": None},
+    "type of a number": {"type": 5},
+    "type of a list": {"type": ["chat.message"]},
+    "type of bytes": {"type": b"chat.message"},
+    "empty type": {"type": ""},
+    "underscore": {"type": "_private"},
+    "dot": {"type": ".private"},
+    "class": {"type": "__class__"},
+    "connect": {"type": "websocket.connect"},
+    "receive": {"type": "websocket.receive"},
+    "receive with text": {"type": "websocket.receive", "text": "{"},
+    "disconnect": {"type": "websocket.disconnect"},
+    "disconnect with code": {"type": "websocket.disconnect", "code": 1000},
+    "disconnect as handler": {"type": "websocket_disconnect", "code": 1000},
+    "accept": {"type": "websocket.accept"},
+    "request": {"type": "http.request", "body": b""},
+    "http disconnect": {"type": "http.disconnect"},
+    "startup": {"type": "lifespan.startup"},
+    "shutdown": {"type": "lifespan.shutdown"},
+    "dispatch": {"type": "dispatch"},
+    "scope": {"type": "scope"},
+    "channel": {"type": "channel.name"},
+}
+
+
+@pytest.fixture
+async def configured(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+    """The layer of the settings."""
+    with channel_layers(url=database_url):
+        yield the_layer()
+        await the_layer().close()
+
+
+def unreadable(layer: PostgresChannelLayer) -> int:
+    """How many messages its node has passed over."""
+    node = layer._nodes.here()
+    assert node is not None
+    return node.payloads.unreadable
+
+
+@pytest.mark.parametrize("consumer", [ChatConsumer, SynchronousChatConsumer])
+@pytest.mark.parametrize("payload", DEADLY.values(), ids=DEADLY.keys())
+async def test_consumers_of_a_room_survive_what_channels_cannot_dispatch(
+    configured: PostgresChannelLayer,
+    database_url: str,
+    consumer: Any,
+    payload: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with MessageLayer(database_url) as layer, visitor(consumer) as one, visitor(consumer) as two:
+        for _ in range(3):
+            await layer.publish("room", payload)
+        await layer.publish("room", {"type": "chat.message", "text": "good"})
+        for browser in (one, two):
+            assert await heard(browser) == {"said": "good"}
+        assert unreadable(configured) == 2 * 3
+    [line] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "topic:asgi:room" in line
+    assert "'type'" in line
+    assert "private" not in line
+
+
+class Worker(AsyncConsumer):
+    """What a channel of its own gets."""
+
+    async def work(self, message: dict[str, Any]) -> None:
+        await self.send({"type": "done", "channel": self.channel_name})
+
+
+class SynchronousWorker(SyncConsumer):
+    """The same, written for threads."""
+
+    def work(self, message: dict[str, Any]) -> None:
+        self.send({"type": "done", "channel": self.channel_name})
+
+
+@pytest.mark.parametrize("consumer", [Worker, SynchronousWorker])
+async def test_consumer_survives_what_is_sent_to_its_own_channel(
+    configured: PostgresChannelLayer, database_url: str, consumer: Any
+) -> None:
+    communicator = ApplicationCommunicator(consumer.as_asgi(), {"type": "test"})  # type: ignore[no-untyped-call]
+    await communicator.send_input({"type": "work"})
+    channel = (await communicator.receive_output(LIMIT_SECONDS))["channel"]
+    async with MessageLayer(database_url) as layer:
+        for payload in (*DEADLY.values(), "text", None):
+            await layer.send(channel, payload)
+        await configured.send(channel, {"type": "work"})
+    assert await communicator.receive_output(LIMIT_SECONDS) == {"type": "done", "channel": channel}
+    assert unreadable(configured) == len(DEADLY) + 2
+    communicator.stop()
+    await within(asyncio.wait([communicator.future]))
+
+
+async def test_who_receives_without_channels_gets_what_was_sent_to_the_channel(
+    configured: PostgresChannelLayer,
+) -> None:
+    # As from Channels' other layers: it is a group's message, or one for a consumer, that must have a type.
+    own = await configured.new_channel()
+    for channel in (own, "jobs"):
+        await configured.group_add("room", channel)
+        for payload in DEADLY.values():
+            await configured.send(channel, payload)
+            assert await within(configured.receive(channel)) == payload
+    await configured.group_send("room", {"text": "for nobody"})
+    await configured.group_send("room", {"type": "last"})
+    for channel in (own, "jobs"):
+        assert await within(configured.receive(channel)) == {"type": "last"}
+
+
+async def test_loss_of_what_cannot_be_dispatched_is_told_to_those_who_want_to_know(database_url: str) -> None:
+    with channel_layers(url=database_url, on_gap="messages.lost"):
+        channel = await the_layer().new_channel()
+        await the_layer().group_add("room", channel)
+        await the_layer().group_send("room", {"text": "hi"})
+        notice = {"type": "messages.lost", "reason": "unreadable", "count": 1}
+        assert await within(the_layer().receive(channel)) == notice
+        await the_layer().close()
+
+
+@pytest.mark.parametrize("kind", ["_lost", "websocket.disconnect", "dispatch"])
+@pytest.mark.parametrize("option", ["on_gap", "on_disconnect", "on_reconnect"])
+def test_notice_that_would_end_consumers_is_refused(option: str, kind: str) -> None:
+    notice: dict[str, Any] = {option: kind}
+    with pytest.raises(ConfigurationError, match=rf"{option}: its 'type'"):
+        PostgresChannelLayer("postgresql://127.0.0.1:1/shop", **notice)
+
+
+@contextmanager
+def daphne(url: str) -> Iterator[tuple[int, Program]]:
+    """The port of a daphne process that serves the project, and the process."""
+    port = free_port()
+    command = ["daphne", "--bind", LOOPBACK, "--port", str(port), "asgi:application"]
+    with running(command, folder=PROJECT, environment=environment_of(url)) as program:
+        program.line("Listening on TCP address")
+        yield port, program
+
+
+def visit(port: int, path: str = "visit/") -> AbstractContextManager[ClientConnection]:
+    """A browser in the room."""
+    return connect(f"ws://{LOOPBACK}:{port}/{path}", open_timeout=LIMIT_SECONDS, close_timeout=LIMIT_SECONDS)
+
+
+def test_browsers_under_daphne_stay_in_a_room_with_messages_that_channels_cannot_dispatch(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    with daphne(database_url) as (port, server), visit(port) as one, visit(port, "visit/synchronous/") as two:
+        layer.sync.publish_many([("room", payload) for payload in DEADLY.values()])
+        layer.sync.publish("room", {"type": "chat.message", "text": "good"})
+        for browser in (one, two):
+            assert json.loads(browser.recv(LIMIT_SECONDS)) == "good"
+    assert server.text().count("passed over message") == 1
+    assert "Traceback" not in server.text()
+
+
+def test_workers_go_on_after_jobs_without_a_type(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    with runworker(*CHANNELS, folder=BACKGROUND, url=database_url) as worker:
+        for channel in CHANNELS:
+            for payload in ({"id": 7}, [7], *DEADLY.values()):
+                layer.sync.send(channel, payload)
+        layer.sync.send("thumbnails-generate", {"type": "generate", "id": 1})
+        layer.sync.send("thumbnails-delete", {"type": "delete", "id": 2})
+        eventually(lambda: "generated 1." in worker.text() and "deleted 2." in worker.text())
+        worker.process.send_signal(signal.SIGTERM)
+        worker.end()
+    assert worker.text().count("passed over message") == 1
+    assert "queue:asgi:thumbnails-" in worker.text()
+    assert "Traceback" not in worker.text()
