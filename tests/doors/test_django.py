@@ -14,7 +14,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.testing import ApplicationCommunicator
 from websockets.sync.client import ClientConnection, connect
 
-from pgchannels import ConfigurationError, MessageLayer
+from pgchannels import ConfigurationError, InvalidMessage, LayerClosed, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from tests.django.conftest import channel_layers, the_layer
 from tests.django.consumers import ChatConsumer, SynchronousChatConsumer
@@ -198,3 +198,38 @@ def test_workers_go_on_after_jobs_without_a_type(database_url: str) -> None:
     assert worker.text().count("passed over message") == 1
     assert "queue:asgi:thumbnails-" in worker.text()
     assert "Traceback" not in worker.text()
+
+
+# What Channels' other layers answer: their own test suites, and their sources, ask for it.
+
+
+async def test_no_encryption_keys_are_none(database_url: str) -> None:
+    # What channels_postgres and channels_redis have as their default.
+    choices: tuple[Any, ...] = (None, [], ())
+    for keys in choices:
+        layer = PostgresChannelLayer(database_url, symmetric_encryption_keys=keys)
+        await layer.send("jobs", {"type": "hello"})
+        assert await within(layer.receive("jobs")) == {"type": "hello"}
+        await layer.close()
+        async with MessageLayer(database_url, symmetric_encryption_keys=keys) as plain:
+            await plain.publish("room", "hello")
+
+
+@pytest.mark.parametrize("verb", ["send", "group_send"])
+@pytest.mark.parametrize("message", [{"type": "hello", "__asgi_channel__": "specific.x!y"}, "hello", None, ["hello"]])
+async def test_message_that_no_layer_takes_is_refused_as_by_the_others(
+    configured: PostgresChannelLayer, verb: str, message: Any
+) -> None:
+    with pytest.raises(AssertionError, match=r"dict|__asgi_channel__") as refused:
+        await getattr(configured, verb)("room", message)
+    assert isinstance(refused.value, InvalidMessage)
+    with pytest.raises(InvalidMessage):
+        await asyncio.to_thread(getattr(configured.sync, verb), "room", message)
+
+
+@pytest.mark.parametrize("name", ["not-client-prefix!local_part", "specific.elsewhere!x", "specific.elsewhere!"])
+async def test_foreign_channel_is_refused_as_by_the_others(configured: PostgresChannelLayer, name: str) -> None:
+    # channels_redis, channels_postgres: test_reject_bad_client_prefix
+    with pytest.raises(AssertionError, match="made in another event loop or process") as refused:
+        await within(configured.receive(name))
+    assert isinstance(refused.value, LayerClosed)
