@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -15,6 +15,8 @@ from pgchannels.serializers import registry
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of a layer; times are in seconds.
+
+    `upgrade_advice` gives what an error says to do that finds no tables, or old ones.
 
     :raises ConfigurationError: a value is impossible; the text names the option.
     """
@@ -32,6 +34,7 @@ class Options:
     on_disconnect: str | None = None
     on_reconnect: str | None = None
     on_gap: str | None = None
+    upgrade_advice: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
         require_valid_prefix(self.prefix)

@@ -4,10 +4,10 @@ import asyncio
 import re
 import sys
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 from channels import exceptions
 from channels.consumer import AsyncConsumer
@@ -86,6 +86,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,
+            upgrade_advice=partial(_upgrade_advice, weakref.ref(self)),
         )
         for name, kind in (("on_disconnect", on_disconnect), ("on_reconnect", on_reconnect), ("on_gap", on_gap)):
             if kind is not None and (reason := reason_against({"type": kind})) is not None:
@@ -96,7 +97,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         self._find_url = url_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[str | URL, Nodes] | None = None
-        self._consumers: WeakValueDictionary[str, AsyncConsumer] = WeakValueDictionary()  # by their channels
+        self._consumers: weakref.WeakValueDictionary[str, AsyncConsumer] = (
+            weakref.WeakValueDictionary()
+        )  # by their channels
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""
@@ -219,6 +222,12 @@ class PostgresChannelLayer(BaseChannelLayer):
                     self._used = (url, _new_nodes(url, self._options))
                 used = self._used
         return used[1]
+
+
+def _upgrade_advice(layer: "weakref.ref[PostgresChannelLayer]") -> str:
+    from pgchannels.django.upgrading import advice_for  # which imports this module
+
+    return advice_for(layer())
 
 
 def _is_called_by_worker() -> bool:

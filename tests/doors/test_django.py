@@ -16,10 +16,14 @@ from websockets.sync.client import ClientConnection, connect
 
 from pgchannels import ConfigurationError, InvalidMessage, LayerClosed, MessageLayer
 from pgchannels.django import PostgresChannelLayer
+from tests.conftest import new_database, url_of_role
 from tests.django.conftest import channel_layers, the_layer
 from tests.django.consumers import ChatConsumer, SynchronousChatConsumer
+from tests.django.databases import django_database, has_tables
+from tests.django.processes import CommandFailed, Databases, Layers, manage, pytest_django
 from tests.django.servers import LOOPBACK, environment_of, runworker
 from tests.django.test_consumers import heard, visitor
+from tests.django.test_migrations import connected
 from tests.django.test_workers import CHANNELS
 from tests.django.test_workers import PROJECT as BACKGROUND
 from tests.examples.programs import Program, eventually, free_port, running
@@ -233,3 +237,156 @@ async def test_foreign_channel_is_refused_as_by_the_others(configured: PostgresC
     with pytest.raises(AssertionError, match="made in another event loop or process") as refused:
         await within(configured.receive(name))
     assert isinstance(refused.value, LayerClosed)
+
+
+# The commands and the errors know the database of the layer.
+
+SENDING = (
+    "from channels.layers import get_channel_layer; "
+    "get_channel_layer({name!r}).sync.group_send('room', {{'type': 'chat.message'}})"
+)
+
+
+def sending(name: str = "default") -> tuple[str, ...]:
+    """The command of a project that sends by one of its layers."""
+    return ("shell", "-c", SENDING.format(name=name))
+
+
+async def words(databases: Databases, *arguments: str, **settings: Any) -> str:
+    """What a command of the project says that complains."""
+    with pytest.raises(CommandFailed) as said:
+        await manage(databases, *arguments, **settings)
+    return str(said.value)
+
+
+def layers_of(url: str, name: str = "default", **config: Any) -> Layers:
+    """The settings of a project's one layer, as the guide for channels_redis has it."""
+    return {name: {"CONFIG": {"url": url} | config}}
+
+
+@pytest.fixture
+def databases(server_url: str) -> Iterator[Databases]:
+    """The own database of a project, beside that of its layer."""
+    with new_database(server_url, "TEMPLATE template0") as url:
+        yield {"default": django_database(url)}
+
+
+@pytest.mark.parametrize("schema", ["pgchannels", "chat"])
+async def test_guide_of_channels_redis_leads_to_tables_in_the_database_of_its_url(
+    empty_database_url: str, databases: Databases, schema: str
+) -> None:
+    layers = layers_of(empty_database_url, schema=schema)
+    for arguments in (("migrate",), ("check", "--database", "default"), sending()):
+        text = await words(databases, *arguments, layers=layers)
+        assert "`manage.py pgchannels upgrade`" in text
+        assert "run `manage.py migrate" not in text
+    assert f"no pgchannels tables in the schema '{schema}'" in text
+    assert "up to date" in await manage(databases, "pgchannels", "upgrade", layers=layers)
+    assert await has_tables(empty_database_url, schema=schema)
+    assert "no issues" in await manage(databases, "check", "--database", "default", layers=layers)
+    await manage(databases, *sending(), layers=layers)
+    assert "No migrations to apply" in await manage(databases, "migrate", layers=layers)
+
+
+async def test_url_of_a_database_that_has_an_alias_is_that_alias(empty_database_url: str, databases: Databases) -> None:
+    databases |= {"messages": django_database(empty_database_url)}
+    layers = layers_of(empty_database_url)
+    for arguments in (("check", "--database", "messages"), sending()):
+        assert "`manage.py migrate --database messages`" in await words(databases, *arguments, layers=layers)
+    assert "no issues" in await manage(databases, "check", "--database", "default", layers=layers)
+    await manage(databases, "migrate", "--database", "messages", layers=layers)
+    await manage(databases, *sending(), layers=layers)
+    assert "no issues" in await manage(databases, "check", "--database", "messages", layers=layers)
+
+
+async def test_second_layer_with_a_url_has_a_command_of_its_own(
+    owner_url: str, empty_database_url: str, databases: Databases
+) -> None:
+    layers = layers_of(owner_url) | layers_of(empty_database_url, "archive")
+    command = ("pgchannels", "upgrade", "--layer", "archive")
+    for arguments in (("check", "--database", "default"), sending("archive")):
+        assert f"`manage.py {' '.join(command)}`" in await words(databases, *arguments, layers=layers)
+    await manage(databases, *command, layers=layers)
+    await manage(databases, *sending("archive"), layers=layers)
+    assert "no issues" in await manage(databases, "check", "--database", "default", layers=layers)
+    for wrong, text in (
+        (("--layer", "nowhere"), "'nowhere' is no entry of CHANNEL_LAYERS that uses pgchannels"),
+        (("--layer", "archive", "--database", "default"), "give --database or --layer, not both"),
+    ):
+        assert text in await words(databases, "pgchannels", "upgrade", *wrong, layers=layers)
+
+
+async def test_migrate_makes_the_tables_for_tests_of_a_layer_with_a_url(databases: Databases) -> None:
+    layers = layers_of("postgresql://127.0.0.1:1/shop")
+    layers["default"]["TEST_CONFIG"] = {"database": "default"}
+    said = await words(databases, "migrate", layers=layers)
+    assert "pgchannels.W006" in said  # the database of the url is not there
+    assert "hunter2" not in said
+    await manage(databases, *sending())
+
+
+async def test_error_of_a_project_without_the_app_says_so(empty_database_url: str, databases: Databases) -> None:
+    text = await words(databases, *sending(), layers=layers_of(empty_database_url), apps="channels")
+    assert "add 'pgchannels.django' to INSTALLED_APPS" in text
+    assert "`pgchannels upgrade --url …`" in text
+
+
+# Migrations, and projects whose tests do without them.
+
+
+async def test_migrate_needs_no_create_on_the_database_where_the_schema_exists(
+    empty_database_url: str, application_role: str
+) -> None:
+    async with connected(empty_database_url) as connection:
+        await connection.execute(f"CREATE SCHEMA pgchannels AUTHORIZATION {application_role}")
+        await connection.execute(f"GRANT CREATE ON SCHEMA public TO {application_role}")
+        name = await connection.fetchval("SELECT current_database()")
+        can_create = "SELECT has_database_privilege($1, $2, 'CREATE')"
+        assert not await connection.fetchval(can_create, application_role, name)
+    databases = {"default": django_database(url_of_role(empty_database_url, application_role))}
+    await manage(databases, "migrate")
+    await manage(databases, *sending())
+    await manage(databases, "migrate", "pgchannels", "zero")
+    await manage(databases, "migrate")
+    await manage(databases, *sending())
+
+
+async def test_tests_of_a_project_without_migrations_have_the_tables(
+    empty_database_url: str, databases: Databases
+) -> None:
+    [database] = databases.values()
+    database["TEST"] = {"NAME": f"test_{database['NAME']}"}
+    for options in ((), ("--reuse-db",), ("--reuse-db",), ("--create-db",)):
+        assert "5 passed" in await pytest_django(databases, "--no-migrations", *options, "pytest_checks.py")
+    database["TEST"] |= {"MIGRATE": False}
+    await manage(databases, "test", "views_checks", quiet=False)
+    await manage(databases, "test", "--parallel", "2", "views_checks", quiet=False)
+
+
+async def test_layer_works_beside_tests_of_migrations(databases: Databases) -> None:
+    [database] = databases.values()
+    database["TEST"] = {"NAME": f"test_{database['NAME']}"}
+    assert "2 passed" in await pytest_django(databases, "migrator_checks.py")
+
+
+# What `manage.py check` says.
+
+
+@pytest.mark.parametrize("engine", ["django.db.backends.sqlite3", "django.db.backends.dummy"])
+async def test_hint_never_repeats_the_entry_that_fails(engine: str, databases: Databases) -> None:
+    databases = {"default": {"ENGINE": engine, "NAME": "shop"}, "messages": databases["default"]}
+    config = {"default": {"CONFIG": {"database": "default"}}}
+    said = await words(databases, "check", layers=config)
+    assert "pgchannels.E003" in said
+    assert "Correct DATABASES['default'], or name another database here: 'CONFIG': {'database': 'messages'}." in said
+    assert "'database': 'default'" not in said
+    databases.pop("messages")
+    said = await words(databases, "check", layers=config)
+    assert "'CONFIG': {'url': 'postgresql://user:password@host/name'}." in said
+    assert "'database': 'default'" not in said
+
+
+async def test_hint_for_a_good_database_with_other_options_names_these(databases: Databases) -> None:
+    said = await words(databases, "check", layers={"default": {"CONFIG": {"database": "default", "capacity": 0}}})
+    assert "capacity" in said
+    assert "The database 'default' can be used: correct or remove the other options of this entry." in said
