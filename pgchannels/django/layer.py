@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -97,9 +98,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self._find_url = url_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[str | URL, Nodes] | None = None
-        self._consumers: weakref.WeakValueDictionary[str, AsyncConsumer] = (
-            weakref.WeakValueDictionary()
-        )  # by their channels
+        self._of_consumers: set[str] = set()  # their channels
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""
@@ -128,7 +127,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         node = self._nodes.here() or await self._nodes.open(in_any_case=True)
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
-        is_dispatched = channel in self._consumers or _is_called_by_worker()
+        is_dispatched = channel in self._of_consumers or _is_called_by_worker()
         while (message := self._message_of(node, await node.receiver.receive(channel), is_dispatched)) is None:
             pass
         return message
@@ -139,7 +138,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         node = await self._nodes.open(in_any_case=True)
         channel = node.receiver.new_channel(prefix)
         if caller.f_code is AsyncConsumer.__call__.__code__:
-            self._consumers[channel] = caller.f_locals["self"]
+            self._of_consumers.add(channel)
+            gone = partial(self._forget_consumer, channel, node, asyncio.get_running_loop())
+            weakref.finalize(caller.f_locals["self"], gone).atexit = False
         return channel
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -171,6 +172,12 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         """Send what waits, end every `receive` of this event loop, disconnect."""
         await self._nodes.close()
+
+    def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        # A server that has no patience with a consumer cancels it: it leaves its groups no more.
+        self._of_consumers.discard(channel)
+        with suppress(RuntimeError):  # the loop is closed, and the node with it
+            loop.call_soon_threadsafe(node.receiver.channels.release, channel)
 
     async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
         while True:

@@ -1,9 +1,14 @@
 """What a Django project meets: messages that Channels cannot dispatch, settings, migrations, other layers' ways."""
 
 import asyncio
+import base64
 import json
 import logging
+import re
+import secrets
 import signal
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -163,13 +168,41 @@ def test_notice_that_would_end_consumers_is_refused(option: str, kind: str) -> N
 
 
 @contextmanager
-def daphne(url: str) -> Iterator[tuple[int, Program]]:
+def daphne(url: str, *options: str) -> Iterator[tuple[int, Program]]:
     """The port of a daphne process that serves the project, and the process."""
     port = free_port()
-    command = ["daphne", "--bind", LOOPBACK, "--port", str(port), "asgi:application"]
+    command = ["daphne", "--bind", LOOPBACK, "--port", str(port), *options, "asgi:application"]
     with running(command, folder=PROJECT, environment=environment_of(url)) as program:
         program.line("Listening on TCP address")
         yield port, program
+
+
+def ask_for_websocket(port: int, path: str) -> socket.socket:
+    """A client that begins a handshake, and waits for no answer."""
+    client = socket.create_connection((LOOPBACK, port))
+    key = base64.b64encode(secrets.token_bytes(16)).decode()
+    client.sendall(
+        f"GET /{path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    return client
+
+
+def abort(client: socket.socket) -> None:
+    """End the connection by a reset."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def hosted_rooms(url: str) -> list[str]:
+    """The groups that some node hosts."""
+
+    async def hosted() -> list[str]:
+        async with connected(url) as connection:
+            rows = await connection.fetch("SELECT address FROM pgchannels.subscription WHERE address LIKE 'topic:%'")
+        return [row["address"] for row in rows]
+
+    return asyncio.run(hosted())
 
 
 def visit(port: int, path: str = "visit/") -> AbstractContextManager[ClientConnection]:
@@ -186,6 +219,32 @@ def test_browsers_under_daphne_stay_in_a_room_with_messages_that_channels_cannot
             assert json.loads(browser.recv(LIMIT_SECONDS)) == "good"
     assert server.text().count("passed over message") == 1
     assert "Traceback" not in server.text()
+
+
+def test_rooms_of_clients_that_abort_their_handshakes_under_daphne_are_released(
+    owner_url: str, database_url: str
+) -> None:
+    layer = MessageLayer(database_url)
+    with daphne(database_url) as (port, server):
+        for begin in range(0, 1500, 250):  # a process may have too few files for all at once
+            clients = [ask_for_websocket(port, f"rooms/{number}/") for number in range(begin, begin + 250)]
+            for client in clients:
+                abort(client)
+        with visit(port) as browser:
+            layer.sync.publish("room", {"type": "chat.message", "text": "still here"})
+            assert json.loads(browser.recv(LIMIT_SECONDS)) == "still here"
+        eventually(lambda: not hosted_rooms(owner_url))
+    assert not re.search(r"Traceback|WARNING|ERROR|rror:", server.text())
+
+
+def test_rooms_of_consumers_that_daphne_cancels_are_released(owner_url: str, database_url: str) -> None:
+    with daphne(database_url, "--application-close-timeout", "1") as (port, server):
+        clients = [ask_for_websocket(port, f"waiting/{number}/") for number in range(20)]
+        eventually(lambda: server.text().count("waiting\n") == 20)
+        assert len(hosted_rooms(owner_url)) == 20
+        for client in clients:
+            abort(client)
+        eventually(lambda: not hosted_rooms(owner_url))
 
 
 def test_workers_go_on_after_jobs_without_a_type(database_url: str) -> None:
@@ -356,10 +415,9 @@ async def test_tests_of_a_project_without_migrations_have_the_tables(
 ) -> None:
     [database] = databases.values()
     database["TEST"] = {"NAME": f"test_{database['NAME']}"}
-    for options in ((), ("--reuse-db",), ("--reuse-db",), ("--create-db",)):
+    for options in (("--reuse-db",), ("--reuse-db",), ("--create-db",)):
         assert "5 passed" in await pytest_django(databases, "--no-migrations", *options, "pytest_checks.py")
     database["TEST"] |= {"MIGRATE": False}
-    await manage(databases, "test", "views_checks", quiet=False)
     await manage(databases, "test", "--parallel", "2", "views_checks", quiet=False)
 
 

@@ -1,5 +1,6 @@
 """The project: one room for consumers of either kind."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -33,11 +34,40 @@ class SynchronousVisitor(JsonWebsocketConsumer):
         self.send_json(event["text"])
 
 
+class Guest(AsyncJsonWebsocketConsumer):
+    """In a room of its own, which it leaves as Channels' tutorial does it."""
+
+    async def connect(self) -> None:
+        """Come in."""
+        self.room = f"room-{self.scope['url_route']['kwargs']['number']}"
+        await self.channel_layer.group_add(self.room, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        """Go."""
+        await self.channel_layer.group_discard(self.room, self.channel_name)
+
+
+class Waiting(Guest):
+    """Never gets so far as to accept, so that its server loses patience with it."""
+
+    async def connect(self) -> None:
+        """Come in, and wait."""
+        await self.channel_layer.group_add(f"room-{self.scope['url_route']['kwargs']['number']}", self.channel_name)
+        print("waiting", flush=True)
+        await asyncio.Event().wait()
+
+
 application = ProtocolTypeRouter(
     {
         "http": pages,
         "websocket": URLRouter(
-            [path("visit/", Visitor.as_asgi()), path("visit/synchronous/", SynchronousVisitor.as_asgi())]
+            [
+                path("visit/", Visitor.as_asgi()),
+                path("visit/synchronous/", SynchronousVisitor.as_asgi()),
+                path("rooms/<int:number>/", Guest.as_asgi()),
+                path("waiting/<int:number>/", Waiting.as_asgi()),
+            ]
         ),
     }
 )
