@@ -1,6 +1,7 @@
 """The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
 
 import asyncio
+import logging
 import re
 import sys
 import threading
@@ -14,6 +15,8 @@ from channels import exceptions
 from channels.consumer import AsyncConsumer
 from channels.layers import BaseChannelLayer
 from channels.worker import Worker
+from django.apps import apps
+from django.conf import settings
 from django.core import mail
 from sqlalchemy import URL
 
@@ -36,6 +39,8 @@ from pgchannels.receiving.mailbox import Connection
 from pgchannels.receiving.receiver import Received
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
+
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class PostgresChannelLayer(BaseChannelLayer):
@@ -237,6 +242,18 @@ def _upgrade_advice(layer: "weakref.ref[PostgresChannelLayer]") -> str:
     return advice_for(layer())
 
 
+def _warn_of_missing_app() -> None:
+    # `manage.py check` cannot tell where nothing imports this package, which the app would do.
+    if not apps.ready or apps.is_installed("pgchannels.django"):
+        return
+    if "pgchannels.W002" not in settings.SILENCED_SYSTEM_CHECKS:
+        logger.warning(
+            "pgchannels.W002: 'pgchannels.django' is not in INSTALLED_APPS: `manage.py migrate` does not create the"
+            " tables of the channel layer, and `manage.py check` does not look for them. Add it, or silence this in"
+            " SILENCED_SYSTEM_CHECKS"
+        )
+
+
 def _is_called_by_worker() -> bool:
     # Without a type a message ends a worker's listener, which goes unnoticed; others receive what they like.
     task = asyncio.current_task()
@@ -244,6 +261,7 @@ def _is_called_by_worker() -> bool:
 
 
 def _new_nodes(url: str | URL, options: Options) -> Nodes:
+    _warn_of_missing_app()
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
     return Nodes(Database(url), options, idle_seconds=idle_seconds)

@@ -2,19 +2,22 @@
 
 import asyncio
 import base64
+import inspect
 import json
 import logging
+import random
 import re
 import secrets
 import signal
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.testing import ApplicationCommunicator
 from websockets.sync.client import ClientConnection, connect
@@ -390,6 +393,18 @@ async def test_error_of_a_project_without_the_app_says_so(empty_database_url: st
     assert "`pgchannels upgrade --url …`" in text
 
 
+async def test_missing_app_is_logged_at_first_use_and_found_by_a_check_that_could_not_import_it(
+    owner_url: str, databases: Databases
+) -> None:
+    layers = layers_of(owner_url)
+    text = await words(databases, *sending(), layers=layers, apps="channels")
+    assert text.count("pgchannels.W002: 'pgchannels.django' is not in INSTALLED_APPS") == 1
+    checking = "from channels.layers import get_channel_layer; get_channel_layer(); " + (
+        "from django.core.management import call_command; call_command('check')"
+    )
+    assert "pgchannels.W002" in await words(databases, "shell", "-c", checking, layers=layers, apps="channels")
+
+
 # Migrations, and projects whose tests do without them.
 
 
@@ -448,3 +463,83 @@ async def test_hint_for_a_good_database_with_other_options_names_these(databases
     said = await words(databases, "check", layers={"default": {"CONFIG": {"database": "default", "capacity": 0}}})
     assert "capacity" in said
     assert "The database 'default' can be used: correct or remove the other options of this entry." in said
+
+
+# What the test suites of channels_redis and channels_postgres do.
+
+
+def test_channel_of_one_async_to_sync_cannot_be_received_from_in_another(database_url: str) -> None:
+    # channels_redis, channels_postgres: test_double_receive. Here a channel belongs to its event loop.
+    with channel_layers(url=database_url):
+        layer = the_layer()
+        channel = async_to_sync(layer.new_channel)()
+        with pytest.raises(LayerClosed, match=r"in one function for async_to_sync; or receive from .* a work queue"):
+            async_to_sync(layer.receive)(channel)
+
+        async def ask() -> dict[str, Any]:
+            reply_channel = await layer.new_channel()
+            await layer.send(reply_channel, {"type": "reply"})
+            reply: dict[str, Any] = await layer.receive(reply_channel)
+            return reply
+
+        assert async_to_sync(ask)() == {"type": "reply"}
+        async_to_sync(layer.send)("replies", {"type": "reply"})
+        assert async_to_sync(layer.receive)("replies") == {"type": "reply"}
+        layer.sync.close()
+
+
+def test_loop_of_its_own_receives_what_others_send(database_url: str) -> None:
+    # channels_redis: test_send_receive_sync, test_multi_send_receive_sync
+    with channel_layers(url=database_url), closing(asyncio.new_event_loop()) as loop:
+        layer = the_layer()
+        channel = loop.run_until_complete(layer.new_channel())
+        for number in range(3):
+            async_to_sync(layer.send, force_new_loop=True)(channel, {"type": "message", "number": number})
+        received = [loop.run_until_complete(layer.receive(channel)) for _ in range(3)]
+        assert [message["number"] for message in received] == [0, 1, 2]
+        loop.run_until_complete(layer.close())
+
+
+async def test_member_takes_as_many_messages_of_a_group_as_it_has_room_for(database_url: str) -> None:
+    # channels_redis: test_group_send_capacity_multiple_channels
+    layer = PostgresChannelLayer(database_url, capacity=3)
+    one, two = await layer.new_channel(), await layer.new_channel("channel_2")
+    for channel in (one, two):
+        await layer.group_add("test-group", channel)
+    await layer.send(two, {"type": "message.0"})
+    for number in (1, 2, 3):
+        await layer.group_send("test-group", {"type": f"message.{number}"})
+    for channel, numbers in ((one, (1, 2, 3)), (two, (0, 1, 2))):
+        received = [(await within(layer.receive(channel)))["type"] for _ in range(3)]
+        assert received == [f"message.{number}" for number in numbers]
+    await layer.send(two, {"type": "last"})
+    assert await within(layer.receive(two)) == {"type": "last"}
+    await layer.close()
+
+
+async def test_cancelled_receives_neither_block_nor_lose(configured: PostgresChannelLayer) -> None:
+    # channels_redis, channels_postgres: test_receive_cancel
+    channel = await configured.new_channel()
+    received = 0
+    for number in range(50):
+        await configured.send(channel, {"type": "test.message"})
+        task = asyncio.ensure_future(configured.receive(channel))
+        await asyncio.sleep(number / 10_000)
+        task.cancel()
+        await asyncio.wait([task])
+        received += not task.cancelled()
+    for _ in range(received, 50):
+        assert await within(configured.receive(channel)) == {"type": "test.message"}
+
+
+async def test_names_of_channels_do_not_follow_the_seed_of_random(configured: PostgresChannelLayer) -> None:
+    # channels_redis, channels_postgres: test_random_reset__channel_name
+    names = set()
+    for _ in range(2):
+        random.seed(1)
+        names.add(await configured.new_channel())
+    assert len(names) == 2
+    assert all(map(inspect.iscoroutinefunction, (configured.send, configured.receive, configured.group_send)))
+    # test_discard_before_add, test_non_existent_group
+    await configured.group_discard("test-group", names.pop())
+    await configured.group_send("non-existent", {"type": "message.1"})
