@@ -34,6 +34,7 @@ from tests.django.test_consumers import heard, visitor
 from tests.django.test_migrations import connected
 from tests.django.test_workers import CHANNELS
 from tests.django.test_workers import PROJECT as BACKGROUND
+from tests.docs.snippets import snippet
 from tests.examples.programs import Program, eventually, free_port, running
 from tests.waiting import LIMIT_SECONDS, within
 
@@ -343,7 +344,8 @@ async def test_guide_of_channels_redis_leads_to_tables_in_the_database_of_its_ur
         assert "`manage.py pgchannels upgrade`" in text
         assert "run `manage.py migrate" not in text
     assert f"no pgchannels tables in the schema '{schema}'" in text
-    assert "up to date" in await manage(databases, "pgchannels", "upgrade", layers=layers)
+    [_, _, *command] = snippet("docs/migrate-from-channels-redis.md", "pgchannels upgrade", "sh").split()
+    await manage(databases, *command, layers=layers)
     assert await has_tables(empty_database_url, schema=schema)
     assert "no issues" in await manage(databases, "check", "--database", "default", layers=layers)
     await manage(databases, *sending(), layers=layers)
