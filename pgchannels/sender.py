@@ -77,7 +77,8 @@ class Sender:
         :raises DatabaseRefused: a privilege is missing.
         """
         try:
-            await require_current_schema(connection.fetch, self._connections.schema.name)
+            schema, advice = self._connections.schema.name, self._options.upgrade_advice
+            await require_current_schema(connection.fetch, schema, advice=advice)
             await connection.fetch(self._connections.text(keep_messages_for), self.retention_seconds)
         except asyncpg.InsufficientPrivilegeError as error:
             raise explained(error) from error

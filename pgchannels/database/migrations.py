@@ -110,8 +110,14 @@ def _run_offline(schema: str) -> None:
         **_environment(schema),
     )
     with context.begin_transaction():
-        context.execute(CreateSchema(schema, if_not_exists=True))
+        context.execute(_create_schema(schema))
         context.run_migrations()
+
+
+def _create_schema(schema: str) -> str:
+    # IF NOT EXISTS asks for the privilege to create one even where there is nothing to create.
+    is_missing = f"NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{require_valid_schema(schema)}')"
+    return f'DO $$ BEGIN IF {is_missing} THEN CREATE SCHEMA IF NOT EXISTS "{schema}"; END IF; END $$'
 
 
 def _run_on(connection: Connection, schema: str) -> None:

@@ -1,6 +1,7 @@
 """The Django app."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class PgChannelsConfig(AppConfig):
@@ -17,3 +18,7 @@ class PgChannelsConfig(AppConfig):
 
         if (layer := main_layer()) is not None:
             use_schema(layer.schema)
+
+        from pgchannels.django.operations import upgrade_without_migrations
+
+        post_migrate.connect(upgrade_without_migrations, sender=self)

@@ -1,13 +1,22 @@
 """The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
 
+import asyncio
+import logging
 import re
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any, Final
 
 from channels import exceptions
+from channels.consumer import AsyncConsumer
 from channels.layers import BaseChannelLayer
+from channels.worker import Worker
+from django.apps import apps
+from django.conf import settings
 from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
@@ -16,6 +25,7 @@ from pgchannels.arguments import shown
 from pgchannels.database.database import Database
 from pgchannels.django import requests
 from pgchannels.django.configuration import url_source
+from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.errors import ConfigurationError, UnreadableMessage
 from pgchannels.messages import Gap
@@ -32,6 +42,8 @@ from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
+
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class PostgresChannelLayer(BaseChannelLayer):
@@ -60,7 +72,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         group_expiry: float = 0,
         capacity: int = 1000,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
-        symmetric_encryption_keys: Sequence[str | bytes] = (),
+        symmetric_encryption_keys: Sequence[str | bytes] | None = (),
         serializer_format: str = "msgpack",
         default: Callable[[Any], Any] | str | None = None,
         schema: str = DEFAULT_SCHEMA,
@@ -77,7 +89,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             group_expiry=group_expiry,
             capacity=capacity,
             channel_capacity={} if channel_capacity is None else channel_capacity,
-            symmetric_encryption_keys=symmetric_encryption_keys,
+            symmetric_encryption_keys=() if symmetric_encryption_keys is None else symmetric_encryption_keys,
             serializer_format=serializer_format,
             default=_imported("default", default),
             schema=schema,
@@ -86,13 +98,18 @@ class PostgresChannelLayer(BaseChannelLayer):
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,
+            upgrade_advice=partial(_upgrade_advice, weakref.ref(self)),
         )
+        for name, kind in (("on_disconnect", on_disconnect), ("on_reconnect", on_reconnect), ("on_gap", on_gap)):
+            if kind is not None and (reason := reason_against({"type": kind})) is not None:
+                raise ConfigurationError(f"{name}: {reason}")
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
         self._find_url = url_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[str | URL, Nodes] | None = None
+        self._of_consumers: set[str] = set()  # their channels
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""
@@ -109,7 +126,10 @@ class PostgresChannelLayer(BaseChannelLayer):
                 await self._nodes.send(request)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; what was published to a group and is no dict is unreadable: a gap.
+        """The next message of a channel.
+
+        What Channels could not dispatch is unreadable: a gap. It is passed over when it was published to a group, and
+        when a consumer or a worker of Channels receives.
 
         A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
         from which.
@@ -118,14 +138,21 @@ class PostgresChannelLayer(BaseChannelLayer):
         node = self._nodes.here() or await self._nodes.open(in_any_case=True)
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
-        while (message := self._message_of(node, await node.receiver.receive(channel))) is None:
+        is_dispatched = channel in self._of_consumers or _is_called_by_worker()
+        while (message := self._message_of(node, await node.receiver.receive(channel), is_dispatched)) is None:
             pass
         return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
+        caller = sys._getframe(1)
         node = await self._nodes.open(in_any_case=True)
-        return node.receiver.new_channel(prefix)
+        channel = node.receiver.new_channel(prefix)
+        if caller.f_code is AsyncConsumer.__call__.__code__:
+            self._of_consumers.add(channel)
+            gone = partial(self._forget_consumer, channel, node, asyncio.get_running_loop())
+            weakref.finalize(caller.f_locals["self"], gone).atexit = False
+        return channel
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
@@ -157,17 +184,25 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send what waits, end every `receive` of this event loop, disconnect."""
         await self._nodes.close()
 
+    def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        # A server that has no patience with a consumer cancels it: it leaves its groups no more.
+        self._of_consumers.discard(channel)
+        with suppress(RuntimeError):  # the loop is closed, and the node with it
+            loop.call_soon_threadsafe(node.receiver.channels.release, channel)
+
     async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
         while True:
             channel, item = await node.receiver.receive_any(prefix)
-            if (message := self._message_of(node, item)) is not None:
+            if (message := self._message_of(node, item, False)) is not None:
                 return message | {"__asgi_channel__": channel}
 
-    def _message_of(self, node: Node, item: Received) -> dict[str, Any] | None:
+    def _message_of(self, node: Node, item: Received, is_dispatched: bool) -> dict[str, Any] | None:
         if isinstance(item, Opened):
-            if isinstance(item.payload, dict):
-                return item.payload
-            item = node.receiver.payloads.lose(item.arrival, UnreadableMessage("Channels takes a dict"))
+            reason = reason_against(item.payload, is_dispatched=is_dispatched or item.arrival.is_of_topic)
+            if reason is None:
+                taken: dict[str, Any] = item.payload
+                return taken
+            item = node.receiver.payloads.lose(item.arrival, UnreadableMessage(reason))
         if isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
@@ -206,7 +241,32 @@ class PostgresChannelLayer(BaseChannelLayer):
         return used[1]
 
 
+def _upgrade_advice(layer: "weakref.ref[PostgresChannelLayer]") -> str:
+    from pgchannels.django.upgrading import advice_for  # which imports this module
+
+    return advice_for(layer())
+
+
+def _warn_of_missing_app() -> None:
+    # `manage.py check` cannot tell where nothing imports this package, which the app would do.
+    if not apps.ready or apps.is_installed("pgchannels.django"):
+        return
+    if "pgchannels.W002" not in settings.SILENCED_SYSTEM_CHECKS:
+        logger.warning(
+            "pgchannels.W002: 'pgchannels.django' is not in INSTALLED_APPS: `manage.py migrate` does not create the"
+            " tables of the channel layer, and `manage.py check` does not look for them. Add it, or silence this in"
+            " SILENCED_SYSTEM_CHECKS"
+        )
+
+
+def _is_called_by_worker() -> bool:
+    # Without a type a message ends a worker's listener, which goes unnoticed; others receive what they like.
+    task = asyncio.current_task()
+    return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
+
+
 def _new_nodes(url: str | URL, options: Options) -> Nodes:
+    _warn_of_missing_app()
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
     return Nodes(Database(url), options, idle_seconds=idle_seconds)

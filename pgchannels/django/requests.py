@@ -14,21 +14,26 @@ from pgchannels.sender import Sender
 
 Request: TypeAlias = Callable[[Sender], Awaitable[Any]]
 
+_RESERVED_KEY: Final = "__asgi_channel__"
 _LONGEST_GROUP: Final = 99
 _GROUP: Final = re.compile(r"[a-zA-Z0-9\-_.]+")
+
+
+class RefusedMessage(InvalidMessage, AssertionError):  # which Channels' other layers raise
+    """A message that no layer of Channels takes."""
 
 
 def send(channel: str, message: dict[str, Any]) -> Request:
     """Send a message to a channel."""
     require_valid_channel(channel)
-    _require_dict(message)
+    _require_sendable(message)
     return lambda sender: sender.send(channel, message)
 
 
 def group_send(group: str, message: dict[str, Any]) -> Request:
     """Send a message to a group."""
     require_valid_group(group)
-    _require_dict(message)
+    _require_sendable(message)
     return lambda sender: sender.publish(group, message)
 
 
@@ -78,6 +83,8 @@ def require_valid_group(name: object) -> str:
     )
 
 
-def _require_dict(message: object) -> None:
+def _require_sendable(message: object) -> None:
     if not isinstance(message, dict):
-        raise InvalidMessage(f"a message of Channels is a dict, not a {type(message).__name__}")
+        raise RefusedMessage(f"a message of Channels is a dict, not a {type(message).__name__}")
+    if _RESERVED_KEY in message:
+        raise RefusedMessage(f"the key {_RESERVED_KEY!r} is reserved for receivers: send the message without it")

@@ -188,6 +188,13 @@ class Channels:
             self._topics.pop(channel, None)
             self._forget_if_unused(channel)
 
+    def release(self, channel: str) -> None:
+        """Leave all topics of a channel from which nobody will receive any more, and drop what it holds."""
+        self._leave_joined_before(channel, math.inf)
+        if channel in self._mailboxes:
+            self._mailboxes[channel].clear()
+            self._forget_if_unused(channel)
+
     def clear(self) -> None:
         """Empty all mailboxes and leave all topics."""
         for mailbox in self._mailboxes.values():

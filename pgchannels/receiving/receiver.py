@@ -12,7 +12,7 @@ from pgchannels.codec.commands import Flush, Join, Leave, command_in
 from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.statements.reading import extent
-from pgchannels.errors import InvalidName, LayerClosed, UnreadableMessage, copy_of
+from pgchannels.errors import ForeignChannel, InvalidName, LayerClosed, UnreadableMessage, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
     Identity,
@@ -343,7 +343,7 @@ class Receiver:
             return
         await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         self.require_running()
-        raise LayerClosed(
+        raise ForeignChannel(
             f"{channel} was made in another event loop or process, or before the layer was closed here, and can be"
             " received from only there. Call new_channel() and receive() in the same event loop, for example in one"
             " function for async_to_sync; or receive from a name without '!', a work queue: any event loop can"
