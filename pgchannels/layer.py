@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from pgchannels.arguments import require_callable_or_none, require_count, require_one_of, require_pairs, shown
-from pgchannels.database.database import Database
+from pgchannels.database.database import Database, Password
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position
@@ -32,6 +32,8 @@ class MessageLayer:
     opens it (`async with layer:`). Sending works from any loop and thread, opened or not.
 
     `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
+    `password` stands in place of the URL's; a function, or coroutine function, that returns it is asked for each
+    connection, as tokens of a cloud provider need it: in a thread, so that it may block.
     Times are in seconds. `capacity` is how many messages wait for one receiver at most; every `heartbeat` the listening
     connection is tried, so that one that has gone deaf is noticed.
     """
@@ -40,6 +42,7 @@ class MessageLayer:
         self,
         database: DatabaseTarget,
         *,
+        password: Password | None = None,
         prefix: str = DEFAULT_PREFIX,
         expiry: float = 60,
         group_expiry: float = 0,
@@ -63,7 +66,7 @@ class MessageLayer:
             send_timeout=send_timeout,
             heartbeat=heartbeat,
         )
-        self._nodes = Nodes(Database(database), self._options)
+        self._nodes = Nodes(Database(database, password=password), self._options)
         self.sync: SyncMessageLayer = SyncMessageLayer(self._nodes)
 
     async def open(self) -> None:

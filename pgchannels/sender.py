@@ -75,10 +75,10 @@ class Sender:
         :raises DatabaseRefused: a privilege is missing.
         """
         try:
-            await require_current_schema(connection.fetch, self._connections.schema.name)
+            await require_current_schema(connection.fetch, self._connections.schema.name, self._connections.place)
             await connection.fetch(self._connections.text(keep_messages_for), self.retention_seconds)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise explained(error) from error
+            raise explained(error, self._connections.place) from error
 
     async def open(self) -> None:
         """Connect and begin to send."""
@@ -178,6 +178,7 @@ class Sender:
         return await insist(
             # A flush takes its time.
             lambda: self._connections.ask_patiently(self._options.send_timeout, build, *values, **named),
+            place=self._connections.place,
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )

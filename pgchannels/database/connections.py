@@ -18,7 +18,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, prepare
-from pgchannels.database.failures import is_connection_failure, loss_recognised
+from pgchannels.database.failures import Place, is_connection_failure, loss_recognised
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.names import DEFAULT_SCHEMA
 
@@ -204,6 +204,11 @@ class Connections:
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
         self._held = [self._for_all]
+
+    @property
+    def place(self) -> Place:
+        """Which database this is about, for errors."""
+        return self._database.place
 
     def text(self, build: Callable[[Schema], ClauseElement]) -> str:
         """The SQL of a statement that is built without its values."""

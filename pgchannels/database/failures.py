@@ -1,11 +1,13 @@
 """What a failure of the database means: whether to try again, and what to tell of it."""
 
+import errno
 import os
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -34,6 +36,55 @@ _NOTIFICATIONS: Final = "async.c"  # where the server's code has them: the words
 
 _OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
+
+
+_Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
+
+_ADVICE_BY_NUMBER: Final = {
+    errno.ECONNREFUSED: "start the server, or correct host and port",
+    errno.ENOENT: "start the server, or correct the folder of its socket",
+    errno.EACCES: "let this account use the folder of its socket, or connect by a host and port",
+    errno.EHOSTUNREACH: "correct the host, or let this machine reach it",
+    errno.ENETUNREACH: "correct the host, or let this machine reach its network",
+}
+_ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --grant-to ROLE` gives what it needs"),)
+_ADVICE_AT_OPENING: _Advice = (
+    (TimeoutError, "correct host and port, or let them pass through the firewall"),
+    (
+        ssl.SSLCertVerificationError,
+        "give the certificate of its authority as sslrootcert, and the host by its name in it",
+    ),
+    (ssl.SSLError, "correct sslmode, or the files of sslcert, sslkey and sslrootcert"),
+    (socket.gaierror, "correct the name of the host"),
+    (asyncpg.InvalidPasswordError, "correct the user or the password"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "correct the user, or let the server's pg_hba.conf admit it"),
+    (asyncpg.InvalidCatalogNameError, "create it, or correct the name of the database"),
+    (asyncpg.InsufficientPrivilegeError, "let its owner GRANT CONNECT ON DATABASE to the role"),
+    (asyncpg.TooManyConnectionsError, "close others, or raise the limit: each event loop that receives needs three"),
+    (
+        (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError, asyncpg.InvalidParameterValueError),
+        "correct the settings in `options`",
+    ),
+)
+
+
+class HostsRefused(asyncpg.PostgresError):
+    """Every host refused the connection, and trying again would not mend it; the text has the reason of each."""
+
+
+class HostsUnreachable(ConnectionError):
+    """No host can be used now; the text has the reason of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which database an error is about."""
+
+    name: str
+    hosts: str
+
+    def __str__(self) -> str:
+        return f"the database {self.name!r} at {self.hosts}" if self.hosts else "the database"
 
 
 @contextmanager
@@ -83,18 +134,42 @@ def is_database_failure(error: BaseException | None) -> bool:
     return _of_driver(error) is not None or isinstance(error, DBAPIError)
 
 
-def explained(error: Exception) -> Exception:
+def explained(error: Exception, place: Place) -> Exception:
     """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
     if is_connection_failure(error):
-        return DatabaseUnavailable(f"cannot reach the database: {in_words(error)}")
+        return DatabaseUnavailable(f"cannot reach {_told(error, place)}")
     if is_undone(error):
-        return DatabaseUnavailable(f"the database did not do it in time: {in_words(error)}")
+        return DatabaseUnavailable(f"{place} did not do it in time: {in_words(error)}")
     if not is_database_failure(error):
         return error
-    refusal = _of_driver(error) or error
-    if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
-        return DatabaseRefused(f"the database refused: {refusal}")
-    return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
+    if isinstance(_of_driver(error), HostsRefused):
+        return DatabaseRefused(f"cannot open {_told(error, place)}")
+    return DatabaseRefused(f"{place} refused: {in_words(error)}{advice(error)}")
+
+
+def advice(error: BaseException) -> str:
+    """What to do about a failure, as the end of a sentence; nothing where nobody knows."""
+    failure = _of_driver(error) or error
+    if isinstance(failure, HostsRefused | HostsUnreachable) and failure.__cause__ is not None:
+        return advice_at_opening(failure.__cause__)
+    return _advice(failure, _ADVICE)
+
+
+def advice_at_opening(error: BaseException) -> str:
+    """What to do when no connection can be opened to a host."""
+    failure = _of_driver(error) or error
+    numbers = {getattr(failure, "errno", None), *map(int, _ERROR_NUMBER.findall(str(failure)))}
+    by_number = tuple((OSError, text) for number, text in _ADVICE_BY_NUMBER.items() if number in numbers)
+    return _advice(failure, _ADVICE_AT_OPENING + by_number)
+
+
+def _advice(failure: BaseException, table: _Advice) -> str:
+    return next((f"; {text}" for kinds, text in table if isinstance(failure, kinds)), "")
+
+
+def _told(error: Exception, place: Place) -> str:
+    its_own = isinstance(_of_driver(error), HostsRefused | HostsUnreachable)  # the text has the hosts
+    return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
 
 
 def in_words(error: BaseException) -> str:
@@ -118,6 +193,8 @@ def in_words(error: BaseException) -> str:
             return NOTIFICATION_QUEUE_FULL
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return str(failure).partition("\n")[0]
+        case DBAPIError():
+            return str(failure.orig).partition("\n")[0]
     return f"the driver failed with {type(failure).__name__}"  # its text may hold anything
 
 

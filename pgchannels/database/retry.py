@@ -6,7 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.failures import explained, in_words, is_database_failure, is_passing
+from pgchannels.database.failures import Place, explained, in_words, is_database_failure, is_passing
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
@@ -48,7 +48,7 @@ async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> No
             await backoff.pause_after(error, what_failed)
 
 
-async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_failed: str) -> T:
+async def insist(step: Callable[[], Awaitable[T]], *, place: Place, seconds: float, what_failed: str) -> T:
     """Run a step that may as well run twice until it succeeds.
 
     :raises DatabaseUnavailable: the database could not be reached, or others held its locks, for so many seconds.
@@ -63,5 +63,5 @@ async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_faile
         except Exception as error:
             remaining = deadline - loop.time()
             if remaining <= 0 or not is_passing(error):
-                raise explained(error) from error
+                raise explained(error, place) from error
             await backoff.pause_after(error, what_failed, at_most_seconds=remaining)

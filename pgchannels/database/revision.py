@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from pgchannels.database.failures import Place
 from pgchannels.errors import SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
@@ -10,7 +11,7 @@ VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a hos
 REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
 
 
-async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Any]]], schema: str) -> None:
+async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Any]]], schema: str, place: Place) -> None:
     """Check that the tables are there, and not older than this code.
 
     :param fetch: runs a query and returns its rows.
@@ -24,11 +25,11 @@ async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Any]]
         " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
     )
     if not rows:
-        raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
+        raise SchemaMissing(f"{place} has no pgchannels tables in the schema {schema!r}: {remedy}")
     [(found,)] = rows
     if found in REVISIONS[:-1]:
         raise SchemaOutdated(
-            f"the pgchannels tables in the schema {schema!r} are at revision {found},"
+            f"the pgchannels tables in the schema {schema!r} of {place} are at revision {found},"
             f" this version needs {REVISIONS[-1]}: {remedy}"
         )
 

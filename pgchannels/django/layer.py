@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from sqlalchemy import URL
 
 from pgchannels.database.database import Database
 from pgchannels.django import requests
-from pgchannels.django.configuration import url_source
+from pgchannels.django.configuration import database_source
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.errors import UnreadableMessage
 from pgchannels.messages import Gap
@@ -84,9 +84,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
-        self._find_url = url_source(url, database, database_keys)
+        self._database = database_source(url, database, database_keys)
         self._lock = threading.Lock()
-        self._used: tuple[str | URL, Nodes] | None = None
+        self._used: tuple[Hashable, Nodes] | None = None
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""
@@ -177,7 +177,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
         :raises ConfigurationError: the settings name no PostgreSQL.
         """
-        return self._find_url()
+        return self._database.url()
 
     def empty(self) -> None:
         """For tests, in a thread without an event loop: flush, not waiting for nodes of processes that were killed."""
@@ -191,17 +191,17 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     @property
     def _nodes(self) -> Nodes:
-        url = self.database_url()
+        key = self._database.key()
         used = self._used
-        if used is None or used[0] is not url:
+        if used is None or used[0] != key:
             with self._lock:
-                if self._used is None or self._used[0] is not url:
-                    self._used = (url, _new_nodes(url, self._options))
+                if self._used is None or self._used[0] != key:
+                    self._used = (key, _new_nodes(self._database.open(), self._options))
                 used = self._used
         return used[1]
 
 
-def _new_nodes(url: str | URL, options: Options) -> Nodes:
+def _new_nodes(database: Database, options: Options) -> Nodes:
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-    return Nodes(Database(url), options, idle_seconds=idle_seconds)
+    return Nodes(database, options, idle_seconds=idle_seconds)

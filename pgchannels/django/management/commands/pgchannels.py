@@ -8,7 +8,7 @@ from django.db import connections
 from sqlalchemy import URL
 
 from pgchannels.cli import CommandFailed, add_database_commands, run
-from pgchannels.django.configuration import url_of
+from pgchannels.django.configuration import url_of_alias
 from pgchannels.django.configured import main_layer, schemas_of
 from pgchannels.errors import PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA
@@ -47,7 +47,7 @@ def _url(alias: str | None) -> str | URL:
     layer = main_layer()
     if alias is None and layer is not None:
         return layer.backend(**layer.config).database_url()
-    return url_of(connections.settings[alias or "default"])
+    return url_of_alias(alias or "default")
 
 
 def _schema(alias: str | None) -> str:

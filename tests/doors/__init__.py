@@ -1,0 +1,1 @@
+"""What comes in from outside: payloads, URLs, settings, tools, web clients. One file for each door."""

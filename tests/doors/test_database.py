@@ -1,0 +1,275 @@
+"""Reaching the database: what others write in URLs and settings works, or is refused by name; errors say what to do."""
+
+import asyncio
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import URL, make_url
+
+from pgchannels import ConfigurationError, MessageLayer, PgChannelsError
+from pgchannels.database.database import Database
+from pgchannels.database.url import parse_url
+from pgchannels.django.configuration import url_of
+from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
+from tests.waiting import within
+
+LIMIT_SECONDS = 10
+SECRET = "hunter2"
+
+NOBODY = "127.0.0.1:1"  # nobody answers there
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Without what libpq takes from the environment."""
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGPASSFILE", "PGPASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
+    """A server with TLS by its port, and with passwords, as those of hosting providers."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PGCHANNELS_POSTGRES", str(SYSTEM_BINARIES))
+        with tls_server(tmp_path_factory.mktemp("tls")) as server:
+            yield server
+
+
+def url_to(server: TlsServer, query: str, *, password: str = PASSWORD, database: str = "postgres") -> str:
+    """A URL of the server, as a hosting provider would write it."""
+    return f"postgresql://shop:{quote(password)}@127.0.0.1:{server.port}/{database}?{query}"
+
+
+async def answer(target: str | URL) -> dict[str, object]:
+    """What a session says of itself that is opened by this URL."""
+    connection = await within(Database(target).open())
+    try:
+        row = await connection.fetchrow(
+            "SELECT current_database() AS database, user, current_setting('application_name') AS application,"
+            " (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls"
+        )
+        assert row is not None
+        return dict(row)
+    finally:
+        await connection.close()
+
+
+WORKS = {
+    "SQLAlchemy's ssl (sqlalchemy#6275)": ("ssl=require", {"tls": True}),
+    "JDBC's and libpq's ssl=true": ("ssl=true", {"tls": True}),
+    "connect_timeout": ("connect_timeout=5", {}),
+    "keepalives": ("keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3", {}),
+    "tcp_user_timeout": ("tcp_user_timeout=1000", {}),
+    "gssencmode of macOS": ("gssencmode=disable", {}),
+    "load_balance_hosts": ("load_balance_hosts=random", {}),
+    "channel_binding that is only preferred": ("channel_binding=prefer", {}),
+    "application_name": ("application_name=shop", {"application": "shop"}),
+    "fallback_application_name": ("fallback_application_name=web", {"application": "web"}),
+    "both names": ("fallback_application_name=web&application_name=shop", {"application": "shop"}),
+    "client_encoding": ("client_encoding=utf8", {}),
+    "prepared_statement_cache_size of SQLAlchemy": ("prepared_statement_cache_size=0", {}),
+    "statement_cache_size": ("statement_cache_size=0", {}),
+    "sslsni": ("sslsni=1&sslcompression=0&sslcertmode=allow", {}),
+    "protocol versions of PostgreSQL 18": ("min_protocol_version=3.0&max_protocol_version=latest", {}),
+    "no PgBouncer": ("pgbouncer=false", {}),
+    "nothing": ("sslmode=&application_name=&", {}),
+}
+
+
+@pytest.mark.parametrize(("query", "expected"), WORKS.values(), ids=WORKS.keys())
+async def test_parameter_of_others_works(server: TlsServer, query: str, expected: dict[str, object]) -> None:
+    answered = await answer(url_to(server, query))
+    assert answered | expected == answered
+
+
+async def test_options_reach_the_server(server: TlsServer) -> None:
+    options = quote("-c geqo_threshold=7 -c application_name=by\\ options")
+    connection = await Database(url_to(server, f"options={options}")).open()
+    assert await connection.fetchval("SHOW geqo_threshold") == "7"
+    await connection.close()
+
+
+@pytest.mark.parametrize("name", ["dbname", "database"])
+async def test_database_may_be_named_in_the_query(server: TlsServer, name: str) -> None:
+    answered = await answer(url_to(server, f"{name}=template1", database=""))
+    assert answered["database"] == "template1"
+
+
+async def test_everything_may_be_in_the_query(server: TlsServer) -> None:
+    query = {"host": "127.0.0.1", "port": server.port, "user": "shop", "password": PASSWORD, "dbname": "template1"}
+    assert (await answer(f"postgresql://?{urlencode(query)}"))["database"] == "template1"
+
+
+async def test_database_and_user_of_the_environment(server: TlsServer, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("PGDATABASE", "template1")
+    environment.setenv("PGUSER", "shop")
+    environment.setenv("PGPASSWORD", PASSWORD)
+    environment.setenv("PGAPPNAME", "by environment")
+    answered = await answer(f"postgresql://127.0.0.1:{server.port}")
+    assert (answered["database"], answered["user"]) == ("template1", "shop")
+    assert answered["application"] == "by environment"
+
+
+@pytest.mark.parametrize("by", ["PGSERVICE", "query"])
+async def test_service_names_the_database(
+    server: TlsServer, environment: pytest.MonkeyPatch, tmp_path: Path, by: str
+) -> None:
+    file = tmp_path / "services"
+    file.write_text(
+        f"[shop]\nhost=127.0.0.1\nport={server.port}\ndbname=template1\nuser=shop\npassword={PASSWORD}\n"
+        "application_name=by service\nconnect_timeout=5\n"
+    )
+    environment.setenv("PGSERVICEFILE", str(file))
+    environment.setenv("PGDATABASE", "nowhere")
+    if by == "PGSERVICE":
+        environment.setenv("PGSERVICE", "shop")
+    answered = await answer("postgresql://" if by == "PGSERVICE" else "postgresql://?service=shop")
+    assert (answered["database"], answered["application"]) == ("template1", "by service")
+
+
+PASSWORDS = {"plain": "plain", "colon": "a:b", "backslash": r"a\b", "both": "\\:a:\\\\:b\\", "spaces": " a b "}
+
+
+@pytest.mark.parametrize("password", PASSWORDS.values(), ids=PASSWORDS.keys())
+async def test_file_of_passwords_is_read_with_its_escapes(server: TlsServer, tmp_path: Path, password: str) -> None:
+    connection = await Database(url_to(server, "")).open()
+    await connection.execute(f"CREATE ROLE \"a:b\" LOGIN PASSWORD '{password}'")
+    try:
+        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+        file = tmp_path / "passwords"
+        file.touch(mode=0o600)
+        file.write_text(
+            f"# a comment\n127.0.0.1:{server.port}:postgres:a\\:c:wrong\n127.0.0.1:1:*:*:wrong\nno entry\n"
+            f"127.0.0.1:{server.port}:postgres:a\\:b:{escaped}\n*:*:*:*:wrong"
+        )
+        url = f"postgresql://a%3Ab@127.0.0.1:{server.port}/postgres?{urlencode({'passfile': file})}"
+        assert (await answer(url))["user"] == "a:b"
+    finally:
+        await connection.execute('DROP ROLE "a:b"')
+        await connection.close()
+
+
+REFUSED = {
+    "Neon's channel_binding": (
+        {"sslmode": "require", "channel_binding": "require"},
+        "channel_binding='require' cannot be obeyed: leave it out; sslmode=verify-full",
+    ),
+    "gssencmode": ({"gssencmode": "require"}, "gssencmode='require' cannot be obeyed: leave it out, or say disable"),
+    "hostaddr": ({"hostaddr": "127.0.0.1"}, "'hostaddr' cannot be obeyed by the driver: give the address as the host"),
+    "require_auth": ({"require_auth": "scram-sha-256"}, "'require_auth' cannot be obeyed"),
+    "requirepeer": ({"requirepeer": "postgres"}, "'requirepeer' cannot be obeyed"),
+    "key of SCRAM": ({"scram_client_key": SECRET}, "'scram_client_key' cannot be obeyed"),
+    "roots of the system": ({"sslrootcert": "system"}, "sslrootcert='system' names a file.*ca-certificates.crt"),
+    "Supabase's pgbouncer": (
+        {"pgbouncer": "true"},
+        "pgbouncer='true' cannot be obeyed: give the address",
+    ),
+    "Prisma's schema": ({"schema": "public"}, "'schema' is no parameter of a connection: leave it out"),
+    "slip": ({"sslmod": "require"}, "'sslmod' is no parameter of a connection: did you mean 'sslmode'?"),
+    "asyncpg's setting": ({"search_path": "shop"}, "'search_path' is no parameter .*options='-c name=value'"),
+    "sslmode that is none": ({"sslmode": "maybe"}, "sslmode.* is none of disable, .*verify-full"),
+    "ssl that is none": ({"ssl": "maybe"}, "ssl.* is none of disable, .*verify-full"),
+    "timeout that is no number": ({"connect_timeout": "soon"}, "connect_timeout.* is no whole number"),
+    "idle time that is no number": ({"keepalives_idle": "1s"}, "keepalives_idle.* is no whole number"),
+    "missing certificate": ({"sslrootcert": "/nowhere/root.crt"}, "sslrootcert.* there is no such file"),
+    "standby": ({"target_session_attrs": "standby"}, "target_session_attrs='standby' asks for a server that takes no"),
+}
+
+
+@pytest.mark.parametrize(("parameters", "reason"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize("door", ["URL", "SQLAlchemy's URL", "Django"])
+def test_what_cannot_be_obeyed_is_refused_by_name(door: str, parameters: dict[str, str], reason: str) -> None:
+    text = f"postgresql://shop:{SECRET}@{NOBODY}/shop?{urlencode(parameters)}"
+    django = {"NAME": "shop", "PASSWORD": SECRET, "HOST": "127.0.0.1", "PORT": 1, "OPTIONS": parameters}
+    with pytest.raises(ConfigurationError, match=reason) as raised:
+        Database(url_of(django) if door == "Django" else text if door == "URL" else make_url(text))
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "5432x", "65536"])
+def test_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(ConfigurationError, match="port that is no number from 1 to 65535"):
+        MessageLayer(f"postgresql://shop:{SECRET}@localhost:{port}/shop")
+    with pytest.raises(ConfigurationError, match="PORT is no number from 1 to 65535"):
+        url_of({"NAME": "shop", "PORT": port})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("PGCHANNELBINDING", "require", "PGCHANNELBINDING in the environment: channel_binding='require' cannot"),
+        ("PGHOSTADDR", "127.0.0.1", "PGHOSTADDR in the environment: 'hostaddr' cannot be obeyed"),
+        ("PGSSLMODE", "maybe", "PGSSLMODE in the environment: sslmode is none of"),
+        ("PGCONNECT_TIMEOUT", "soon", "PGCONNECT_TIMEOUT in the environment: connect_timeout is no whole number"),
+    ],
+)
+def test_environment_is_refused_by_name(
+    environment: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    environment.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=reason):
+        Database("postgresql://localhost/shop")
+
+
+names = st.sampled_from(
+    [
+        *("host", "port", "user", "password", "dbname", "database", "service", "passfile", "options", "role", "ssl"),
+        *("sslmode", "sslcert", "sslkey", "sslcrl", "sslrootcert", "sslnegotiation", "sslpassword", "gsslib", "foo"),
+        *("ssl_min_protocol_version", "connect_timeout", "keepalives", "channel_binding", "target_session_attrs"),
+        *("application_name", "fallback_application_name", "krbsrvname", "require_auth", "pgbouncer", "hostaddr"),
+    ]
+)
+# No name that would be looked up, and no host but this one.
+hosts = st.sampled_from(["127.0.0.1", "[::1]", "", "/nowhere", "127.0.0.1,/nowhere", "a..b", "[::1", "é" * 70, "%00"])
+values = st.one_of(
+    st.sampled_from(["require", "verify-full", "disable", "direct", "true", "0", "1", "-1", "127.0.0.1", "/nowhere"]),
+    st.sampled_from(["TLSv1.3", "/etc/passwd", "/dev/null", "any", "standby", "%zz", "-c a=b", "gssapi"]),
+    st.text(max_size=5),
+)
+ports = st.sampled_from(["", ":1", ":2", ":0", ":99999", ":x", ":-1", ":1,2"])
+
+
+@settings(deadline=None)
+@given(user=st.text(max_size=5), host=hosts, port=ports, name=st.text(max_size=5), query=st.dictionaries(names, values))
+def test_any_url_is_refused_or_its_error_names_host_and_port_and_no_password(
+    user: str, host: str, port: str, name: str, query: dict[str, str]
+) -> None:
+    query = {key: f"/{value}" if key == "host" else value for key, value in query.items()}
+    url = (
+        f"postgresql://{quote(user, safe='', errors='replace')}:{SECRET}@{host}{port}/{quote(name, safe='')}"
+        f"?{urlencode(query | {'connect_timeout': 2}, errors='replace')}"
+    )
+    with time_limit(), pytest.raises(PgChannelsError) as raised:
+        asyncio.run(_open(url))
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+    if not isinstance(raised.value, ConfigurationError):
+        assert all(str(place) in str(raised.value) for place in parse_url(url).hosts), str(raised.value)
+
+
+async def _open(url: str) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS), MessageLayer(url):
+        pass
+
+
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Fail what takes longer, whether it waits or computes."""
+
+    def fail(_signal: int, _frame: object) -> None:
+        pytest.fail(f"it took longer than {LIMIT_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, 1.5 * LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
