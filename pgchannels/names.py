@@ -2,6 +2,8 @@
 
 import re
 import secrets
+import sys
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
@@ -112,6 +114,13 @@ def non_local_part(channel: str) -> str:
 def new_node_name() -> str:
     """A name that no other node has; it says nothing of the secret that the node listens on."""
     return secrets.token_hex(8)
+
+
+def program_name() -> str:
+    """The program that this process runs, as `uvicorn` or `manage.py`, in ASCII."""
+    program = Path(getattr(sys, "argv", [""])[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return "python" if name in ("", "-", "-c", "-m") else name.encode("ascii", "replace").decode()
 
 
 def new_channel_name(kind: object, node_name: str) -> str:

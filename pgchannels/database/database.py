@@ -3,9 +3,7 @@
 import asyncio
 import inspect
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -25,6 +23,7 @@ from pgchannels.database.failures import (
 from pgchannels.database.passfile import password_in_file
 from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
 from pgchannels.errors import ConfigurationError, PgChannelsError
+from pgchannels.names import program_name
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
 _LONGEST_NAME: Final = 63  # of an application, as of everything that the server has a name for
@@ -187,7 +186,7 @@ async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asy
         user=user,
         password=lambda: password,  # type: ignore[arg-type]  # of None the driver would read the file
         database=database,
-        server_settings={"application_name": _application_name()} | dict(url.settings),
+        server_settings={"application_name": f"pgchannels {program_name()}"[:_LONGEST_NAME]} | dict(url.settings),
         target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
     )
 
@@ -197,13 +196,6 @@ def _seconds_for_each(url: DatabaseUrl) -> float:
     hosts = len(url.hosts)
     seconds = CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
     return min(seconds, url.connect_timeout) if url.connect_timeout and url.connect_timeout > 0 else seconds
-
-
-def _application_name() -> str:
-    """`pgchannels` and the program that runs, as `pgchannels uvicorn`."""
-    program = Path(getattr(sys, "argv", [""])[0])
-    name = program.parent.name if program.name == "__main__.py" else program.name
-    return f"pgchannels {name}"[:_LONGEST_NAME].encode("ascii", "replace").decode()
 
 
 async def prepare(connection: "asyncpg.Connection[Any]") -> None:

@@ -1,5 +1,7 @@
 """Keeps a node alive in the database."""
 
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -9,6 +11,7 @@ import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.statements.nodes import beat, remove_node
+from pgchannels.names import program_name
 
 _SHORTEST_SECONDS: Final = 30
 
@@ -28,6 +31,7 @@ class Lease:
         self._connections = connections
         self._node = node
         self._name = name
+        self._process = socket.gethostname(), os.getpid(), program_name()
         self._retention = timedelta(seconds=retention_seconds)
         self._duration = timedelta(seconds=max(6 * heartbeat_seconds, _SHORTEST_SECONDS))
 
@@ -36,7 +40,8 @@ class Lease:
 
         :param probe: runs the statement by the connection that listens, and hears what it sends.
         """
-        row: Any = await probe(self._connections.text(beat), self._node, self._name, self._duration, self._retention)
+        lease = self._node, self._name, self._duration, self._retention
+        row: Any = await probe(self._connections.text(beat), *lease, behind_token=self._process)
         return row[0], row
 
     async def close(self) -> None:

@@ -1,27 +1,41 @@
 """Reaching the database: what others write in URLs and settings works, or is refused by name; errors say what to do."""
 
 import asyncio
+import os
+import secrets
 import signal
+import socket
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
+import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from pgchannels import ConfigurationError, MessageLayer, PgChannelsError
-from pgchannels.database.database import Database
+from pgchannels import ConfigurationError, DatabaseUnavailable, MessageLayer, PgChannelsError
+from pgchannels.database import migrations
+from pgchannels.database.database import Database, Password
 from pgchannels.database.url import parse_url
 from pgchannels.django.configuration import url_of
+from pgchannels.embedded import EmbeddedServer
+from pgchannels.names import program_name
+from tests.django.conftest import AddDatabase, add_database, channel_layers, the_layer
+from tests.django.test_configuration import works
 from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
 from tests.waiting import within
 
 LIMIT_SECONDS = 10
 SECRET = "hunter2"
+
+__all__ = ["add_database"]  # a fixture
 
 NOBODY = "127.0.0.1:1"  # nobody answers there
 
@@ -273,3 +287,227 @@ def time_limit() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+class Tokens:
+    """Passwords of a role, each of which is good until the next one is made."""
+
+    def __init__(self, server: TlsServer) -> None:
+        self._url = server.owner_url
+        self.latest = ""
+        self.asked = 0
+
+    async def renew(self) -> None:
+        """Make the passwords that were given out until now worthless."""
+        self.latest = secrets.token_hex(8)
+        connection = await asyncpg.connect(self._url)
+        await connection.execute(f"ALTER ROLE shop PASSWORD '{self.latest}'")
+        await connection.close()
+
+    def token(self) -> str:
+        """The password of this moment."""
+        self.asked += 1
+        return self.latest
+
+    async def token_in_time(self) -> str:
+        """The same, for who awaits it."""
+        await asyncio.sleep(0)
+        return self.token()
+
+
+@pytest.fixture
+async def tokens(server: TlsServer) -> AsyncIterator[Tokens]:
+    """Passwords that change, as those of cloud providers do each quarter of an hour."""
+    tokens = Tokens(server)
+    await tokens.renew()
+    yield tokens
+    connection = await asyncpg.connect(server.owner_url)
+    await connection.execute(f"ALTER ROLE shop PASSWORD '{PASSWORD}'")
+    await connection.close()
+
+
+async def end_sessions(server: TlsServer) -> None:
+    """Take all connections of the role away."""
+    connection = await asyncpg.connect(server.owner_url)
+    await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'")
+    await connection.close()
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function", "text"])
+async def test_password_is_asked_for_each_connection(server: TlsServer, tokens: Tokens, kind: str) -> None:
+    """As asyncpg#553."""
+    ways: dict[str, Password] = {"function": tokens.token, "coroutine function": tokens.token_in_time}
+    layer = MessageLayer(url_to(server, "", password="wrong"), password=ways.get(kind, tokens.latest))
+    async with layer, layer.subscribe("room") as subscription:
+        await layer.publish("room", 1)
+        if kind != "text":
+            await tokens.renew()
+            await end_sessions(server)
+        await layer.publish("room", 2)
+        assert [(await within(anext(subscription))).payload for _ in range(2)] == [1, 2]
+    assert kind == "text" or tokens.asked >= 6
+
+
+async def test_function_that_fails_is_named_and_its_error_is_not_shown(server: TlsServer) -> None:
+    def fail() -> str:
+        raise KeyError(SECRET)
+
+    with pytest.raises(DatabaseUnavailable) as raised:
+        await MessageLayer(url_to(server, ""), password=fail).open()
+    assert str(raised.value) == (
+        f"cannot reach the database 'postgres' at 127.0.0.1:{server.port}:"
+        " the function that gives the password failed: it raised KeyError"
+    )
+
+
+@pytest.mark.parametrize("given", [None, 7, b"bytes"])
+async def test_function_that_returns_no_password_is_named(server: TlsServer, given: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"gives the password returned .* the type .*: it must return a str"):
+        await MessageLayer(url_to(server, ""), password=lambda: given).open()  # type: ignore[arg-type]
+
+
+def test_password_that_is_none_is_refused_without_being_shown() -> None:
+    with pytest.raises(ConfigurationError, match="password must be a str, or a function that returns one") as raised:
+        MessageLayer("postgresql://localhost/shop", password=SECRET.encode())  # type: ignore[arg-type]
+    assert SECRET not in str(raised.value)
+
+
+async def test_engines_own_events_give_passwords(server: TlsServer, tokens: Tokens) -> None:
+    engine = create_async_engine(make_url(url_to(server, "", password="wrong")).set(drivername="postgresql+asyncpg"))
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def give_token(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        parameters["password"] = tokens.token()
+
+    async with MessageLayer(engine) as layer:
+        await tokens.renew()
+        await end_sessions(server)
+        await layer.publish("room", 1)
+    await engine.dispose()
+    with pytest.raises(ConfigurationError, match="password= goes with a URL"):
+        MessageLayer(engine, password=tokens.token)
+
+
+def test_engine_of_another_driver_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"one of postgresql\+psycopg, and a layer needs postgresql\+asyncpg"):
+        MessageLayer(create_async_engine(f"postgresql+psycopg://shop@{NOBODY}/shop"))
+    with pytest.raises(ConfigurationError, match="a SQLAlchemy URL of PostgreSQL or an AsyncEngine"):
+        MessageLayer(create_engine(f"postgresql+psycopg://shop@{NOBODY}/shop"))  # type: ignore[arg-type]
+
+
+async def test_backend_of_django_is_asked_for_each_connection(
+    server: TlsServer, tokens: Tokens, add_database: AddDatabase
+) -> None:
+    """As django-migration-linter#313, and the backends for IAM."""
+    database = {"ENGINE": "tests.doors.backends.tokens", "OPTIONS": {"token": tokens.token}}
+    add_database("shop", server.database | database)
+    with channel_layers(database="shop", send_timeout=5):
+        layer = the_layer()
+        channel = await layer.new_channel()
+        await tokens.renew()
+        await end_sessions(server)
+        await layer.send(channel, {"type": "hello"})
+        assert await within(layer.receive(channel)) == {"type": "hello"}
+        await layer.close()
+
+
+async def test_backend_of_django_that_fails_is_named(server: TlsServer, add_database: AddDatabase) -> None:
+    def fail() -> str:
+        raise KeyError(SECRET)
+
+    database = {"ENGINE": "tests.doors.backends.tokens", "OPTIONS": {"token": fail}}
+    add_database("shop", server.database | database)
+    reason = r"the backend of the database 'shop' could not say how to connect: it raised KeyError"
+    with channel_layers(database="shop", send_timeout=1):
+        with pytest.raises(DatabaseUnavailable, match=reason) as raised:
+            await the_layer().send("queue", {"type": "hello"})
+        assert SECRET not in str(raised.value)
+        with pytest.raises(DatabaseUnavailable, match=reason):
+            await the_layer().new_channel()
+
+
+@pytest.mark.parametrize("door", ["alias", "keys"])
+async def test_backend_that_derives_from_postgresql_is_one(
+    server: TlsServer, add_database: AddDatabase, door: str
+) -> None:
+    options = {"OPTIONS": {"token": lambda: PASSWORD}} if door == "alias" else {}
+    database = server.database | {"ENGINE": "tests.doors.backends.tokens"} | options
+    add_database("shop", database)
+    with channel_layers(**({"database": "shop"} if door == "alias" else database)):
+        assert await works(the_layer())
+
+
+@pytest.mark.parametrize("engine", ["django.db.backends.sqlite3", "nowhere.to.be.found"])
+async def test_backend_of_another_vendor_is_refused(add_database: AddDatabase, engine: str) -> None:
+    database = {"ENGINE": engine, "NAME": "shop"}
+    with channel_layers(**database), pytest.raises(ConfigurationError, match=rf"ENGINE is '{engine}'; .* PostgreSQL"):
+        await the_layer().new_channel()
+    if engine.startswith("django"):
+        add_database("shop", database)
+        with channel_layers(database="shop"), pytest.raises(ConfigurationError, match=rf"ENGINE is '{engine}'"):
+            await the_layer().new_channel()
+
+
+@pytest.fixture(scope="module")
+def logical_server() -> Iterator[EmbeddedServer]:
+    """A server from which changes can be replicated."""
+    with EmbeddedServer(durable=True, settings={"wal_level": "logical"}) as server:
+        yield server
+
+
+async def test_publication_for_all_tables_stops_nothing(logical_server: EmbeddedServer) -> None:
+    connection = await asyncpg.connect(logical_server.url())
+    await connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    await connection.close()
+    await migrations.upgrade(logical_server.url())
+    for expiry in (60, 600):  # another one than the log keeps messages for
+        async with MessageLayer(logical_server.url(), expiry=expiry) as layer, layer.subscribe("room") as subscription:
+            await layer.publish("room", 1)
+            assert (await within(anext(subscription))).payload == 1
+            await layer.send("queue", 2)
+            assert await within(layer.receive("queue")) == 2
+    logical_server.kill()
+    logical_server.start()  # another epoch of the log
+    async with MessageLayer(logical_server.url(), expiry=700) as layer:
+        await layer.publish("room", 1)
+    without = """
+        SELECT array_agg(relname) FROM pg_class WHERE relnamespace = 'pgchannels'::regnamespace AND relkind = 'r'
+        AND relpersistence = 'p' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary)
+    """
+    connection = await asyncpg.connect(logical_server.url())
+    assert await connection.fetchval(without) is None
+    await connection.close()
+
+
+async def test_sessions_and_nodes_say_which_process_they_are_of(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """As in channels_postgres, whose connections are anonymous."""
+    sessions = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> $1"
+    nodes = "SELECT host, process_id, process FROM pgchannels.node_status"
+    async with MessageLayer(database_url):
+        names = await connection.fetch(sessions, connection.get_server_pid())
+        assert [name for (name,) in names] == [f"pgchannels {program_name()}"]
+        assert [tuple(row) for row in await connection.fetch(nodes)] == [
+            (socket.gethostname(), os.getpid(), program_name())
+        ]
+    separator = "&" if "?" in database_url else "?"
+    async with MessageLayer(f"{database_url}{separator}application_name=shop"):
+        names = await connection.fetch(sessions, connection.get_server_pid())
+        assert [name for (name,) in names] == ["shop"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/usr/bin/daphne", "daphne"),
+        ("manage.py", "manage.py"),
+        ("/lib/uvicorn/__main__.py", "uvicorn"),
+        ("-c", "python"),
+        ("", "python"),
+        ("/usr/bin/caf\udce9", "caf?"),
+    ],
+)
+def test_program_is_named(monkeypatch: pytest.MonkeyPatch, path: str, name: str) -> None:
+    monkeypatch.setattr(sys, "argv", [path])
+    assert program_name() == name
