@@ -401,8 +401,7 @@ def _engine_like(engine: AsyncEngine) -> AsyncEngine:
 
 async def _detached(engine: AsyncEngine) -> DriverConnection:
     pooled = await engine.raw_connection()
-    connection = pooled.driver_connection
-    assert isinstance(connection, asyncpg.Connection)
+    connection: Any = pooled.driver_connection
     pooled.detach()
     try:
         await prepare(connection)

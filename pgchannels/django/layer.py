@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from channels import exceptions
@@ -12,6 +12,7 @@ from django.core import mail
 from sqlalchemy import URL
 
 from pgchannels.database.database import Database
+from pgchannels.database.retry import until_there
 from pgchannels.django import requests
 from pgchannels.django.configuration import database_source
 from pgchannels.django.sync import SyncChannelLayer
@@ -109,7 +110,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         from which.
         """
         require_valid_channel(channel)
-        node = self._nodes.here() or await self._nodes.open(in_any_case=True)
+        # A worker may start before its database.
+        node = self._nodes.here() or await until_there(partial(self._nodes.open, in_any_case=True))
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
         while (message := self._message_of(node, await node.receiver.receive(channel))) is None:

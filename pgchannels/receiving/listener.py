@@ -56,7 +56,8 @@ class Listener:
     def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
         self._connections = connections
         self._held = connections.hold(on_open=self._listen)
-        self._connection: DriverConnection | None = None
+        # Of the connection that listens now. Not the connection itself: tools hand out proxies of it.
+        self._listening: object = None
         self._node = node
         self._hearer = hearer
         self._heartbeat_seconds = heartbeat_seconds
@@ -92,7 +93,7 @@ class Listener:
 
     async def close(self) -> None:
         """Drop the connection."""
-        self._connection = None
+        self._listening = None
         await self._held.close()
 
     async def _beat_or_reconnect(self) -> None:
@@ -123,7 +124,7 @@ class Listener:
 
     async def _listen_again(self) -> None:
         self._note_interruption()
-        self._connection = None
+        self._listening = None
         self._held.leave()
         try:
             await self.open()
@@ -143,14 +144,14 @@ class Listener:
 
     async def _listen(self, connection: DriverConnection) -> None:
         self._hearer.begin()  # for every connection that listens, whoever opened it
-        self._connection = connection
+        self._listening = listening = object()
         self._is_new = True
         self._lost.clear()
-        connection.add_termination_listener(self._on_terminated)
+        connection.add_termination_listener(lambda _: self._on_terminated(listening))
         channel = str(self._node)
         # The driver says LISTEN for a channel that it does not know yet, and the name, a secret, would show.
         getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
-        await connection.add_listener(channel, self._on_notified)
+        await connection.add_listener(channel, lambda *heard: self._on_notified(listening, heard[-1]))
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
         await connection.fetch(self._connections.text(listen), self._node)
 
@@ -194,13 +195,13 @@ class Listener:
         if self._bursts.begins("full"):
             logger.warning("%s; nothing can be sent meanwhile", NOTIFICATION_QUEUE_FULL)
 
-    def _on_terminated(self, connection: object) -> None:
-        if connection is self._connection:
+    def _on_terminated(self, listening: object) -> None:
+        if listening is self._listening:
             self.reconnect()
 
-    def _on_notified(self, connection: object, _pid: int, _channel: str, text: Any) -> None:
+    def _on_notified(self, listening: object, text: Any) -> None:
         # A connection that was given up may still have notifications of before: the new one reads them from the log.
-        if connection is not self._connection:
+        if listening is not self._listening:
             return
         self._heard_count += 1
         if text.startswith("p "):

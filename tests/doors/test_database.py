@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+from urllib.request import urlopen
 
 import asyncpg
 import pytest
@@ -19,18 +20,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.applications import Starlette
 
 from pgchannels import ConfigurationError, DatabaseUnavailable, MessageLayer, PgChannelsError
 from pgchannels.database import migrations
 from pgchannels.database.database import Database, Password
 from pgchannels.database.url import parse_url
+from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.configuration import url_of
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import program_name
+from pgchannels.starlette import lifespan
 from tests.django.conftest import AddDatabase, add_database, channel_layers, the_layer
+from tests.django.servers import daphne, environment_of, runworker
 from tests.django.test_configuration import works
+from tests.django.test_workers import CHANNELS, PROJECT
 from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
-from tests.waiting import within
+from tests.examples.programs import free_port, running
+from tests.faults.proxy import Proxy
+from tests.waiting import until, within
 
 LIMIT_SECONDS = 10
 SECRET = "hunter2"
@@ -511,3 +519,86 @@ async def test_sessions_and_nodes_say_which_process_they_are_of(
 def test_program_is_named(monkeypatch: pytest.MonkeyPatch, path: str, name: str) -> None:
     monkeypatch.setattr(sys, "argv", [path])
     assert program_name() == name
+
+
+@pytest.fixture
+async def later(database_url: str) -> AsyncIterator[Proxy]:
+    """A server that is not there yet, as in docker-compose; `restore` starts it."""
+    async with Proxy(database_url) as proxy:
+        proxy.refuse()
+        yield proxy
+
+
+async def test_lifespan_waits_for_a_server_that_starts_later(later: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    layer = MessageLayer(later.url)
+    app = Starlette()
+
+    async def serve() -> None:
+        async with lifespan(layer, wait=LIMIT_SECONDS)(app):
+            await layer.publish("room", 1)
+
+    serving = asyncio.create_task(serve())
+    await until(has_logged(caplog, "waiting for the database: cannot reach the database "))
+    assert f"127.0.0.1:{later.port}: connection refused; start the server" in caplog.text
+    later.restore()
+    await within(serving)
+
+
+async def test_lifespan_waits_for_tables(empty_database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    layer = MessageLayer(empty_database_url)
+    opening = asyncio.create_task(layer.open(wait=LIMIT_SECONDS))
+    await until(has_logged(caplog, "has no pgchannels tables in the schema 'pgchannels': run `pgchannels upgrade"))
+    await migrations.upgrade(empty_database_url)
+    await within(opening)
+    await layer.close()
+
+
+async def test_waiting_ends_in_time_with_the_reason() -> None:
+    layer = MessageLayer(f"postgresql://shop:{SECRET}@{NOBODY}/shop")
+    with pytest.raises(DatabaseUnavailable, match=r"'shop' at 127\.0\.0\.1:1: connection refused; start the"):
+        await within(layer.open(wait=0.1))
+    with pytest.raises(ConfigurationError, match="wait must be 0, or a number of seconds"):
+        await layer.open(wait=-1)
+
+
+def has_logged(caplog: pytest.LogCaptureFixture, text: str) -> Callable[[], Awaitable[bool]]:
+    """Whether something was logged."""
+
+    async def look() -> bool:
+        return text in caplog.text
+
+    return look
+
+
+async def test_uvicorn_and_worker_come_up_before_their_server(later: Proxy, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        "import os\n"
+        "from starlette.applications import Starlette\n"
+        "from pgchannels import MessageLayer\n"
+        "from pgchannels.starlette import lifespan\n"
+        "app = Starlette(lifespan=lifespan(MessageLayer(os.environ['PGCHANNELS_URL']), wait=60))\n"
+    )
+    uvicorn = ["uvicorn", "--port", str(free_port()), "main:app"]
+    with (
+        running(uvicorn, folder=tmp_path, environment=environment_of(later.url)) as server,
+        runworker(*CHANNELS, folder=PROJECT, url=later.url) as worker,
+    ):
+        for program in (server, worker):
+            await asyncio.to_thread(program.line, "waiting for the database: cannot reach the database")
+        later.restore()
+        await asyncio.to_thread(server.line, "Uvicorn running on")
+        layer = PostgresChannelLayer(later.url)
+        await layer.send(CHANNELS[0], {"type": "generate", "id": 7})
+        await asyncio.to_thread(worker.line, "generated 7.")
+        await layer.close()
+
+
+async def test_daphne_comes_up_before_its_server(later: Proxy) -> None:
+    def get(port: int) -> int:
+        with urlopen(f"http://127.0.0.1:{port}/generate/1/1/") as answer:
+            return int(answer.status)
+
+    with daphne("thumbnails.asgi:application", folder=PROJECT, url=later.url) as port:
+        answering = asyncio.create_task(asyncio.to_thread(get, port))
+        later.restore()
+        assert await within(answering) == 200
