@@ -401,7 +401,7 @@ def _engine_like(engine: AsyncEngine) -> AsyncEngine:
 
 async def _detached(engine: AsyncEngine) -> DriverConnection:
     pooled = await engine.raw_connection()
-    connection: Any = pooled.driver_connection
+    connection: DriverConnection = pooled.driver_connection  # type: ignore[assignment]  # or what stands for one
     pooled.detach()
     try:
         await prepare(connection)

@@ -111,7 +111,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         """
         require_valid_channel(channel)
         # A worker may start before its database.
-        node = self._nodes.here() or await until_there(partial(self._nodes.open, in_any_case=True))
+        if (node := self._nodes.here()) is None:
+            node = await until_there(partial(self._nodes.open, in_any_case=True))
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
         while (message := self._message_of(node, await node.receiver.receive(channel))) is None:

@@ -56,8 +56,7 @@ class Listener:
     def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
         self._connections = connections
         self._held = connections.hold(on_open=self._listen)
-        # Of the connection that listens now. Not the connection itself: tools hand out proxies of it.
-        self._listening: object = None
+        self._connection: DriverConnection | None = None
         self._node = node
         self._hearer = hearer
         self._heartbeat_seconds = heartbeat_seconds
@@ -93,7 +92,7 @@ class Listener:
 
     async def close(self) -> None:
         """Drop the connection."""
-        self._listening = None
+        self._connection = None
         await self._held.close()
 
     async def _beat_or_reconnect(self) -> None:
@@ -124,7 +123,7 @@ class Listener:
 
     async def _listen_again(self) -> None:
         self._note_interruption()
-        self._listening = None
+        self._connection = None
         self._held.leave()
         try:
             await self.open()
@@ -144,14 +143,15 @@ class Listener:
 
     async def _listen(self, connection: DriverConnection) -> None:
         self._hearer.begin()  # for every connection that listens, whoever opened it
-        self._listening = listening = object()
+        self._connection = connection
         self._is_new = True
         self._lost.clear()
-        connection.add_termination_listener(lambda _: self._on_terminated(listening))
+        # By our own word for the connection, not by the driver's: tools that trace it hand out something else.
+        connection.add_termination_listener(lambda _: self._on_terminated(connection))
         channel = str(self._node)
         # The driver says LISTEN for a channel that it does not know yet, and the name, a secret, would show.
         getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
-        await connection.add_listener(channel, lambda *heard: self._on_notified(listening, heard[-1]))
+        await connection.add_listener(channel, lambda *heard: self._on_notified(connection, heard[-1]))
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
         await connection.fetch(self._connections.text(listen), self._node)
 
@@ -195,13 +195,13 @@ class Listener:
         if self._bursts.begins("full"):
             logger.warning("%s; nothing can be sent meanwhile", NOTIFICATION_QUEUE_FULL)
 
-    def _on_terminated(self, listening: object) -> None:
-        if listening is self._listening:
+    def _on_terminated(self, connection: object) -> None:
+        if connection is self._connection:
             self.reconnect()
 
-    def _on_notified(self, listening: object, text: Any) -> None:
+    def _on_notified(self, connection: object, text: Any) -> None:
         # A connection that was given up may still have notifications of before: the new one reads them from the log.
-        if listening is not self._listening:
+        if connection is not self._connection:
             return
         self._heard_count += 1
         if text.startswith("p "):

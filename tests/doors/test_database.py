@@ -602,3 +602,42 @@ async def test_daphne_comes_up_before_its_server(later: Proxy) -> None:
         answering = asyncio.create_task(asyncio.to_thread(get, port))
         later.restore()
         assert await within(answering) == 200
+
+
+class Wrapped:
+    """What tools for tracing hand out in place of a connection: something else, which does what the connection does."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self.__wrapped__ = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+
+@pytest.mark.parametrize("by", ["URL", "engine"])
+async def test_connections_may_be_wrapped(database_url: str, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """As dd-trace-py#11852."""
+    connect = asyncpg.connect
+
+    async def wrapping_connect(*arguments: Any, **options: Any) -> Wrapped:
+        return Wrapped(await connect(*arguments, **options))
+
+    monkeypatch.setattr(asyncpg, "connect", wrapping_connect)
+    engine = create_async_engine(make_url(database_url).set(drivername="postgresql+asyncpg"))
+    async with MessageLayer(engine if by == "engine" else database_url, heartbeat=1) as layer:
+        for topic in ("one", "two"):  # the second connection listens, too
+            async with layer.subscribe(topic) as subscription:
+                await layer.publish(topic, 1)
+                assert (await within(anext(subscription))).payload == 1
+            await end_all_sessions(database_url)
+    await engine.dispose()
+
+
+async def end_all_sessions(url: str) -> None:
+    """Take all other connections to the database away."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
