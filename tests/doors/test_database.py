@@ -32,11 +32,11 @@ from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import program_name
 from pgchannels.starlette import lifespan
 from tests.django.conftest import AddDatabase, add_database, channel_layers, the_layer
-from tests.django.servers import daphne, environment_of, runworker
+from tests.django.servers import ROOT, daphne, environment_of, runworker
 from tests.django.test_configuration import works
 from tests.django.test_workers import CHANNELS, PROJECT
 from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
-from tests.examples.programs import free_port, running
+from tests.examples.programs import free_port, run, running
 from tests.faults.proxy import Proxy
 from tests.waiting import until, within
 
@@ -641,3 +641,36 @@ async def end_all_sessions(url: str) -> None:
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     await connection.close()
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import asyncio, os, gevent
+from asgiref.sync import async_to_sync
+from pgchannels import MessageLayer
+
+layer = MessageLayer(os.environ["PGCHANNELS_URL"])
+
+
+def send(number):
+    for _ in range(5):
+        layer.sync.publish("room", number)
+
+
+async def receive():
+    async with layer, layer.subscribe("room") as subscription:
+        await layer.publish("room", "hello")
+        return (await anext(subscription)).payload
+
+
+gevent.joinall([gevent.spawn(send, number) for number in range(10)], raise_error=True)
+print(async_to_sync(receive)())
+"""
+
+
+def test_greenlets_send_by_a_thread_of_the_system(database_url: str, tmp_path: Path) -> None:
+    """As celery and gunicorn with gevent: a loop in a greenlet would be the running one of them all."""
+    (tmp_path / "greenlets.py").write_text(GREENLETS)
+    environment = {"PGCHANNELS_URL": database_url, "PYTHONPATH": str(ROOT)}
+    assert run([sys.executable, "greenlets.py"], folder=tmp_path, environment=environment) == "hello\n"
