@@ -12,9 +12,11 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgchannels.database.failures import (
+    LOST_STATEMENTS,
     HostsRefused,
     HostsUnreachable,
     Place,
+    SessionShared,
     advice_at_opening,
     in_words,
     is_connection_failure,
@@ -202,9 +204,13 @@ async def prepare(connection: "asyncpg.Connection[Any]") -> None:
     """Give a connection the settings that our statements need, whatever its role, its database or its URL sets.
 
     :raises ConnectionError: its server takes no writes, as long as it is a standby or its transactions are read-only.
+    :raises SessionShared: a pooler has given it no session of its own.
     """
     with loss_recognised(connection):
-        row = await connection.fetchrow(_PREPARE)
+        try:
+            row = await connection.fetchrow(_PREPARE)
+        except LOST_STATEMENTS as error:
+            raise SessionShared from error
     assert row is not None
     is_standby, is_read_only, _ = row
     if is_standby:

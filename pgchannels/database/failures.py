@@ -72,6 +72,21 @@ class HostsRefused(asyncpg.PostgresError):
     """Every host refused the connection, and trying again would not mend it; the text has the reason of each."""
 
 
+class SessionShared(asyncpg.PostgresError):
+    """A pooler stands between that gives each transaction another session."""
+
+    def __str__(self) -> str:
+        return (
+            "a pooler stands between that gives each transaction another session, as PgBouncer in transaction mode"
+            " does, and LISTEN needs one of its own; give the address of the server itself, or of a pooler in session"
+            " mode"
+        )
+
+
+# The statement was prepared in another session.
+LOST_STATEMENTS: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+
+
 class HostsUnreachable(ConnectionError):
     """No host can be used now; the text has the reason of each."""
 
@@ -191,6 +206,8 @@ def in_words(error: BaseException) -> str:
             return "somebody holds a lock that it waits for"
         case asyncpg.ProgramLimitExceededError() if is_notification_queue_full(failure):
             return NOTIFICATION_QUEUE_FULL
+        case asyncpg.InvalidSQLStatementNameError() | asyncpg.DuplicatePreparedStatementError():
+            return str(SessionShared())
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return str(failure).partition("\n")[0]
         case DBAPIError():

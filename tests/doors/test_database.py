@@ -22,7 +22,7 @@ from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
 
-from pgchannels import ConfigurationError, DatabaseUnavailable, MessageLayer, PgChannelsError
+from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer, PgChannelsError
 from pgchannels.database import migrations
 from pgchannels.database.database import Database, Password
 from pgchannels.database.url import parse_url
@@ -36,6 +36,7 @@ from tests.django.servers import ROOT, daphne, environment_of, runworker
 from tests.django.test_configuration import works
 from tests.django.test_workers import CHANNELS, PROJECT
 from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
+from tests.doors.pgbouncer import pgbouncer
 from tests.examples.programs import free_port, run, running
 from tests.faults.proxy import Proxy
 from tests.waiting import until, within
@@ -674,3 +675,53 @@ def test_greenlets_send_by_a_thread_of_the_system(database_url: str, tmp_path: P
     (tmp_path / "greenlets.py").write_text(GREENLETS)
     environment = {"PGCHANNELS_URL": database_url, "PYTHONPATH": str(ROOT)}
     assert run([sys.executable, "greenlets.py"], folder=tmp_path, environment=environment) == "hello\n"
+
+
+@pytest.fixture(scope="module")
+def plain_server() -> Iterator[EmbeddedServer]:
+    """A server with tables, by its socket."""
+    with EmbeddedServer() as server:
+        asyncio.run(migrations.upgrade(server.url()))
+        yield server
+
+
+POOLER = "a pooler stands between that gives each transaction another session, as PgBouncer in transaction mode does"
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+@pytest.mark.parametrize("others", [0, 3])
+async def test_pooler_that_shares_sessions_is_recognised_at_opening(
+    plain_server: EmbeddedServer, mode: str, others: int
+) -> None:
+    """As authentik#23013."""
+    with pgbouncer(plain_server, mode=mode) as url:
+        busy = [asyncio.create_task(keep_busy(url)) for _ in range(others)]
+        for _ in range(3):
+            with pytest.raises(
+                DatabaseRefused, match=rf"'postgres' at 127\.0\.0\.1:\d+.*: {POOLER}, .*; give the"
+            ) as raised:
+                await within(MessageLayer(url).open())
+            assert "\n" not in str(raised.value)
+            with pytest.raises(DatabaseRefused, match=POOLER):
+                await within(MessageLayer(url).publish("room", 1))
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+
+
+async def keep_busy(url: str) -> None:
+    """Ask the server again and again, as other clients of a pooler do."""
+    connection = await asyncpg.connect(url)
+    try:
+        while True:
+            await connection.execute("SELECT 1")
+    finally:
+        connection.terminate()
+
+
+@pytest.mark.parametrize("most", [3, 20])
+async def test_pooler_in_session_mode_is_used(plain_server: EmbeddedServer, most: int) -> None:
+    with pgbouncer(plain_server, mode="session", most=most) as url:
+        async with MessageLayer(url) as layer, layer.subscribe("room") as subscription:
+            await layer.publish("room", 1)
+            assert (await within(anext(subscription))).payload == 1
