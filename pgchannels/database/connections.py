@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, prepare
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, no_host, prepare
 from pgchannels.database.failures import LOST_STATEMENTS, Place, SessionShared, is_connection_failure, loss_recognised
 from pgchannels.database.pooler import is_pooled, require_own_session
 from pgchannels.database.tables import Schema, schema_named
@@ -283,7 +283,12 @@ class Connections:
 
     async def _connected(self) -> DriverConnection:
         with _cancellation_kept():
-            return await (self._database.open() if self._engine is None else _detached(self._engine))
+            if self._engine is None:
+                return await self._database.open()
+            try:
+                return await _detached(self._engine)
+            except Exception as failure:
+                raise no_host({self.place.hosts: failure}) from failure
 
     async def _require_own_session(self, connection: DriverConnection) -> None:
         async with self._looking_at_pooler:  # one at a time, or each would get the session of another

@@ -86,8 +86,7 @@ class Database:
     def place(self) -> Place:
         """The database with its hosts and ports, for errors."""
         if self.engine is not None:
-            url = self.engine.url
-            return Place(url.database or "", f"{url.host or 'this machine'}:{url.port or 5432}")
+            return _place_of(self.engine.url)
         if self._url is None:
             return Place("", "")
         return Place(self._url.database_name(), ", ".join(map(str, self._url.hosts)))
@@ -118,7 +117,7 @@ class Database:
             else:
                 self._latest = host
                 return connection
-        raise _no_host(failures) from max(failures.values(), key=lambda failure: bool(advice_at_opening(failure)))
+        raise no_host(failures) from max(failures.values(), key=lambda failure: bool(advice_at_opening(failure)))
 
     async def _given_password(self) -> str | None:
         if self._password is None or isinstance(self._password, str):
@@ -129,6 +128,14 @@ class Database:
                 f"the function that gives the password returned {_type_of(password)}: it must return a str"
             )
         return password
+
+
+def _place_of(url: URL) -> Place:
+    try:
+        parsed = parse_url(url)
+        return Place(parsed.database_name(), ", ".join(map(str, parsed.hosts)))
+    except ConfigurationError:  # it is for the engine to read
+        return Place(url.database or "", f"{url.host or 'this machine'}:{url.port or 5432}")
 
 
 def _require_asyncpg(engine: AsyncEngine) -> AsyncEngine:
@@ -219,7 +226,8 @@ async def prepare(connection: "asyncpg.Connection[Any]") -> None:
         raise ConnectionError("it takes no writes: default_transaction_read_only is on")
 
 
-def _no_host(failures: Mapping[Host, Exception]) -> Exception:
+def no_host(failures: Mapping[Host, Exception] | Mapping[str, Exception]) -> Exception:
+    """What to raise when none of the hosts gave a connection."""
     text = "; ".join(f"{host}: {in_words(failure)}" for host, failure in failures.items())
     if any(map(is_connection_failure, failures.values())):
         return HostsUnreachable(text)

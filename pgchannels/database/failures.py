@@ -38,6 +38,7 @@ _OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asy
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
 
 
+_NO_TLS: Final = "rejected SSL upgrade"  # as the driver says it
 _Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
 
 _ADVICE_BY_NUMBER: Final = {
@@ -59,10 +60,18 @@ _ADVICE_AT_OPENING: _Advice = (
     (asyncpg.InvalidPasswordError, "correct the user or the password"),
     (asyncpg.InvalidAuthorizationSpecificationError, "correct the user, or let the server's pg_hba.conf admit it"),
     (asyncpg.InvalidCatalogNameError, "create it, or correct the name of the database"),
-    (asyncpg.InsufficientPrivilegeError, "let its owner GRANT CONNECT ON DATABASE to the role"),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "GRANT CONNECT ON DATABASE to the role, or membership of the role that it sets",
+    ),
     (asyncpg.TooManyConnectionsError, "close others, or raise the limit: each event loop that receives needs three"),
     (
-        (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError, asyncpg.InvalidParameterValueError),
+        (
+            asyncpg.PostgresSyntaxError,
+            asyncpg.UndefinedObjectError,
+            asyncpg.CantChangeRuntimeParamError,
+            asyncpg.InvalidParameterValueError,
+        ),
         "correct the settings in `options`",
     ),
 )
@@ -144,6 +153,11 @@ def is_passing(error: BaseException | None) -> bool:
     return is_connection_failure(error) or is_undone(error)
 
 
+def lacks_privilege(error: BaseException | None) -> bool:
+    """Whether the role may not do what the statement does; a refused connection is something else."""
+    return isinstance(_of_driver(error), asyncpg.InsufficientPrivilegeError)
+
+
 def is_database_failure(error: BaseException | None) -> bool:
     """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
     return _of_driver(error) is not None or isinstance(error, DBAPIError)
@@ -175,6 +189,8 @@ def advice_at_opening(error: BaseException) -> str:
     failure = _of_driver(error) or error
     numbers = {getattr(failure, "errno", None), *map(int, _ERROR_NUMBER.findall(str(failure)))}
     by_number = tuple((OSError, text) for number, text in _ADVICE_BY_NUMBER.items() if number in numbers)
+    if _NO_TLS in str(failure):
+        return "; turn TLS on in the server, or leave sslmode out"
     return _advice(failure, _ADVICE_AT_OPENING + by_number)
 
 

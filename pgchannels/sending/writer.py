@@ -14,6 +14,7 @@ from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.failures import (
     advice,
+    explained,
     in_words,
     is_notification_queue_full,
     is_of_notifications,
@@ -290,8 +291,8 @@ class Writer:
                 if not is_undone(error):
                     self._connection.leave()
                     if not is_passing(error):
-                        text = f"{self._connections.place} refused the message: {in_words(error)}{advice(error)}"
-                        raise DatabaseRefused(text, may_have_been_sent=doubt is not None) from error
+                        refusal = str(explained(error, self._connections.place))
+                        raise DatabaseRefused(refusal, may_have_been_sent=doubt is not None) from error
                     doubt = begun
                 if doubt is not None and doubt.until <= loop.time():
                     raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
 
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer, PgChannelsError
+from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.database import Database, Password
 from pgchannels.database.url import parse_url
@@ -725,3 +726,107 @@ async def test_pooler_in_session_mode_is_used(plain_server: EmbeddedServer, most
         async with MessageLayer(url) as layer, layer.subscribe("room") as subscription:
             await layer.publish("room", 1)
             assert (await within(anext(subscription))).payload == 1
+
+
+ERRORS = {
+    "refused": (
+        f"postgresql://shop:{SECRET}@{NOBODY}/shop",
+        "cannot reach the database 'shop' at 127.0.0.1:1: connection refused; start the server, or correct host"
+        " and port",
+    ),
+    "no socket": (
+        f"postgresql://shop:{SECRET}@/shop?host=/nowhere",
+        "cannot reach the database 'shop' at /nowhere:5432: no such file or directory; start the server, or correct"
+        " the folder of its socket",
+    ),
+    "no name": (
+        f"postgresql://shop:{SECRET}@no%20name/shop",
+        "cannot reach the database 'shop' at no name:5432: its name cannot be resolved; correct the name of the host",
+    ),
+    "wrong password": (
+        f"postgresql://shop:{SECRET}@HERE/postgres",
+        "cannot open the database 'postgres' at HERE: password authentication failed for user \"shop\"; correct the"
+        " user or the password",
+    ),
+    "no role": (
+        f"postgresql://nobody:{SECRET}@HERE/postgres",
+        "cannot open the database 'postgres' at HERE: password authentication failed for user \"nobody\"; correct the"
+        " user or the password",
+    ),
+    "no TLS": (
+        f"postgresql://shop:{SECRET}@HERE/postgres?sslmode=disable",
+        'cannot open the database \'postgres\' at HERE: no pg_hba.conf entry for host "127.0.0.1", user "shop",'
+        ' database "postgres", no encryption; correct the user, or let the server\'s pg_hba.conf admit it',
+    ),
+    "no database": (
+        "postgresql://shop:RIGHT@HERE/nowhere",
+        "cannot open the database 'nowhere' at HERE: database \"nowhere\" does not exist; create it, or correct the"
+        " name of the database",
+    ),
+    "no privilege to connect": (
+        "postgresql://stranger:RIGHT@HERE/locked",
+        "cannot open the database 'locked' at HERE: permission denied for database \"locked\"; GRANT CONNECT ON"
+        " DATABASE to the role, or membership of the role that it sets",
+    ),
+    "no privileges": (
+        "postgresql://stranger:RIGHT@HERE/postgres",
+        "the database 'postgres' at HERE refused: permission denied for schema pgchannels; `pgchannels upgrade"
+        " --grant-to ROLE` gives what it needs",
+    ),
+    "no tables": (
+        "postgresql://stranger:RIGHT@HERE/template1",
+        "the database 'template1' at HERE has no pgchannels tables in the schema 'pgchannels': run `pgchannels upgrade"
+        " --url …` (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)",
+    ),
+    "no such setting": (
+        "postgresql://shop:RIGHT@HERE/postgres?options=-c%20nothing=1",
+        "cannot open the database 'postgres' at HERE: unrecognized configuration parameter \"nothing\"; correct the"
+        " settings in `options`",
+    ),
+}
+
+
+@pytest.fixture
+async def stranger_here(server: TlsServer) -> AsyncIterator[None]:
+    """A role without privileges, and a database to which nobody may connect."""
+    connection = await asyncpg.connect(server.owner_url)
+    await connection.execute(f"CREATE ROLE stranger LOGIN PASSWORD '{PASSWORD}'")
+    await connection.execute("CREATE DATABASE locked")
+    await connection.execute("REVOKE CONNECT ON DATABASE locked FROM PUBLIC")
+    yield
+    await connection.execute("DROP DATABASE locked")
+    await connection.execute("DROP ROLE stranger")
+    await connection.close()
+
+
+@pytest.mark.usefixtures("stranger_here")
+@pytest.mark.parametrize(("url", "text"), ERRORS.values(), ids=ERRORS.keys())
+@pytest.mark.parametrize("door", ["URL", "engine"])
+async def test_error_names_the_place_and_says_what_to_do(server: TlsServer, door: str, url: str, text: str) -> None:
+    here = f"127.0.0.1:{server.port}"
+    url = url.replace("HERE", here).replace("RIGHT", quote(PASSWORD))
+    engine = None
+    if door == "engine" and "?" not in url and "no%20name" not in url:
+        engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+    with pytest.raises(PgChannelsError) as raised:
+        await MessageLayer(engine or url).open()
+    assert str(raised.value) == text.replace("HERE", here)
+    with pytest.raises(PgChannelsError) as raised:
+        await MessageLayer(engine or url, send_timeout=0.5).publish("room", 1)
+    told = str(raised.value)
+    assert text.replace("HERE", here) in told or "did not take the message within send_timeout=0.5 seconds" in told
+    assert all(secret not in told for secret in (SECRET, PASSWORD, quote(PASSWORD)))
+    if engine is not None:
+        await engine.dispose()
+
+
+@pytest.mark.usefixtures("stranger_here")
+def test_command_line_says_what_the_role_lacks(server: TlsServer, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"postgresql://stranger:{quote(PASSWORD)}@127.0.0.1:{server.port}/template1"
+    assert main(["upgrade", "--url", url]) == 1
+    assert capsys.readouterr().err == (
+        f"pgchannels: the database 'template1' at 127.0.0.1:{server.port} refused: permission denied for database"
+        " template1; do it as a role that owns the schema, or may CREATE one\n"
+    )
+    assert main(["upgrade", "--url", f"postgresql://shop:{SECRET}@{NOBODY}/shop"]) == 1
+    assert capsys.readouterr().err == f"pgchannels: {ERRORS['refused'][1]}\n"
