@@ -91,7 +91,7 @@ _REMEDIES: Final = {
 }
 _NO_PRIMARY: Final = ("standby", "read-only")
 
-_KNOWN: Final = frozenset(
+KNOWN: Final = frozenset(
     {
         *_OTHER_NAMES,
         *_CHOICES,
@@ -130,7 +130,7 @@ def obeyed(parameters: Mapping[str, str], place: str, *, shows_values: bool = Fa
 
 def _trouble(name: str, value: str) -> str:
     """What is wrong with a parameter, and what to do."""
-    if name not in _KNOWN:
+    if name not in KNOWN:
         return f"is no parameter of a connection: {_advice(name)}"
     if not value:
         return ""
@@ -157,13 +157,13 @@ def _trouble_of_choice(name: str, value: str) -> str:
 
 
 def _named(name: str, shown: str) -> str:
-    if name in _KNOWN and name not in _REFUSED:  # some of these are secrets
+    if name in KNOWN and name not in _REFUSED:  # some of these are secrets
         return shown
     return f"{name!r}" if _PUBLIC_NAME.fullmatch(name) else "one of the names"
 
 
 def _advice(name: str) -> str:
-    if similar := get_close_matches(name, _KNOWN, n=1, cutoff=0.75):
+    if similar := get_close_matches(name, KNOWN, n=1, cutoff=0.75):
         return f"did you mean {similar[0]!r}?"
     return "leave it out; settings of the server are written as options='-c name=value'"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import socket
@@ -24,7 +25,7 @@ from starlette.applications import Starlette
 
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer, PgChannelsError
 from pgchannels.cli import main
-from pgchannels.database import migrations
+from pgchannels.database import migrations, parameters
 from pgchannels.database.database import Database, Password
 from pgchannels.database.url import parse_url
 from pgchannels.django import PostgresChannelLayer
@@ -37,6 +38,7 @@ from tests.django.servers import ROOT, daphne, environment_of, runworker
 from tests.django.test_configuration import works
 from tests.django.test_workers import CHANNELS, PROJECT
 from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
+from tests.docs.snippets import snippet
 from tests.doors.pgbouncer import pgbouncer
 from tests.examples.programs import free_port, run, running
 from tests.faults.proxy import Proxy
@@ -830,3 +832,38 @@ def test_command_line_says_what_the_role_lacks(server: TlsServer, capsys: pytest
     )
     assert main(["upgrade", "--url", f"postgresql://shop:{SECRET}@{NOBODY}/shop"]) == 1
     assert capsys.readouterr().err == f"pgchannels: {ERRORS['refused'][1]}\n"
+
+
+DOCUMENT = "docs/database.md"
+
+
+@pytest.mark.parametrize("text", ["password=token", "do_connect", "wait=60"])
+async def test_snippets_of_the_document_make_layers(database_url: str, text: str) -> None:
+    names: dict[str, Any] = {}
+    url = make_url(database_url)
+
+    def here(written: re.Match[str]) -> str:
+        return repr(url.set(drivername=written[1]).render_as_string(hide_password=False))
+
+    source = re.sub(r'"(postgresql(?:\+asyncpg)?)://[^"]*"', here, snippet(DOCUMENT, text))
+    exec(source.replace('"password"  #', f"{url.password!r}  #"), names)
+    if "app" in names:
+        async with names["app"].router.lifespan_context(names["app"]):
+            await names["layer"].publish("room", 1)
+    else:
+        async with names["layer"] as layer:
+            await layer.publish("room", 1)
+    if "engine" in names:
+        await names["engine"].dispose()
+
+
+def test_document_says_what_becomes_of_each_parameter() -> None:
+    told = (ROOT / DOCUMENT).read_text()
+    hidden = {name for name in parameters.KNOWN if not re.search(rf"`{name}[`=…]", told)}
+    assert all(name.startswith(("keepalives_", "oauth_", "scram_")) for name in hidden - {"sslcrldir", "sslkeylogfile"})
+
+
+def test_document_has_the_errors() -> None:
+    reasons = re.findall(r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \|$", (ROOT / DOCUMENT).read_text(), flags=re.MULTILINE)
+    for name, (_, text) in ERRORS.items():
+        assert any(reason in text for reason in reasons), name
