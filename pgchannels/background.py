@@ -18,6 +18,7 @@ from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.sender import Sender
+from pgchannels.threads import SystemThread, start_thread
 
 _LAST_CALLS_SECONDS: Final = 30
 _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
@@ -61,7 +62,7 @@ class BackgroundSender:
         self._calls: deque[_Call] = deque()  # that the thread has not taken yet
         self._is_woken = False
         self._lock = threading.Lock()  # guards the next two
-        self._thread: threading.Thread | None = None
+        self._thread: SystemThread | None = None
         self._service: _Service | None = None  # while it takes calls
         self._is_to_end = False
 
@@ -153,9 +154,7 @@ class BackgroundSender:
     def _start(self) -> None:
         self._is_to_end = False
         run = partial(self._run, self._new_service())
-        thread = threading.Thread(target=run, name="pgchannels sender", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = start_thread(run, name="pgchannels sender")
         atexit.register(self.stop)
 
     def _run(self, service: "_Service") -> None:

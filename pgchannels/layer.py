@@ -6,8 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pgchannels.arguments import require_callable_or_none, require_count, require_one_of, require_pairs, shown
-from pgchannels.database.database import Database
+from pgchannels.arguments import (
+    DAY,
+    require_callable_or_none,
+    require_count,
+    require_one_of,
+    require_pairs,
+    require_seconds,
+    shown,
+)
+from pgchannels.database.database import Database, Password
+from pgchannels.database.retry import until_there
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, InvalidPosition, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position
@@ -34,6 +43,8 @@ class MessageLayer:
 
     `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
     `default` returns what is carried in the place of a value that is not, as that of `json.dumps` does.
+    `password` stands in place of the URL's; a function, or coroutine function, that returns it is asked for each
+    connection, as tokens of a cloud provider need it: in a thread, so that it may block.
     Times are in seconds. `capacity` is how many messages wait for one receiver at most; every `heartbeat` the listening
     connection is tried, so that one that has gone deaf is noticed.
     """
@@ -42,6 +53,7 @@ class MessageLayer:
         self,
         database: DatabaseTarget,
         *,
+        password: Password | None = None,
         prefix: str = DEFAULT_PREFIX,
         expiry: float = 60,
         group_expiry: float = 0,
@@ -67,11 +79,14 @@ class MessageLayer:
             send_timeout=send_timeout,
             heartbeat=heartbeat,
         )
-        self._nodes = Nodes(Database(database), self._options)
+        self._nodes = Nodes(Database(database, password=password), self._options)
         self.sync: SyncMessageLayer = SyncMessageLayer(self._nodes)
 
-    async def open(self) -> None:
+    async def open(self, *, wait: float = 0) -> None:
         """Connect and begin to receive in this event loop; nothing happens when it is open here already.
+
+        `wait` is for how many seconds it tries again while the database or its tables are not there yet; each few
+        seconds it logs what it waits for.
 
         A layer that has failed here, by a defect, is opened anew.
 
@@ -80,7 +95,7 @@ class MessageLayer:
         :raises DatabaseUnavailable: the database cannot be reached.
         :raises DatabaseRefused: it answers with an error, such as a wrong password or a missing privilege.
         """
-        await self._nodes.open()
+        await until_there(self._nodes.open, seconds=require_seconds("wait", wait, most=DAY, or_zero=True))
 
     async def close(self) -> None:
         """Send what waits, end every subscription and `receive` of this event loop, disconnect."""

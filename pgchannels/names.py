@@ -2,7 +2,9 @@
 
 import re
 import secrets
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 from uuid import UUID, uuid4
 
@@ -132,6 +134,13 @@ def non_local_part(channel: str) -> str:
 def new_node_name() -> str:
     """A name that no other node has; it says nothing of the secret that the node listens on."""
     return secrets.token_hex(8)
+
+
+def program_name() -> str:
+    """The program that this process runs, as `uvicorn` or `manage.py`, in ASCII."""
+    program = Path(getattr(sys, "argv", [""])[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return "python" if name in ("", "-", "-c", "-m") else name.encode("ascii", "replace").decode()
 
 
 def new_channel_name(kind: object, node_name: str) -> str:

@@ -80,7 +80,7 @@ class Node:
         except BaseException as error:
             await self._release()
             if isinstance(error, Exception):
-                raise explained(error) from error
+                raise explained(error, self._connections.place) from error
             raise
         assert self.sender.task is not None
         self._tasks.watch(self.sender.task)
@@ -135,6 +135,7 @@ class Node:
         address = topic_address(self._options.prefix, topic)
         return await insist(
             lambda: self.receiver.log.history(address, after=after, limit=limit),
+            place=self._connections.place,
             seconds=self._options.send_timeout,
             what_failed="could not read the history",
         )

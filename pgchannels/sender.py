@@ -78,10 +78,10 @@ class Sender:
         """
         try:
             schema, advice = self._connections.schema.name, self._options.upgrade_advice
-            await require_current_schema(connection.fetch, schema, advice=advice)
+            await require_current_schema(connection.fetch, schema, self._connections.place, advice=advice)
             await connection.fetch(self._connections.text(keep_messages_for), self.retention_seconds)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise explained(error) from error
+            raise explained(error, self._connections.place) from error
 
     async def open(self) -> None:
         """Connect and begin to send."""
@@ -180,6 +180,7 @@ class Sender:
         return await insist(
             # A flush takes its time.
             lambda: self._connections.ask_patiently(self._options.send_timeout, build, *values, **named),
+            place=self._connections.place,
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from pgchannels.database.failures import Place
 from pgchannels.errors import SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
@@ -11,7 +12,11 @@ REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
 
 
 async def require_current_schema(
-    fetch: Callable[[str], Awaitable[Sequence[Any]]], schema: str, *, advice: Callable[[], str] | None = None
+    fetch: Callable[[str], Awaitable[Sequence[Any]]],
+    schema: str,
+    place: Place,
+    *,
+    advice: Callable[[], str] | None = None,
 ) -> None:
     """Check that the tables are there, and not older than this code.
 
@@ -26,9 +31,9 @@ async def require_current_schema(
         return
     remedy = advice() if advice is not None else _advice(schema)
     if not rows:
-        raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
+        raise SchemaMissing(f"{place} has no pgchannels tables in the schema {schema!r}: {remedy}")
     raise SchemaOutdated(
-        f"the pgchannels tables in the schema {schema!r} are at revision {rows[0][0]},"
+        f"the pgchannels tables in the schema {schema!r} of {place} are at revision {rows[0][0]},"
         f" this version needs {REVISIONS[-1]}: {remedy}"
     )
 

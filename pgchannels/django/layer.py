@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Final
@@ -23,8 +23,9 @@ from sqlalchemy import URL
 
 from pgchannels.arguments import shown
 from pgchannels.database.database import Database
+from pgchannels.database.retry import until_there
 from pgchannels.django import requests
-from pgchannels.django.configuration import url_source
+from pgchannels.django.configuration import database_source
 from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.errors import ConfigurationError, UnreadableMessage
@@ -106,9 +107,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
-        self._find_url = url_source(url, database, database_keys)
+        self._database = database_source(url, database, database_keys)
         self._lock = threading.Lock()
-        self._used: tuple[str | URL, Nodes] | None = None
+        self._used: tuple[Hashable, Nodes] | None = None
         self._of_consumers: set[str] = set()  # their channels
 
     def get_capacity(self, channel: str) -> int:
@@ -135,7 +136,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         from which.
         """
         require_valid_channel(channel)
-        node = self._nodes.here() or await self._nodes.open(in_any_case=True)
+        # A worker may start before its database.
+        if (node := self._nodes.here()) is None:
+            node = await until_there(partial(self._nodes.open, in_any_case=True))
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
         is_dispatched = channel in self._of_consumers or _is_called_by_worker()
@@ -217,7 +220,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
         :raises ConfigurationError: the settings name no PostgreSQL.
         """
-        return self._find_url()
+        return self._database.url()
 
     def empty(self) -> None:
         """For tests, in a thread without an event loop: flush, not waiting for nodes of processes that were killed."""
@@ -231,12 +234,12 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     @property
     def _nodes(self) -> Nodes:
-        url = self.database_url()
+        key = self._database.key()
         used = self._used
-        if used is None or used[0] is not url:
+        if used is None or used[0] != key:
             with self._lock:
-                if self._used is None or self._used[0] is not url:
-                    self._used = (url, _new_nodes(url, self._options))
+                if self._used is None or self._used[0] != key:
+                    self._used = (key, _new_nodes(self._database.open(), self._options))
                 used = self._used
         return used[1]
 
@@ -265,11 +268,11 @@ def _is_called_by_worker() -> bool:
     return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
 
 
-def _new_nodes(url: str | URL, options: Options) -> Nodes:
+def _new_nodes(database: Database, options: Options) -> Nodes:
     _warn_of_missing_app()
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-    return Nodes(Database(url), options, idle_seconds=idle_seconds)
+    return Nodes(database, options, idle_seconds=idle_seconds)
 
 
 def _imported(option: str, value: Any) -> Any:

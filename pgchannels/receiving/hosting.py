@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections
-from pgchannels.database.failures import is_database_failure, is_passing
+from pgchannels.database.failures import advice, in_words, is_database_failure, is_passing
 from pgchannels.database.statements.nodes import host
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
 from pgchannels.receiving.router import Router
@@ -124,7 +124,7 @@ class Hosting:
             if not _is_refusal(error) or not any(waiting.values()):
                 self._ask_again(waiting, marked)
                 raise
-            self._refuse(waiting, f"the database refused to subscribe: {error}")
+            self._refuse(waiting, f"{self._connections.place} refused to subscribe: {in_words(error)}{advice(error)}")
             return
         self._to_remove -= set(removed)
         for address, answered in waiting.items():

@@ -22,12 +22,14 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Probe(Protocol):
-    """Runs a statement, whose last parameter is a token, and returns its row when the token was heard.
+    """Runs a statement with a token behind its arguments, and returns its row when the token was heard.
 
     Where its column `is_told` is false, no token is sent: PostgreSQL has no room for it.
     """
 
-    async def __call__(self, text: str, *arguments: object) -> "asyncpg.Record": ...
+    async def __call__(
+        self, text: str, *arguments: object, behind_token: tuple[object, ...] = ()
+    ) -> "asyncpg.Record": ...
 
 
 class Hearer(Protocol):
@@ -152,15 +154,16 @@ class Listener:
         self._connection = connection
         self._is_new = True
         self._lost.clear()
-        connection.add_termination_listener(self._on_terminated)
+        # By our own word for the connection, not by the driver's: tools that trace it hand out something else.
+        connection.add_termination_listener(lambda _: self._on_terminated(connection))
         channel = str(self._node)
         # The driver says LISTEN for a channel that it does not know yet, and the name, a secret, would show.
         getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
-        await connection.add_listener(channel, self._on_notified)
+        await connection.add_listener(channel, lambda *heard: self._on_notified(connection, heard[-1]))
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
         await connection.fetch(self._connections.text(listen), self._node)
 
-    async def _probe(self, text: str, *arguments: object) -> "asyncpg.Record":
+    async def _probe(self, text: str, *arguments: object, behind_token: tuple[object, ...] = ()) -> "asyncpg.Record":
         """Run a statement and hear its token.
 
         What is heard meanwhile tells that the connection is not deaf: with much on its way, the token takes its time.
@@ -169,7 +172,7 @@ class Listener:
         """
         self._token = secrets.token_hex(8)
         self._heard_token.clear()
-        asking = asyncio.create_task(self._ask(text, *arguments), name="pgchannels probe")
+        asking = asyncio.create_task(self._ask(text, *arguments, self._token, *behind_token), name="pgchannels probe")
         try:
             heard_until_then = -1
             while not asking.done() and self._heard_count > heard_until_then:
@@ -186,7 +189,7 @@ class Listener:
     async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
         if not self._held.is_open:
             raise ConnectionError("the listening connection was lost")  # not opened anew by the way: it must be told
-        [row] = await self._held.fetch(text, *arguments, self._token)
+        [row] = await self._held.fetch(text, *arguments)
         if row["is_told"]:
             self._is_new = False
             await self._heard_token.wait()
@@ -204,7 +207,7 @@ class Listener:
         if connection is self._connection:
             self.reconnect()
 
-    def _on_notified(self, connection: object, _pid: int, _channel: str, text: Any) -> None:
+    def _on_notified(self, connection: object, text: Any) -> None:
         # A connection that was given up may still have notifications of before: the new one reads them from the log.
         if connection is not self._connection:
             return

@@ -234,6 +234,7 @@ class Queues:
                     # Nobody claims again after this: a connection that is lost once more must not be the end of it.
                     await insist(
                         partial(self._claim, address),
+                        place=self._connections.place,
                         seconds=timeout_seconds,
                         what_failed="could not learn what was claimed from a queue",
                     )

@@ -12,6 +12,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.failures import (
+    advice,
+    explained,
     in_words,
     is_notification_queue_full,
     is_of_notifications,
@@ -199,8 +201,8 @@ class Writer:
                 if not is_undone(error):
                     self._connection.leave()
                     if not is_passing(error):
-                        text = f"the database refused the message: {error}"
-                        raise DatabaseRefused(text, may_have_been_sent=doubt is not None) from error
+                        refusal = str(explained(error, self._connections.place))
+                        raise DatabaseRefused(refusal, may_have_been_sent=doubt is not None) from error
                     doubt = begun
                 if doubt is not None and doubt.until <= loop.time():
                     raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
@@ -274,14 +276,15 @@ class Writer:
 
     def _unavailable(self, failure: Exception | None, *, may_have_been_sent: bool) -> DatabaseUnavailable:
         fate = "it may have been sent all the same" if may_have_been_sent else "it was not sent"
-        text = f"the database did not take the message within send_timeout={self._timeout_seconds:g} seconds: {fate}"
+        within = f"within send_timeout={self._timeout_seconds:g} seconds"
+        text = f"{self._connections.place} did not take the message {within}: {fate}"
         return DatabaseUnavailable(text + self._reason(failure), may_have_been_sent=may_have_been_sent)
 
     def _reason(self, failure: Exception | None) -> str:
         if failure is None:
             return ""
         detail = self._who_fills_queue if is_notification_queue_full(failure) else None
-        return f" ({in_words(failure)}{'. ' + detail if detail else ''})"
+        return f" ({in_words(failure)}{advice(failure)}{'. ' + detail if detail else ''})"
 
 
 def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:

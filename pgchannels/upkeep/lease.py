@@ -1,5 +1,7 @@
 """Keeps a node alive in the database."""
 
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -8,7 +10,7 @@ import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.statements.nodes import beat, remove_node
-from pgchannels.names import Identity
+from pgchannels.names import Identity, program_name
 from pgchannels.options import Options
 
 _SHORTEST_SECONDS: Final = 30
@@ -27,6 +29,7 @@ class Lease:
     ) -> None:
         self._connections = connections
         self._identity = identity
+        self._process = socket.gethostname(), os.getpid(), program_name()
         self._retention = timedelta(seconds=retention_seconds)
         self._duration = timedelta(seconds=max(6 * options.heartbeat, _SHORTEST_SECONDS))
 
@@ -35,9 +38,8 @@ class Lease:
 
         :param probe: runs the statement by the connection that listens, and hears what it sends.
         """
-        row: Any = await probe(
-            self._connections.text(beat), self._identity.id, self._identity.name, self._duration, self._retention
-        )
+        lease = self._identity.id, self._identity.name, self._duration, self._retention
+        row: Any = await probe(self._connections.text(beat), *lease, behind_token=self._process)
         return row[0], row
 
     async def close(self) -> None:

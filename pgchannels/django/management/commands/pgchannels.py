@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from sqlalchemy import URL
 
 from pgchannels.cli import CommandFailed, add_database_commands, run
-from pgchannels.django.configuration import url_of
+from pgchannels.django.configuration import url_of_alias
 from pgchannels.django.configured import configured_layers, main_layer
 from pgchannels.errors import PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA
@@ -56,4 +56,4 @@ def _place(alias: str | None, layer_name: str | None) -> tuple[Callable[[], str 
         return layer.url, layer.schema
     using = [entry.schema for entry in (layer, *layers.values()) if entry is not None and entry.alias == alias]
     schema = next(iter(using), DEFAULT_SCHEMA)
-    return lambda: url_of(connections.settings[alias or DEFAULT_DB_ALIAS]), schema
+    return lambda: url_of_alias(alias or DEFAULT_DB_ALIAS), schema
