@@ -26,9 +26,9 @@ from pgchannels.names import (
     require_valid_channel,
     require_valid_topic,
 )
-from pgchannels.node import Node
-from pgchannels.nodes import Nodes
 from pgchannels.options import Options
+from pgchannels.process.node import Node
+from pgchannels.process.process import Nodes
 from pgchannels.receiving.mailbox import WhenFull
 from pgchannels.receiving.payloads import Opened
 from pgchannels.subscription import Subscription, message_from

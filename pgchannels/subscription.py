@@ -8,7 +8,7 @@ from typing import Self
 from pgchannels.errors import LayerClosed, MessagesLost
 from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.names import topic_of_address
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
 from pgchannels.receiving.payloads import Opened

@@ -6,7 +6,7 @@ from typing import Any
 from pgchannels.arguments import require_pairs
 from pgchannels.messages import Position
 from pgchannels.names import require_valid_channel, require_valid_topic
-from pgchannels.nodes import Nodes
+from pgchannels.process.process import Nodes
 
 
 class SyncMessageLayer:

@@ -8,7 +8,7 @@ from django.db import DatabaseError, connections, models
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from pgchannels.django.configured import configured_layers, main_layer
+from pgchannels.django.configured_layers import configured_layers, main_layer
 from pgchannels.django.models import GroupStatus, NodeStatus, QueueStatus
 from pgchannels.django.revision import installed_revision
 

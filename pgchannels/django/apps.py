@@ -13,7 +13,7 @@ class PgChannelsConfig(AppConfig):
 
     def ready(self) -> None:
         """Point the models of the admin pages to the schema of the main layer."""
-        from pgchannels.django.configured import main_layer
+        from pgchannels.django.configured_layers import main_layer
         from pgchannels.django.models import use_schema  # models can be imported no earlier
 
         if (layer := main_layer()) is not None:

@@ -18,7 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 from pgchannels.database.database import Database
 from pgchannels.database.failures import in_words, is_database_failure
 from pgchannels.database.revision import REVISIONS
-from pgchannels.django.configured import OUR_PACKAGE, ConfiguredLayer, backend_of, configured_layers
+from pgchannels.django.configured_layers import OUR_PACKAGE, ConfiguredLayer, backend_of, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.django.revision import installed_revision, revision_at
 from pgchannels.django.upgrading import APP, APP_LABEL, migrate_command, upgrade_command

@@ -25,7 +25,7 @@ from pgchannels.arguments import shown
 from pgchannels.database.database import Database
 from pgchannels.database.retry import until_there
 from pgchannels.django import requests
-from pgchannels.django.configuration import database_source
+from pgchannels.django.database_url import database_source
 from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.errors import ConfigurationError, UnreadableMessage
@@ -35,9 +35,9 @@ from pgchannels.names import (
     DEFAULT_SCHEMA,
     require_valid_channel,
 )
-from pgchannels.node import Node
-from pgchannels.nodes import Nodes
 from pgchannels.options import Options
+from pgchannels.process.node import Node
+from pgchannels.process.process import Nodes
 from pgchannels.receiving.mailbox import ListenerState
 from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received

@@ -11,7 +11,7 @@ from django.db.migrations.state import ProjectState
 
 from pgchannels.database.migrations import downgrade_sql, upgrade_sql
 from pgchannels.database.revision import REVISIONS, upgrading_lock
-from pgchannels.django.configured import schemas_in
+from pgchannels.django.configured_layers import schemas_in
 from pgchannels.django.revision import installed_revision
 
 

@@ -10,7 +10,7 @@ from channels import exceptions
 from pgchannels.arguments import shown
 from pgchannels.errors import ChannelFull, InvalidMessage, InvalidName, MessageTooLarge
 from pgchannels.names import require_valid_channel
-from pgchannels.sender import Sender
+from pgchannels.sending.sender import Sender
 
 Request: TypeAlias = Callable[[Sender], Awaitable[Any]]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pgchannels.django import requests
-from pgchannels.nodes import Nodes
+from pgchannels.process.process import Nodes
 
 
 class SyncChannelLayer:

@@ -6,7 +6,7 @@ from channels.layers import channel_layers
 from django.conf import settings
 from django.db import connections
 
-from pgchannels.django.configured import ConfiguredLayer, configured_layers
+from pgchannels.django.configured_layers import ConfiguredLayer, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.errors import ConfigurationError
 

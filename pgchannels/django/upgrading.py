@@ -6,7 +6,7 @@ from channels.layers import channel_layers
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, router
 
-from pgchannels.django.configured import ConfiguredLayer, configured_layers, main_layer
+from pgchannels.django.configured_layers import ConfiguredLayer, configured_layers, main_layer
 from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.names import DEFAULT_SCHEMA
 

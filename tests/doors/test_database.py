@@ -29,7 +29,7 @@ from pgchannels.database import migrations, parameters
 from pgchannels.database.database import Database, Password
 from pgchannels.database.url import parse_url
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.django.configuration import url_of
+from pgchannels.django.database_url import url_of
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import program_name
 from pgchannels.starlette import lifespan

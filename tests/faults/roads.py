@@ -8,7 +8,7 @@ import asyncpg
 
 from pgchannels import Gap, MessageLayer, Subscription
 from pgchannels.names import node_address
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

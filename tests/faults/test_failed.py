@@ -9,7 +9,7 @@ import pytest
 
 from pgchannels import DatabaseRefused, Gap, GapReason, LayerClosed, MessageLayer, PgChannelsError, Position
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from pgchannels.receiving.replay import Cursor
 from pgchannels.subscription import Subscription
 from tests.faults.roads import node_of

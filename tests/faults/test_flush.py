@@ -9,7 +9,7 @@ import pytest
 from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.embedded import EmbeddedServer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy
 from tests.waiting import until, within

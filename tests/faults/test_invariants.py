@@ -11,7 +11,7 @@ from pgchannels import Gap, GapReason, MessageLayer, Subscription
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from pgchannels.receiving import catch_up
 from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy

@@ -11,7 +11,7 @@ import pytest
 from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.codec import Codec
 from pgchannels.names import node_address
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.malformed import MalformedNotifications, malformed_envelopes
 from tests.faults.roads import ROADS, Connection, deliver, node_of
 from tests.waiting import within

@@ -9,7 +9,7 @@ import pytest
 
 from pgchannels import ChannelFull, Gap, GapReason, MessageLayer
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.roads import node_of
 from tests.waiting import LIMIT_SECONDS, until, within
 

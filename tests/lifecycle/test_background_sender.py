@@ -12,8 +12,8 @@ import pytest
 import uvloop
 
 from pgchannels import DatabaseUnavailable, MessageLayer
-from pgchannels.background import BackgroundSender
 from pgchannels.django import PostgresChannelLayer
+from pgchannels.process.background import BackgroundSender
 from pgchannels.serializers import registry
 from tests.faults.proxy import Proxy
 from tests.layer.test_senders import connections_to_this_database, has_connections

@@ -9,8 +9,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from sqlalchemy import URL
 
 from pgchannels.cli import CommandFailed, add_database_commands, run
-from pgchannels.django.configuration import url_of_alias
-from pgchannels.django.configured import configured_layers, main_layer
+from pgchannels.django.configured_layers import configured_layers, main_layer
+from pgchannels.django.database_url import url_of_alias
 from pgchannels.errors import PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA
 

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from pgchannels.background import BackgroundSender, Request
-from pgchannels.closed_loops import end_tasks
 from pgchannels.database.database import Database
 from pgchannels.errors import LayerClosed, WouldBlock, copy_of
-from pgchannels.node import Node
 from pgchannels.options import Options
+from pgchannels.process.background import BackgroundSender, Request
+from pgchannels.process.closed_loops import end_tasks
+from pgchannels.process.node import Node
 
 T = TypeVar("T")
 

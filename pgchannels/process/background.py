@@ -16,9 +16,9 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
+from pgchannels.process.threads import SystemThread, start_thread
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
-from pgchannels.sender import Sender
-from pgchannels.threads import SystemThread, start_thread
+from pgchannels.sending.sender import Sender
 
 _LAST_CALLS_SECONDS: Final = 30
 _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS

@@ -13,13 +13,13 @@ from pgchannels.database.retry import insist
 from pgchannels.errors import LayerClosed
 from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options
+from pgchannels.process.tasks import Tasks
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.listener import Listener
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.receiving.receiver import Receiver
 from pgchannels.receiving.router import Router
-from pgchannels.sender import Sender
-from pgchannels.tasks import Tasks
+from pgchannels.sending.sender import Sender
 from pgchannels.upkeep.lease import Lease
 from pgchannels.upkeep.reports import Reports
 from pgchannels.upkeep.retention import Retention
