@@ -28,7 +28,7 @@ from pgchannels.names import (
 )
 from pgchannels.options import Options
 from pgchannels.process.node import Node
-from pgchannels.process.process import Nodes
+from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import WhenFull
 from pgchannels.receiving.payloads import Opened
 from pgchannels.subscription import Subscription, message_from
@@ -79,8 +79,8 @@ class MessageLayer:
             send_timeout=send_timeout,
             heartbeat=heartbeat,
         )
-        self._nodes = Nodes(Database(database, password=password), self._options)
-        self.sync: SyncMessageLayer = SyncMessageLayer(self._nodes)
+        self._process = Process(Database(database, password=password), self._options)
+        self.sync: SyncMessageLayer = SyncMessageLayer(self._process)
 
     async def open(self, *, wait: float = 0) -> None:
         """Connect and begin to receive in this event loop; nothing happens when it is open here already.
@@ -95,11 +95,11 @@ class MessageLayer:
         :raises DatabaseUnavailable: the database cannot be reached.
         :raises DatabaseRefused: it answers with an error, such as a wrong password or a missing privilege.
         """
-        await until_there(self._nodes.open, seconds=require_seconds("wait", wait, most=DAY, or_zero=True))
+        await until_there(self._process.open, seconds=require_seconds("wait", wait, most=DAY, or_zero=True))
 
     async def close(self) -> None:
         """Send what waits, end every subscription and `receive` of this event loop, disconnect."""
-        await self._nodes.close()
+        await self._process.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -124,7 +124,7 @@ class MessageLayer:
         The last three tell in `may_have_been_sent` whether the message can be in the database all the same.
         """
         require_valid_topic(topic)
-        return Position.from_id(await self._nodes.send(lambda sender: sender.publish(topic, payload)))
+        return Position.from_id(await self._process.sender().publish(topic, payload))
 
     async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
         """Publish payloads to topics in this order, with few round trips; raises as `publish`.
@@ -133,7 +133,7 @@ class MessageLayer:
         """
         pairs = require_pairs("messages", messages, of="a topic and a payload")
         checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
-        ids = await self._nodes.send(lambda sender: sender.publish_many(checked))
+        ids = await self._process.sender().publish_many(checked)
         return [Position.from_id(message_id) for message_id in ids]
 
     def subscribe(
@@ -181,10 +181,7 @@ class MessageLayer:
         receives within `expiry` is gone.
         """
         require_valid_channel(channel)
-        node = self._nodes.here()
-        if node is not None and node.receiver.owns(channel):
-            return Position.from_id(await node.send(channel, payload))
-        return Position.from_id(await self._nodes.send(lambda sender: sender.send(channel, payload)))
+        return Position.from_id(await self._process.sender_for(channel).send(channel, payload))
 
     async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
         """The next payload of a channel, waiting for one. Cancelling the call loses nothing.
@@ -197,7 +194,7 @@ class MessageLayer:
         """
         require_valid_channel(channel)
         require_callable_or_none("on_gap", on_gap)
-        if self._nodes.here() is None:
+        if self._process.here() is None:
             await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         node = self._node_here()
         while True:
@@ -210,7 +207,7 @@ class MessageLayer:
                 on_gap(item)
 
     def _node_here(self) -> Node:
-        node = self._nodes.here()
+        node = self._process.here()
         if node is None:
             raise LayerClosed(
                 "the layer is not open in this event loop, or has failed: `async with layer:` or `await layer.open()`"

@@ -37,7 +37,7 @@ from pgchannels.names import (
 )
 from pgchannels.options import Options
 from pgchannels.process.node import Node
-from pgchannels.process.process import Nodes
+from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import ListenerState
 from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received
@@ -109,7 +109,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self.group_expiry: float = options.group_expiry
         self._database = database_source(url, database, database_keys)
         self._lock = threading.Lock()
-        self._used: tuple[Hashable, Nodes] | None = None
+        self._used: tuple[Hashable, Process] | None = None
         self._of_consumers: set[str] = set()  # their channels
 
     def get_capacity(self, channel: str) -> int:
@@ -118,13 +118,10 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        request = requests.send(channel, message)
-        node = self._nodes.here()
+        require_valid_channel(channel)
+        requests.require_message(message)
         with requests.errors_of_channels:
-            if node is not None and node.receiver.owns(channel):
-                await node.send(channel, message)
-            else:
-                await self._nodes.send(request)
+            await self._process.sender_for(channel).send(channel, message)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel.
@@ -137,8 +134,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         """
         require_valid_channel(channel)
         # A worker may start before its database.
-        if (node := self._nodes.here()) is None:
-            node = await until_there(partial(self._nodes.open, in_any_case=True))
+        if (node := self._process.here()) is None:
+            node = await until_there(partial(self._process.open, in_any_case=True))
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
         is_dispatched = channel in self._of_consumers or _is_called_by_worker()
@@ -149,7 +146,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
         caller = sys._getframe(1)
-        node = await self._nodes.open(in_any_case=True)
+        node = await self._process.open(in_any_case=True)
         channel = node.receiver.new_channel(prefix)
         if caller.f_code is AsyncConsumer.__call__.__code__:
             self._of_consumers.add(channel)
@@ -159,12 +156,9 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        request = requests.group_add(group, channel)
-        node = self._nodes.here()
-        if node is not None and node.receiver.owns(channel):
-            await node.receiver.join(group, channel)
-        else:
-            await self._nodes.send(request)
+        requests.require_valid_group(group)
+        require_valid_channel(channel)
+        await self._process.sender_for(channel).join(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it.
@@ -172,20 +166,24 @@ class PostgresChannelLayer(BaseChannelLayer):
         Like an addition, one of another process's channel is lost when the server crashes before that process has heard
         it; the channel is told of a gap then.
         """
-        await self._nodes.send(requests.group_discard(group, channel))
+        requests.require_valid_group(group)
+        require_valid_channel(channel)
+        await self._process.sender().leave(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
+        requests.require_valid_group(group)
+        requests.require_message(message)
         with requests.errors_of_channels:
-            await self._nodes.send(requests.group_send(group, message))
+            await self._process.sender().publish(group, message)
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix. What a subscription has received already stays in it."""
-        await self._nodes.send(requests.flush)
+        await self._process.sender().flush()
 
     async def close(self) -> None:
         """Send what waits, end every `receive` of this event loop, disconnect."""
-        await self._nodes.close()
+        await self._process.close()
 
     def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
         # A server that has no patience with a consumer cancels it: it leaves its groups no more.
@@ -224,22 +222,22 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     def empty(self) -> None:
         """For tests, in a thread without an event loop: flush, not waiting for nodes of processes that were killed."""
-        self._nodes.send_blocking(lambda sender: sender.remove_deaf_nodes())
+        self._process.blocking_sender().remove_deaf_nodes()
         self.sync.flush()
 
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The verbs that send, for threads without an event loop."""
-        return SyncChannelLayer(lambda: self._nodes)
+        return SyncChannelLayer(lambda: self._process)
 
     @property
-    def _nodes(self) -> Nodes:
+    def _process(self) -> Process:
         key = self._database.key()
         used = self._used
         if used is None or used[0] != key:
             with self._lock:
                 if self._used is None or self._used[0] != key:
-                    self._used = (key, _new_nodes(self._database.open(), self._options))
+                    self._used = (key, _new_process(self._database.open(), self._options))
                 used = self._used
         return used[1]
 
@@ -268,11 +266,11 @@ def _is_called_by_worker() -> bool:
     return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
 
 
-def _new_nodes(database: Database, options: Options) -> Nodes:
+def _new_process(database: Database, options: Options) -> Process:
     _warn_of_missing_app()
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-    return Nodes(database, options, idle_seconds=idle_seconds)
+    return Process(database, options, idle_seconds=idle_seconds)
 
 
 def _imported(option: str, value: Any) -> Any:

@@ -66,9 +66,10 @@ class BackgroundSender:
         self._service: _Service | None = None  # while it takes calls
         self._is_to_end = False
 
-    async def send(self, request: Request[T]) -> T:
+    async def send(self, request: Request[T], *, is_patient: bool = False) -> T:
         """Run a request for a task of another event loop. Cancelling this does not take the request back.
 
+        :param is_patient: wait for it as long as the thread lives.
         :raises DatabaseUnavailable: the thread did not answer.
         :raises LayerClosed: the thread ended while the message was on its way.
         """
@@ -76,19 +77,21 @@ class BackgroundSender:
         future: asyncio.Future[T] = loop.create_future()
         call = _Call(request, future, loop)
         self._enter(call)
+        if is_patient:
+            return await future
         giving_up = loop.call_later(self._patience_seconds, self._give_up, call)
         try:
             return await future
         finally:
             giving_up.cancel()
 
-    def send_blocking(self, request: Request[T]) -> T:
+    def send_blocking(self, request: Request[T], *, is_patient: bool = False) -> T:
         """Run a request for a thread, which waits for it; raises as `send`."""
         future: Future[T] = Future()
         call = _Call(request, future)
         self._enter(call)
         try:
-            return future.result(self._patience_seconds)
+            return future.result(None if is_patient else self._patience_seconds)
         except TimeoutError:
             if future.done():  # just now, or the error is the answer
                 return future.result()

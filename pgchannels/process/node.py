@@ -125,6 +125,10 @@ class Node:
             await self.receiver.heard_own()  # it is in the mailbox now, in place of the place
         return message_id
 
+    async def join(self, topic: str, channel: str) -> None:
+        """Give a channel of this node every message to a topic from now on."""
+        await self.receiver.join(topic, channel)
+
     async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
         """The last messages of a topic, or the first ones after a position; oldest first.
 

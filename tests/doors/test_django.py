@@ -79,7 +79,7 @@ async def configured(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
 
 def unreadable(layer: PostgresChannelLayer) -> int:
     """How many messages its node has passed over."""
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node.receiver.payloads.unreadable
 

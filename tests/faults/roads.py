@@ -81,7 +81,7 @@ ROADS: Final = {"topic": topic_road, "channel": channel_road, "queue": queue_roa
 
 def node_of(layer: MessageLayer) -> Node:
     """The node of an open layer."""
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node
 

@@ -18,7 +18,7 @@ HEARTBEAT_SECONDS = 0.3
 
 
 def node_of(layer: PostgresChannelLayer) -> Node:
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node
 

@@ -111,7 +111,7 @@ async def test_message_of_a_group_that_is_read_does_not_overtake_one_that_is_sti
 
 
 def node_of_django(layer: PostgresChannelLayer) -> Node:
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node
 

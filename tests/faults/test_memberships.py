@@ -42,7 +42,7 @@ async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list
 
 
 def node_of(layer: PostgresChannelLayer) -> Any:
-    return layer._nodes.here()
+    return layer._process.here()
 
 
 async def hosts(connection: "asyncpg.Connection[asyncpg.Record]", group: str) -> bool:
