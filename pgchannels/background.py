@@ -17,7 +17,7 @@ from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
 from pgchannels.sender import Sender
-from pgchannels.threads import SystemThread, start_thread
+from pgchannels.threads import SystemThread, SystemThreads, are_greenlets, start_thread
 
 _LAST_CALLS_SECONDS: Final = 30
 _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
@@ -168,6 +168,8 @@ class BackgroundSender:
                     self._start()
 
     async def _serve(self, service: "_Service") -> None:
+        if are_greenlets():
+            asyncio.get_running_loop().set_default_executor(SystemThreads())
         service.open()
         with self._lock:
             self._service = service
