@@ -164,13 +164,21 @@ def _type_of(value: object) -> str:
 async def _answer(function: Callable[[], T | Awaitable[T]], what: str) -> T:
     """What a function of the user gives, whatever it waits for."""
     try:
-        answer = function() if inspect.iscoroutinefunction(function) else await asyncio.to_thread(function)
+        answer = function() if inspect.iscoroutinefunction(function) else await _in_thread(function)
         return await answer if inspect.isawaitable(answer) else answer
     except ConfigurationError:
         raise
     except Exception as error:
         text = str(error) if isinstance(error, PgChannelsError) else f"it raised {type(error).__name__}"
         raise ConnectionError(f"the function that gives {what} failed: {text}") from error
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    try:
+        answer = asyncio.get_running_loop().run_in_executor(None, function)
+    except RuntimeError:  # the interpreter is ending: there are no threads any more
+        return function()
+    return await answer
 
 
 async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":

@@ -64,6 +64,7 @@ _HARMLESS_NUMBERS: Final = (
     "keepalives_count",
     "keepalives_idle",
     "keepalives_interval",
+    "prepare_threshold",
     "prepared_statement_cache_size",
     "statement_cache_size",
     "tcp_user_timeout",
@@ -163,7 +164,7 @@ def _named(name: str, shown: str) -> str:
 
 
 def _advice(name: str) -> str:
-    if similar := get_close_matches(name, KNOWN, n=1, cutoff=0.75):
+    if similar := get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.75):
         return f"did you mean {similar[0]!r}?"
     return "leave it out; settings of the server are written as options='-c name=value'"
 

@@ -29,7 +29,7 @@ async def require_own_session(
         the first another one meanwhile; several rounds, since other clients may come between.
     :raises SessionShared: it is not so.
     """
-    with suppress(TimeoutError):  # a pooler in session mode has no session for one more
+    with suppress(TimeoutError, ConnectionError):  # a pooler in session mode has no session for one more
         async with asyncio.timeout(_OTHER_SECONDS):
             for _ in range(_ROUNDS):
                 await _require_another_session_for_another(connection, await open_other())

@@ -304,12 +304,23 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _service(name: str | None, file: str | None) -> dict[str, str]:
-    """What the service file says of a service; nothing when there is none of that name, as the driver has it."""
+    """What the service file of the user, or else that of the system, says of a service."""
     if name is None:
         return {}
-    services = ConfigParser(interpolation=None)
-    try:
-        services.read(Path(file or _SERVICE_FILE).expanduser())
-    except (UnreadableConfiguration, OSError, ValueError, RuntimeError):
-        raise ConfigurationError("the service file (PGSERVICEFILE or ~/.pg_service.conf) cannot be read") from None
-    return dict(services[name]) if name in services else {}
+    for path in (file or _SERVICE_FILE, *_system_service_file()):
+        services = ConfigParser(interpolation=None)
+        try:
+            services.read(Path(path).expanduser())
+        except (UnreadableConfiguration, OSError, ValueError, RuntimeError):
+            raise ConfigurationError("the service file (PGSERVICEFILE or ~/.pg_service.conf) cannot be read") from None
+        if name in services:
+            return dict(services[name])
+    raise ConfigurationError(
+        "the service of the database, by `service` or PGSERVICE, is in no service file: add it to the file of"
+        " PGSERVICEFILE or to ~/.pg_service.conf"
+    )
+
+
+def _system_service_file() -> list[str]:
+    folder = os.environ.get("PGSYSCONFDIR")
+    return [f"{folder}/pg_service.conf"] if folder else []

@@ -16,7 +16,7 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
-from pgchannels.process.threads import SystemThread, start_thread
+from pgchannels.process.threads import SystemThread, SystemThreads, are_greenlets, start_thread
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.sending.sender import Sender
 
@@ -172,6 +172,8 @@ class BackgroundSender:
                     self._start()
 
     async def _serve(self, service: "_Service") -> None:
+        if are_greenlets():
+            asyncio.get_running_loop().set_default_executor(SystemThreads())
         service.open()
         with self._lock:
             self._service = service

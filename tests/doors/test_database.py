@@ -198,6 +198,9 @@ REFUSED = {
         {"pgbouncer": "true"},
         "pgbouncer='true' cannot be obeyed: give the address",
     ),
+    "Npgsql's spelling": ({"SslMode": "require"}, "'SslMode' is no parameter of a connection: did you mean 'sslmode'?"),
+    "node's sslmode": ({"sslmode": "no-verify"}, "sslmode.* is none of disable"),
+    "unknown service": ({"service": "nowhere"}, "the service of the database, .* is in no service file"),
     "Prisma's schema": ({"schema": "public"}, "'schema' is no parameter of a connection: leave it out"),
     "slip": ({"sslmod": "require"}, "'sslmod' is no parameter of a connection: did you mean 'sslmode'?"),
     "asyncpg's setting": ({"search_path": "shop"}, "'search_path' is no parameter .*options='-c name=value'"),
@@ -653,8 +656,10 @@ monkey.patch_all()
 import asyncio, os, gevent
 from asgiref.sync import async_to_sync
 from pgchannels import MessageLayer
+from sqlalchemy import make_url
 
-layer = MessageLayer(os.environ["PGCHANNELS_URL"])
+url = os.environ["PGCHANNELS_URL"]
+layer = MessageLayer(url, password=lambda: make_url(url).password or "none")
 
 
 def send(number):
@@ -670,6 +675,7 @@ async def receive():
 
 gevent.joinall([gevent.spawn(send, number) for number in range(10)], raise_error=True)
 print(async_to_sync(receive)())
+layer.sync.publish("room", "bye")  # the process ends all the same
 """
 
 
