@@ -51,6 +51,10 @@ class LayerClosed(PgChannelsError):
     """The layer is not open in this event loop, or was closed while the call waited."""
 
 
+class ForeignChannel(LayerClosed, AssertionError):  # which Channels' other layers raise
+    """A channel that another event loop or process made, or this one before it closed the layer, was received from."""
+
+
 class WouldBlock(PgChannelsError, RuntimeError):
     """A synchronous call in the thread of a running event loop, which would wait for it: await the other one there."""
 

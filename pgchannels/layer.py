@@ -6,8 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pgchannels.arguments import require_callable_or_none, require_count, require_one_of, require_pairs, shown
-from pgchannels.database.database import Database
+from pgchannels.arguments import (
+    DAY,
+    require_callable_or_none,
+    require_count,
+    require_one_of,
+    require_pairs,
+    require_seconds,
+    shown,
+)
+from pgchannels.database.database import Database, Password
+from pgchannels.database.retry import until_there
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, InvalidPosition, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Message, Position
@@ -17,10 +26,11 @@ from pgchannels.names import (
     require_valid_channel,
     require_valid_topic,
 )
-from pgchannels.node import Node
-from pgchannels.nodes import Nodes
 from pgchannels.options import Options
+from pgchannels.process.node import Node
+from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import WhenFull
+from pgchannels.receiving.payloads import Opened
 from pgchannels.subscription import Subscription, message_from
 from pgchannels.sync import SyncMessageLayer
 
@@ -33,6 +43,8 @@ class MessageLayer:
 
     `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
     `default` returns what is carried in the place of a value that is not, as that of `json.dumps` does.
+    `password` stands in place of the URL's; a function, or coroutine function, that returns it is asked for each
+    connection, as tokens of a cloud provider need it: in a thread, so that it may block.
     Times are in seconds. `capacity` is how many messages wait for one receiver at most; every `heartbeat` the listening
     connection is tried, so that one that has gone deaf is noticed.
     """
@@ -41,12 +53,13 @@ class MessageLayer:
         self,
         database: DatabaseTarget,
         *,
+        password: Password | None = None,
         prefix: str = DEFAULT_PREFIX,
         expiry: float = 60,
         group_expiry: float = 0,
         capacity: int = 1000,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
-        symmetric_encryption_keys: Sequence[str | bytes] = (),
+        symmetric_encryption_keys: Sequence[str | bytes] | None = (),
         serializer_format: str = "msgpack",
         default: Callable[[Any], Any] | None = None,
         schema: str = DEFAULT_SCHEMA,
@@ -59,18 +72,21 @@ class MessageLayer:
             group_expiry=group_expiry,
             capacity=capacity,
             channel_capacity={} if channel_capacity is None else channel_capacity,
-            symmetric_encryption_keys=symmetric_encryption_keys,
+            symmetric_encryption_keys=() if symmetric_encryption_keys is None else symmetric_encryption_keys,
             serializer_format=serializer_format,
             default=default,
             schema=schema,
             send_timeout=send_timeout,
             heartbeat=heartbeat,
         )
-        self._nodes = Nodes(Database(database), self._options)
-        self.sync: SyncMessageLayer = SyncMessageLayer(self._nodes)
+        self._process = Process(Database(database, password=password), self._options)
+        self.sync: SyncMessageLayer = SyncMessageLayer(self._process)
 
-    async def open(self) -> None:
+    async def open(self, *, wait: float = 0) -> None:
         """Connect and begin to receive in this event loop; nothing happens when it is open here already.
+
+        `wait` is for how many seconds it tries again while the database or its tables are not there yet; each few
+        seconds it logs what it waits for.
 
         A layer that has failed here, by a defect, is opened anew.
 
@@ -79,11 +95,11 @@ class MessageLayer:
         :raises DatabaseUnavailable: the database cannot be reached.
         :raises DatabaseRefused: it answers with an error, such as a wrong password or a missing privilege.
         """
-        await self._nodes.open()
+        await until_there(self._process.open, seconds=require_seconds("wait", wait, most=DAY, or_zero=True))
 
     async def close(self) -> None:
         """Send what waits, end every subscription and `receive` of this event loop, disconnect."""
-        await self._nodes.close()
+        await self._process.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -108,7 +124,7 @@ class MessageLayer:
         The last three tell in `may_have_been_sent` whether the message can be in the database all the same.
         """
         require_valid_topic(topic)
-        return Position.from_id(await self._nodes.send(lambda sender: sender.publish(topic, payload)))
+        return Position.from_id(await self._process.sender().publish(topic, payload))
 
     async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
         """Publish payloads to topics in this order, with few round trips; raises as `publish`.
@@ -117,7 +133,7 @@ class MessageLayer:
         """
         pairs = require_pairs("messages", messages, of="a topic and a payload")
         checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
-        ids = await self._nodes.send(lambda sender: sender.publish_many(checked))
+        ids = await self._process.sender().publish_many(checked)
         return [Position.from_id(message_id) for message_id in ids]
 
     def subscribe(
@@ -152,7 +168,7 @@ class MessageLayer:
         node = self._node_here()
         after = None if position is None else position.to_id()
         arrivals = await node.history(topic, after=after, limit=limit)
-        return [message_from(arrival, payload) for arrival, payload in node.payloads.readable(arrivals)]
+        return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
@@ -165,10 +181,7 @@ class MessageLayer:
         receives within `expiry` is gone.
         """
         require_valid_channel(channel)
-        node = self._nodes.here()
-        if node is not None and node.receiver.owns(channel):
-            return Position.from_id(await node.send(channel, payload))
-        return Position.from_id(await self._nodes.send(lambda sender: sender.send(channel, payload)))
+        return Position.from_id(await self._process.sender_for(channel).send(channel, payload))
 
     async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
         """The next payload of a channel, waiting for one. Cancelling the call loses nothing.
@@ -181,20 +194,20 @@ class MessageLayer:
         """
         require_valid_channel(channel)
         require_callable_or_none("on_gap", on_gap)
-        if self._nodes.here() is None:
+        if self._process.here() is None:
             await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         node = self._node_here()
         while True:
             item = await node.receiver.receive(channel)
-            if isinstance(item, tuple):
-                return item[1]
+            if isinstance(item, Opened):
+                return item.payload
             if isinstance(item, Gap):
                 if on_gap is None:
                     raise MessagesLost(item)
                 on_gap(item)
 
     def _node_here(self) -> Node:
-        node = self._nodes.here()
+        node = self._process.here()
         if node is None:
             raise LayerClosed(
                 "the layer is not open in this event loop, or has failed: `async with layer:` or `await layer.open()`"

@@ -2,7 +2,11 @@
 
 import re
 import secrets
-from typing import Final
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+from uuid import UUID, uuid4
 
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
@@ -19,6 +23,19 @@ _TOPIC = re.compile(r"[a-zA-Z0-9\-_.:/@]+")
 _CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
 _PREFIX = re.compile(r"[a-zA-Z0-9\-_.]{1,50}")
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Of one node. Who does not know the 122 random bits of `id` can neither listen as the node, nor notify it."""
+
+    id: UUID
+    name: str
+
+    @classmethod
+    def new(cls) -> Self:
+        """One that no other node has."""
+        return cls(uuid4(), new_node_name())
 
 
 def require_valid_topic(name: object) -> str:
@@ -117,6 +134,13 @@ def non_local_part(channel: str) -> str:
 def new_node_name() -> str:
     """A name that no other node has; it says nothing of the secret that the node listens on."""
     return secrets.token_hex(8)
+
+
+def program_name() -> str:
+    """The program that this process runs, as `uvicorn` or `manage.py`, in ASCII."""
+    program = Path(getattr(sys, "argv", [""])[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return "python" if name in ("", "-", "-c", "-m") else name.encode("ascii", "replace").decode()
 
 
 def new_channel_name(kind: object, node_name: str) -> str:

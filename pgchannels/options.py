@@ -25,6 +25,8 @@ from pgchannels.serializers import BUILT_IN, registry
 class Options:
     """The options of a layer; times are in seconds.
 
+    `upgrade_advice` gives what an error says to do that finds no tables, or old ones.
+
     :raises ConfigurationError: a value is impossible; the text names the option.
     """
 
@@ -42,6 +44,7 @@ class Options:
     on_disconnect: str | None = None
     on_reconnect: str | None = None
     on_gap: str | None = None
+    upgrade_advice: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
         require_valid_prefix(self.prefix)

@@ -45,13 +45,19 @@ _CODES: Final[dict[type[Exception], int]] = {
 }
 
 
-def lifespan(layer: MessageLayer) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """`FastAPI(lifespan=lifespan(layer))` opens the layer before the first request and closes it after the last."""
+def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """`FastAPI(lifespan=lifespan(layer))` opens the layer before the first request and closes it after the last.
+
+    `wait` is for how many seconds it waits for a database that starts later than the application; see `open`.
+    """
 
     @asynccontextmanager
     async def opened(_: Starlette) -> AsyncIterator[None]:
-        async with layer:
+        await layer.open(wait=wait)
+        try:
             yield
+        finally:
+            await layer.close()
 
     return opened
 

@@ -8,9 +8,10 @@ from typing import Self
 from pgchannels.errors import LayerClosed, MessagesLost
 from pgchannels.messages import Gap, GapReason, Message, Position
 from pgchannels.names import topic_of_address
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
+from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.replay import Cursor
 
 
@@ -90,9 +91,9 @@ class Subscription:
         while True:
             item = await (self._mailbox.get() if self._cursor is None else self._next_of(self._node, self._cursor))
             if isinstance(item, Arrival):
-                received = self._node.payloads.read(item)
-                if isinstance(received, tuple):
-                    return message_from(*received)
+                received = self._node.receiver.payloads.read(item)
+                if isinstance(received, Opened):
+                    return message_from(received)
                 self._mailbox.lost += 1
                 self._tell(received)
             elif isinstance(item, Gap):
@@ -119,6 +120,7 @@ class Subscription:
         self._mailbox.close(LayerClosed("the subscription has ended"))
 
 
-def message_from(arrival: Arrival, payload: object) -> Message:
-    """What a user gets of an arrival."""
-    return Message(topic_of_address(arrival.address), payload, arrival.id, arrival.published_microseconds)
+def message_from(opened: Opened) -> Message:
+    """What a user gets of a message."""
+    arrival = opened.arrival
+    return Message(topic_of_address(arrival.address), opened.payload, arrival.id, arrival.published_microseconds)

@@ -6,7 +6,7 @@ from typing import Any
 from pgchannels.arguments import require_pairs
 from pgchannels.messages import Position
 from pgchannels.names import require_valid_channel, require_valid_topic
-from pgchannels.nodes import Nodes
+from pgchannels.process.process import Process
 
 
 class SyncMessageLayer:
@@ -17,26 +17,26 @@ class SyncMessageLayer:
     :raises WouldBlock: an event loop runs in this thread.
     """
 
-    def __init__(self, nodes: Nodes) -> None:
-        self._nodes = nodes
+    def __init__(self, process: Process) -> None:
+        self._process = process
 
     def publish(self, topic: str, payload: Any) -> Position:
         """Publish a payload to a topic."""
         require_valid_topic(topic)
-        return Position.from_id(self._nodes.send_blocking(lambda sender: sender.publish(topic, payload)))
+        return Position.from_id(self._process.blocking_sender().publish(topic, payload))
 
     def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
         """Publish payloads to topics in this order, with few round trips."""
         pairs = require_pairs("messages", messages, of="a topic and a payload")
         checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
-        ids = self._nodes.send_blocking(lambda sender: sender.publish_many(checked))
+        ids = self._process.blocking_sender().publish_many(checked)
         return [Position.from_id(message_id) for message_id in ids]
 
     def send(self, channel: str, payload: Any) -> Position:
         """Send a payload to a channel."""
         require_valid_channel(channel)
-        return Position.from_id(self._nodes.send_blocking(lambda sender: sender.send(channel, payload)))
+        return Position.from_id(self._process.blocking_sender().send(channel, payload))
 
     def close(self) -> None:
         """Send what waits and give the connection back; the end of the process does it, too. The next call connects."""
-        self._nodes.stop_background()
+        self._process.stop_background()

@@ -69,8 +69,10 @@ def downgrade() -> None:
 def _create_log(schema: str, quoted: str) -> None:
     op.create_table(
         "log",
-        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("epoch", sa.Integer, autoincrement=False),
         sa.Column("retention", sa.Interval, nullable=False),
+        # A publication FOR ALL TABLES refuses updates of a table without a key.
+        sa.PrimaryKeyConstraint("epoch", name="log_pkey"),
         schema=schema,
     )
     op.execute(f"INSERT INTO {quoted}.log (epoch, retention) VALUES (0, '0')")
@@ -157,6 +159,9 @@ def _create_nodes(schema: str) -> None:
         sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("pid", sa.Integer, nullable=False, server_default="0"),
         sa.Column("session_began_at", sa.DateTime(timezone=True)),
+        sa.Column("host", sa.Text, nullable=False, server_default=""),
+        sa.Column("process_id", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("process", sa.Text, nullable=False, server_default=""),
         sa.PrimaryKeyConstraint("id", name="node_pkey"),
         sa.UniqueConstraint("name", name="node_name_key"),
         schema=schema,

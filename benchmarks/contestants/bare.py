@@ -35,7 +35,9 @@ class Bare(Contestant):
         self._listener = await asyncpg.connect(self.addresses.postgres)
         await self._listener.add_listener(str(self._node), self._hear)
         await self._writer.execute(
-            "INSERT INTO pgchannels.node VALUES ($1, $2, now() + interval '1 hour')", self._node, str(self._node)
+            "INSERT INTO pgchannels.node VALUES ($1, $2, now() + interval '1 hour')",
+            self._node,
+            str(self._node),
         )
         self._statement = await self._writer.prepare(_DELIVER)
 

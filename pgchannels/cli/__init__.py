@@ -1,17 +1,17 @@
 """The command line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
-
-import asyncpg
-from sqlalchemy.exc import DBAPIError
 
 from pgchannels import __version__
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.upgrade import add_upgrade_command
+from pgchannels.database.database import Database
+from pgchannels.database.failures import Place, explained, in_words, is_database_failure, lacks_privilege
 from pgchannels.errors import PgChannelsError
 
 
@@ -49,13 +49,23 @@ def run(parsed: argparse.Namespace) -> int:
         status: int = parsed.run(parsed)
     except PgChannelsError as error:
         raise CommandFailed(str(error)) from error
-    except OSError as error:
-        raise CommandFailed(f"cannot reach the database: {error}") from error
-    except (DBAPIError, asyncpg.PostgresError) as error:
-        raise CommandFailed(f"the database refused: {getattr(error, 'orig', None) or error}") from error
+    except Exception as error:
+        if not is_database_failure(error):
+            raise
+        if lacks_privilege(error):
+            text = (
+                f"{_place(parsed)} refused: {in_words(error)}; do it as a role that owns the schema, or may CREATE one"
+            )
+            raise CommandFailed(text) from error
+        raise CommandFailed(str(explained(error, _place(parsed)))) from error
     return status
 
 
 def _print_help(parser: argparse.ArgumentParser) -> int:
     parser.print_help()
     return 0
+
+
+def _place(parsed: argparse.Namespace) -> Place:
+    url = getattr(parsed, "url", None) or os.environ.get("PGCHANNELS_URL")
+    return Database(url).place if url else Place("", "")

@@ -17,8 +17,9 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, prepare
-from pgchannels.database.failures import is_connection_failure, loss_recognised
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, no_host, prepare
+from pgchannels.database.failures import LOST_STATEMENTS, Place, SessionShared, is_connection_failure, loss_recognised
+from pgchannels.database.pooler import is_pooled, require_own_session
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.names import DEFAULT_SCHEMA
 
@@ -202,8 +203,15 @@ class Connections:
         self._engine = None if database.engine is None else _engine_like(database.engine)
         self._clock_offset = 0.0
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
+        self._looking_at_pooler = asyncio.Lock()
+        self._has_own_sessions = False  # though there is a pooler
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
         self._held = [self._for_all]
+
+    @property
+    def place(self) -> Place:
+        """Which database this is about, for errors."""
+        return self._database.place
 
     def text(self, build: Callable[[Schema], ClauseElement]) -> str:
         """The SQL of a statement that is built without its values."""
@@ -270,9 +278,23 @@ class Connections:
 
     async def _open(self) -> tuple[DriverConnection, Session]:
         async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
-            with _cancellation_kept():
-                connection = await (self._database.open() if self._engine is None else _detached(self._engine))
+            connection = await self._connected()
             return connection, await self._prepare(connection)
+
+    async def _connected(self) -> DriverConnection:
+        with _cancellation_kept():
+            if self._engine is None:
+                return await self._database.open()
+            try:
+                return await _detached(self._engine)
+            except Exception as failure:
+                raise no_host({self.place.hosts: failure}) from failure
+
+    async def _require_own_session(self, connection: DriverConnection) -> None:
+        async with self._looking_at_pooler:  # one at a time, or each would get the session of another
+            if not self._has_own_sessions:
+                await require_own_session(connection, self._connected)
+                self._has_own_sessions = True
 
     async def _prepare(self, connection: DriverConnection) -> Session:
         try:
@@ -280,11 +302,16 @@ class Connections:
             _know_array_types(connection)
             with loss_recognised(connection):
                 row = await connection.fetchrow(_PREPARE, f"{1000 * self._lock_wait_seconds:.0f}ms")
+            assert row is not None
+            seconds, process, began_at, *_ = row
+            if is_pooled(connection, process):
+                await self._require_own_session(connection)
+        except LOST_STATEMENTS as error:
+            connection.terminate()
+            raise SessionShared from error
         except BaseException:
             connection.terminate()
             raise
-        assert row is not None
-        seconds, process, began_at, *_ = row
         self.set_clock(seconds)
         return process, began_at
 
@@ -396,8 +423,7 @@ def _engine_like(engine: AsyncEngine) -> AsyncEngine:
 
 async def _detached(engine: AsyncEngine) -> DriverConnection:
     pooled = await engine.raw_connection()
-    connection = pooled.driver_connection
-    assert isinstance(connection, asyncpg.Connection)
+    connection: DriverConnection = pooled.driver_connection  # type: ignore[assignment]  # or what stands for one
     pooled.detach()
     try:
         await prepare(connection)

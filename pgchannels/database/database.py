@@ -1,17 +1,34 @@
 """Where the database is, and new connections to whichever of its servers takes writes."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
+from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pgchannels.database.failures import in_words, is_connection_failure, loss_recognised
-from pgchannels.database.url import DatabaseTarget, Host, parse_url
+from pgchannels.database.failures import (
+    LOST_STATEMENTS,
+    HostsRefused,
+    HostsUnreachable,
+    Place,
+    SessionShared,
+    advice_at_opening,
+    in_words,
+    is_connection_failure,
+    loss_recognised,
+)
+from pgchannels.database.passfile import password_in_file
+from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
+from pgchannels.errors import ConfigurationError, PgChannelsError
+from pgchannels.names import program_name
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
+_LONGEST_NAME: Final = 63  # of an application, as of everything that the server has a name for
 
 # Whoever may create in another schema of a path defines operators and functions that our statements would run.
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
@@ -42,77 +59,173 @@ _PREPARE: Final = f"""
 """
 
 
-class HostsRefused(asyncpg.PostgresError):
-    """Every host refused the connection, and trying again would not mend it; the text has the reason of each."""
+Password = str | Callable[[], str | Awaitable[str]]
+UrlSource = Callable[[], str | URL]
+T = TypeVar("T")
 
 
 class Database:
     """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over.
 
-    :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes.
+    :param target: or a function that gives the URL, and is called for each connection, in a thread.
+    :param password: in place of the URL's. A function, also a coroutine function, is asked for each connection.
+    :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes; or the engine is
+        another driver's.
     """
 
-    def __init__(self, target: DatabaseTarget) -> None:
-        self.engine: AsyncEngine | None = target if isinstance(target, AsyncEngine) else None
-        self._url = None if isinstance(target, AsyncEngine) else parse_url(target)
+    def __init__(self, target: DatabaseTarget | UrlSource, *, password: Password | None = None) -> None:
+        self.engine: AsyncEngine | None = _require_asyncpg(target) if isinstance(target, AsyncEngine) else None
+        self._source: UrlSource | None = target if callable(target) else None
+        self._url = parse_url(target) if isinstance(target, str | URL) else None
+        if not (self.engine or self._source or self._url):
+            parse_url(target)  # type: ignore[arg-type]  # says what it should be
+        self._password = _require_password(password, self.engine)
         self._latest: Host | None = None
+
+    @property
+    def place(self) -> Place:
+        """The database with its hosts and ports, for errors."""
+        if self.engine is not None:
+            return _place_of(self.engine.url)
+        if self._url is None:
+            return Place("", "")
+        return Place(self._url.database_name(), ", ".join(map(str, self._url.hosts)))
 
     async def open(self) -> "asyncpg.Connection[asyncpg.Record]":
         """A new connection to the first host that is a primary, beginning with the one that was so the last time.
 
-        It takes no longer than CONNECT_TIMEOUT_SECONDS. Connections of an engine are opened by its pool.
+        It takes no longer than CONNECT_TIMEOUT_SECONDS, and what the functions take. Connections of an engine are
+        opened by its pool.
 
-        :raises ConnectionError: no host can be used now; the text has the reason of each.
+        :raises HostsUnreachable: no host can be used now.
         :raises HostsRefused: as well, and no host is worth trying again.
+        :raises ConnectionError: a function failed that gives the URL or the password.
         """
-        assert self._url is not None, "the engine's pool opens its connections"
+        assert self.engine is None, "the engine's pool opens its connections"
+        if self._source is not None:
+            self._url = parse_url(await _answer(self._source, "the address of the database"))
+        url = self._url
+        assert url is not None
+        url.user_name()  # refused now, and not by each host
+        password = await self._given_password() or url.password or os.environ.get("PGPASSWORD")
         failures: dict[Host, Exception] = {}
-        for host in sorted(self._url.hosts, key=lambda host: host != self._latest):
+        for host in sorted(url.hosts, key=lambda host: host != self._latest):
             try:
-                connection = await self._open(host)
+                connection = await _open(url, host, password)
             except Exception as failure:  # whatever it is, another host may do
                 failures[host] = failure
             else:
                 self._latest = host
                 return connection
-        raise _no_host(failures) from next(iter(failures.values()))
+        raise no_host(failures) from max(failures.values(), key=lambda failure: bool(advice_at_opening(failure)))
 
-    async def _open(self, host: Host) -> "asyncpg.Connection[asyncpg.Record]":
-        async with asyncio.timeout(self._seconds_for_each()):
-            connection = await self._connected(host)
-            try:
-                await prepare(connection)
-            except BaseException:
-                connection.terminate()
-                raise
-        return connection
+    async def _given_password(self) -> str | None:
+        if self._password is None or isinstance(self._password, str):
+            return self._password
+        password: object = await _answer(self._password, "the password")
+        if not isinstance(password, str):
+            raise ConfigurationError(
+                f"the function that gives the password returned {_type_of(password)}: it must return a str"
+            )
+        return password
 
-    async def _connected(self, host: Host) -> "asyncpg.Connection[asyncpg.Record]":
-        assert self._url is not None
-        return await asyncpg.connect(
-            self._url.dsn,
-            host=host.name or None,
-            port=host.port,
-            user=self._url.user,
-            password=self._url.password,
-            database=self._url.database,
-            target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
+
+def _place_of(url: URL) -> Place:
+    try:
+        parsed = parse_url(url)
+        return Place(parsed.database_name(), ", ".join(map(str, parsed.hosts)))
+    except ConfigurationError:  # it is for the engine to read
+        return Place(url.database or "", f"{url.host or 'this machine'}:{url.port or 5432}")
+
+
+def _require_asyncpg(engine: AsyncEngine) -> AsyncEngine:
+    if engine.dialect.name != "postgresql" or engine.dialect.driver != "asyncpg":
+        raise ConfigurationError(
+            f"the AsyncEngine is one of {engine.dialect.name}+{engine.dialect.driver}, and a layer needs"
+            " postgresql+asyncpg: give an engine that create_async_engine('postgresql+asyncpg://…') makes, or the URL"
         )
+    return engine
 
-    def _seconds_for_each(self) -> float:
-        # One host that gives no answer must not take the time of all others, nor of what comes after the last.
-        assert self._url is not None
-        hosts = len(self._url.hosts)
-        return CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
+
+def _require_password(password: object, engine: AsyncEngine | None) -> Any:
+    if password is None or (engine is None and (isinstance(password, str) or callable(password))):
+        return password
+    if engine is not None:
+        raise ConfigurationError(
+            "password= goes with a URL; an AsyncEngine gets its password by its own event, `do_connect`"
+        )
+    raise ConfigurationError(f"password must be a str, or a function that returns one, and not {_type_of(password)}")
+
+
+def _type_of(value: object) -> str:
+    return f"a value of the type {type(value).__name__}"
+
+
+async def _answer(function: Callable[[], T | Awaitable[T]], what: str) -> T:
+    """What a function of the user gives, whatever it waits for."""
+    try:
+        answer = function() if inspect.iscoroutinefunction(function) else await _in_thread(function)
+        return await answer if inspect.isawaitable(answer) else answer
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, PgChannelsError) else f"it raised {type(error).__name__}"
+        raise ConnectionError(f"the function that gives {what} failed: {text}") from error
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    try:
+        answer = asyncio.get_running_loop().run_in_executor(None, function)
+    except RuntimeError:  # the interpreter is ending: there are no threads any more
+        return function()
+    return await answer
+
+
+async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
+    async with asyncio.timeout(_seconds_for_each(url)):
+        connection = await _connected(url, host, password)
+        try:
+            await prepare(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
+async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
+    user, database = url.user_name(), url.database_name()
+    if password is None:
+        password = password_in_file(url.passfile, host=host.name, port=host.port, database=database, user=user)
+    return await asyncpg.connect(
+        url.dsn,
+        host=host.name or None,
+        port=host.port,
+        user=user,
+        password=lambda: password,  # type: ignore[arg-type]  # of None the driver would read the file
+        database=database,
+        server_settings={"application_name": f"pgchannels {program_name()}"[:_LONGEST_NAME]} | dict(url.settings),
+        target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
+    )
+
+
+def _seconds_for_each(url: DatabaseUrl) -> float:
+    # One host that gives no answer must not take the time of all others, nor of what comes after the last.
+    hosts = len(url.hosts)
+    seconds = CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
+    return min(seconds, url.connect_timeout) if url.connect_timeout and url.connect_timeout > 0 else seconds
 
 
 async def prepare(connection: "asyncpg.Connection[Any]") -> None:
     """Give a connection the settings that our statements need, whatever its role, its database or its URL sets.
 
     :raises ConnectionError: its server takes no writes, as long as it is a standby or its transactions are read-only.
+    :raises SessionShared: a pooler has given it no session of its own.
     """
     with loss_recognised(connection):
-        row = await connection.fetchrow(_PREPARE)
+        try:
+            row = await connection.fetchrow(_PREPARE)
+        except LOST_STATEMENTS as error:
+            raise SessionShared from error
     assert row is not None
     is_standby, is_read_only, _ = row
     if is_standby:
@@ -121,8 +234,9 @@ async def prepare(connection: "asyncpg.Connection[Any]") -> None:
         raise ConnectionError("it takes no writes: default_transaction_read_only is on")
 
 
-def _no_host(failures: Mapping[Host, Exception]) -> Exception:
+def no_host(failures: Mapping[Host, Exception] | Mapping[str, Exception]) -> Exception:
+    """What to raise when none of the hosts gave a connection."""
     text = "; ".join(f"{host}: {in_words(failure)}" for host, failure in failures.items())
     if any(map(is_connection_failure, failures.values())):
-        return ConnectionError(text)
+        return HostsUnreachable(text)
     return HostsRefused(text)

@@ -1,11 +1,13 @@
 """What a failure of the database means: whether to try again, and what to tell of it."""
 
+import errno
 import os
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -34,6 +36,79 @@ _NOTIFICATIONS: Final = "async.c"  # where the server's code has them: the words
 
 _OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
+
+
+_NO_TLS: Final = "rejected SSL upgrade"  # as the driver says it
+_Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
+
+_ADVICE_BY_NUMBER: Final = {
+    errno.ECONNREFUSED: "start the server, or correct host and port",
+    errno.ENOENT: "start the server, or correct the folder of its socket",
+    errno.EACCES: "let this account use the folder of its socket, or connect by a host and port",
+    errno.EHOSTUNREACH: "correct the host, or let this machine reach it",
+    errno.ENETUNREACH: "correct the host, or let this machine reach its network",
+}
+_ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --grant-to ROLE` gives what it needs"),)
+_ADVICE_AT_OPENING: _Advice = (
+    (TimeoutError, "correct host and port, or let them pass through the firewall"),
+    (
+        ssl.SSLCertVerificationError,
+        "give the certificate of its authority as sslrootcert, and the host by its name in it",
+    ),
+    (ssl.SSLError, "correct sslmode, or the files of sslcert, sslkey and sslrootcert"),
+    (socket.gaierror, "correct the name of the host"),
+    (asyncpg.InvalidPasswordError, "correct the user or the password"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "correct the user, or let the server's pg_hba.conf admit it"),
+    (asyncpg.InvalidCatalogNameError, "create it, or correct the name of the database"),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "GRANT CONNECT ON DATABASE to the role, or membership of the role that it sets",
+    ),
+    (asyncpg.TooManyConnectionsError, "close others, or raise the limit: each event loop that receives needs three"),
+    (
+        (
+            asyncpg.PostgresSyntaxError,
+            asyncpg.UndefinedObjectError,
+            asyncpg.CantChangeRuntimeParamError,
+            asyncpg.InvalidParameterValueError,
+        ),
+        "correct the settings in `options`",
+    ),
+)
+
+
+class HostsRefused(asyncpg.PostgresError):
+    """Every host refused the connection, and trying again would not mend it; the text has the reason of each."""
+
+
+class SessionShared(asyncpg.PostgresError):
+    """A pooler stands between that gives each transaction another session."""
+
+    def __str__(self) -> str:
+        return (
+            "a pooler stands between that gives each transaction another session, as PgBouncer in transaction mode"
+            " does, and LISTEN needs one of its own; give the address of the server itself, or of a pooler in session"
+            " mode"
+        )
+
+
+# The statement was prepared in another session.
+LOST_STATEMENTS: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+
+
+class HostsUnreachable(ConnectionError):
+    """No host can be used now; the text has the reason of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which database an error is about."""
+
+    name: str
+    hosts: str
+
+    def __str__(self) -> str:
+        return f"the database {self.name!r} at {self.hosts}" if self.hosts else "the database"
 
 
 @contextmanager
@@ -78,23 +153,54 @@ def is_passing(error: BaseException | None) -> bool:
     return is_connection_failure(error) or is_undone(error)
 
 
+def lacks_privilege(error: BaseException | None) -> bool:
+    """Whether the role may not do what the statement does; a refused connection is something else."""
+    return isinstance(_of_driver(error), asyncpg.InsufficientPrivilegeError)
+
+
 def is_database_failure(error: BaseException | None) -> bool:
     """Whether the connection or a statement failed; anything else is a defect of pgchannels."""
     return _of_driver(error) is not None or isinstance(error, DBAPIError)
 
 
-def explained(error: Exception) -> Exception:
+def explained(error: Exception, place: Place) -> Exception:
     """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
     if is_connection_failure(error):
-        return DatabaseUnavailable(f"cannot reach the database: {in_words(error)}")
+        return DatabaseUnavailable(f"cannot reach {_told(error, place)}")
     if is_undone(error):
-        return DatabaseUnavailable(f"the database did not do it in time: {in_words(error)}")
+        return DatabaseUnavailable(f"{place} did not do it in time: {in_words(error)}")
     if not is_database_failure(error):
         return error
-    refusal = _of_driver(error) or error
-    if getattr(refusal, "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
-        return DatabaseRefused(f"the database refused: {refusal}")
-    return DatabaseRefused(f"the database refused: {refusal}; `pgchannels upgrade --grant-to ROLE` gives what it needs")
+    if isinstance(_of_driver(error), HostsRefused):
+        return DatabaseRefused(f"cannot open {_told(error, place)}")
+    return DatabaseRefused(f"{place} refused: {in_words(error)}{advice(error)}")
+
+
+def advice(error: BaseException) -> str:
+    """What to do about a failure, as the end of a sentence; nothing where nobody knows."""
+    failure = _of_driver(error) or error
+    if isinstance(failure, HostsRefused | HostsUnreachable) and failure.__cause__ is not None:
+        return advice_at_opening(failure.__cause__)
+    return _advice(failure, _ADVICE)
+
+
+def advice_at_opening(error: BaseException) -> str:
+    """What to do when no connection can be opened to a host."""
+    failure = _of_driver(error) or error
+    numbers = {getattr(failure, "errno", None), *map(int, _ERROR_NUMBER.findall(str(failure)))}
+    by_number = tuple((OSError, text) for number, text in _ADVICE_BY_NUMBER.items() if number in numbers)
+    if _NO_TLS in str(failure):
+        return "; turn TLS on in the server, or leave sslmode out"
+    return _advice(failure, _ADVICE_AT_OPENING + by_number)
+
+
+def _advice(failure: BaseException, table: _Advice) -> str:
+    return next((f"; {text}" for kinds, text in table if isinstance(failure, kinds)), "")
+
+
+def _told(error: Exception, place: Place) -> str:
+    its_own = isinstance(_of_driver(error), HostsRefused | HostsUnreachable)  # the text has the hosts
+    return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
 
 
 def in_words(error: BaseException) -> str:
@@ -116,8 +222,12 @@ def in_words(error: BaseException) -> str:
             return "somebody holds a lock that it waits for"
         case asyncpg.ProgramLimitExceededError() if is_notification_queue_full(failure):
             return NOTIFICATION_QUEUE_FULL
+        case asyncpg.InvalidSQLStatementNameError() | asyncpg.DuplicatePreparedStatementError():
+            return str(SessionShared())
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return str(failure).partition("\n")[0]
+        case DBAPIError():
+            return str(failure.orig).partition("\n")[0]
     return f"the driver failed with {type(failure).__name__}"  # its text may hold anything
 
 

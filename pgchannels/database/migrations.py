@@ -76,12 +76,9 @@ def run_environment() -> None:
         if context.is_offline_mode():
             _run_offline(schema)
         else:
-            asyncio.run(_run_on_own_connection(schema))
-    except Exception as error:
-        failure = explained(error)
-        if not isinstance(failure, PgChannelsError):
-            raise
-        raise CommandError(str(failure)) from error  # which Alembic shows in one line
+            _run_on_own_connection(Database(_url_from_outside()), schema)
+    except PgChannelsError as error:
+        raise CommandError(str(error)) from error  # which Alembic shows in one line
 
 
 def _upgrade(connection: Connection, schema: str, revision: str) -> tuple[str | None, str | None]:
@@ -110,8 +107,14 @@ def _run_offline(schema: str) -> None:
         **_environment(schema),
     )
     with context.begin_transaction():
-        context.execute(CreateSchema(schema, if_not_exists=True))
+        context.execute(_create_schema(schema))
         context.run_migrations()
+
+
+def _create_schema(schema: str) -> str:
+    # IF NOT EXISTS asks for the privilege to create one even where there is nothing to create.
+    is_missing = f"NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{require_valid_schema(schema)}')"
+    return f'DO $$ BEGIN IF {is_missing} THEN CREATE SCHEMA IF NOT EXISTS "{schema}"; END IF; END $$'
 
 
 def _run_on(connection: Connection, schema: str) -> None:
@@ -126,8 +129,13 @@ def _run_on(connection: Connection, schema: str) -> None:
         attributes["after"] = migration.get_current_revision()
 
 
-async def _run_on_own_connection(schema: str) -> None:
-    await run_sync(Database(_url_from_outside()), lambda connection: _run_on(connection, schema))
+def _run_on_own_connection(database: Database, schema: str) -> None:
+    try:
+        asyncio.run(run_sync(database, lambda connection: _run_on(connection, schema)))
+    except Exception as error:
+        if (failure := explained(error, database.place)) is error:
+            raise
+        raise failure from error
 
 
 def _environment(schema: str) -> dict[str, Any]:

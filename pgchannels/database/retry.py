@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.failures import explained, in_words, is_database_failure, is_passing
+from pgchannels.database.failures import Place, explained, in_words, is_database_failure, is_passing
+from pgchannels.errors import DatabaseUnavailable, SchemaMissing
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
+_LOOK_EVERY_SECONDS: Final = 0.5
+_WORD_EVERY_SECONDS: Final = 5.0
 _CALM_SECONDS: Final = 10.0  # without a failure: the next one is the first of a new burst
 
 T = TypeVar("T")
@@ -48,7 +52,7 @@ async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> No
             await backoff.pause_after(error, what_failed)
 
 
-async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_failed: str) -> T:
+async def insist(step: Callable[[], Awaitable[T]], *, place: Place, seconds: float, what_failed: str) -> T:
     """Run a step that may as well run twice until it succeeds.
 
     :raises DatabaseUnavailable: the database could not be reached, or others held its locks, for so many seconds.
@@ -63,5 +67,26 @@ async def insist(step: Callable[[], Awaitable[T]], *, seconds: float, what_faile
         except Exception as error:
             remaining = deadline - loop.time()
             if remaining <= 0 or not is_passing(error):
-                raise explained(error) from error
+                raise explained(error, place) from error
             await backoff.pause_after(error, what_failed, at_most_seconds=remaining)
+
+
+async def until_there(step: Callable[[], Awaitable[T]], *, seconds: float = math.inf) -> T:
+    """Run a step again for so long until the database and its tables are there; each few seconds, log what is missing.
+
+    :raises DatabaseUnavailable: the database could not be reached in this time.
+    :raises SchemaMissing: it had no tables until then.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, next_word = loop.time() + seconds, loop.time()
+    while True:
+        try:
+            return await step()
+        except (DatabaseUnavailable, SchemaMissing) as error:
+            now = loop.time()
+            if now >= deadline:
+                raise
+            if now >= next_word:
+                logger.warning("waiting for the database: %s", error)
+                next_word = now + _WORD_EVERY_SECONDS
+        await asyncio.sleep(min(_LOOK_EVERY_SECONDS, max(deadline - now, 0)))

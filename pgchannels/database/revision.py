@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from pgchannels.database.failures import Place
 from pgchannels.errors import SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
@@ -10,27 +11,31 @@ VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a hos
 REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
 
 
-async def require_current_schema(fetch: Callable[[str], Awaitable[Sequence[Any]]], schema: str) -> None:
+async def require_current_schema(
+    fetch: Callable[[str], Awaitable[Sequence[Any]]],
+    schema: str,
+    place: Place,
+    *,
+    advice: Callable[[], str] | None = None,
+) -> None:
     """Check that the tables are there, and not older than this code.
 
     :param fetch: runs a query and returns its rows.
+    :param advice: what to do, if the caller knows better than to run `pgchannels upgrade`.
     :raises SchemaMissing: no tables; the text names the command that makes them.
     :raises SchemaOutdated: older tables; the text names the command that upgrades them.
     """
     [(is_there,)] = await fetch(version_table_query(schema))
     rows = await fetch(version_query(schema)) if is_there else []
-    remedy = (
-        f"run `pgchannels upgrade --url …{'' if schema == DEFAULT_SCHEMA else f' --schema {schema}'}`"
-        " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
-    )
+    if rows and rows[0][0] not in REVISIONS[:-1]:
+        return
+    remedy = advice() if advice is not None else _advice(schema)
     if not rows:
-        raise SchemaMissing(f"the database has no pgchannels tables in the schema {schema!r}: {remedy}")
-    [(found,)] = rows
-    if found in REVISIONS[:-1]:
-        raise SchemaOutdated(
-            f"the pgchannels tables in the schema {schema!r} are at revision {found},"
-            f" this version needs {REVISIONS[-1]}: {remedy}"
-        )
+        raise SchemaMissing(f"{place} has no pgchannels tables in the schema {schema!r}: {remedy}")
+    raise SchemaOutdated(
+        f"the pgchannels tables in the schema {schema!r} of {place} are at revision {rows[0][0]},"
+        f" this version needs {REVISIONS[-1]}: {remedy}"
+    )
 
 
 def upgrading_lock(schema: str) -> str:
@@ -51,3 +56,10 @@ def version_table_query(schema: str) -> str:
 def version_query(schema: str) -> str:
     """A query for the revision in the version table; no row where all was downgraded."""
     return f'SELECT version_num FROM "{require_valid_schema(schema)}".{VERSION_TABLE}'  # noqa: S608
+
+
+def _advice(schema: str) -> str:
+    return (
+        f"run `pgchannels upgrade --url …{'' if schema == DEFAULT_SCHEMA else f' --schema {schema}'}`"
+        " (in Django with 'pgchannels.django' in INSTALLED_APPS: `manage.py migrate`)"
+    )

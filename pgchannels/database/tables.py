@@ -74,7 +74,7 @@ def _log(metadata: MetaData) -> Table:
     return Table(
         "log",
         metadata,
-        Column("epoch", Integer, nullable=False),
+        Column("epoch", Integer, primary_key=True, autoincrement=False),
         Column("retention", Interval, nullable=False),
     )
 
@@ -161,7 +161,7 @@ def _node(metadata: MetaData) -> Table:
 
     A node has forgotten all that came before the message with the id `flushed_until`. `version` grows with each call
     that ends subscriptions of it. `pid` is of the session by which it listens, which began at `session_began_at`:
-    process IDs are used again.
+    process IDs are used again. `host`, `process_id` and `process` say where the node runs.
     """
     node = Table(
         "node",
@@ -173,6 +173,9 @@ def _node(metadata: MetaData) -> Table:
         Column("version", BigInteger, nullable=False, server_default="0"),
         Column("pid", Integer, nullable=False, server_default="0"),
         Column("session_began_at", DateTime(timezone=True)),
+        Column("host", Text, nullable=False, server_default=""),
+        Column("process_id", Integer, nullable=False, server_default="0"),
+        Column("process", Text, nullable=False, server_default=""),
         prefixes=["UNLOGGED"],
     )
     Index(None, node.c.leased_until)

@@ -1,9 +1,10 @@
 """The URL of a database: which hosts it names, and what else is for the driver to read."""
 
+import getpass
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from configparser import ConfigParser
 from configparser import Error as UnreadableConfiguration
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pgchannels.database.parameters import obeyed
 from pgchannels.errors import ConfigurationError
 
 DatabaseTarget = str | URL | AsyncEngine
@@ -23,6 +25,53 @@ _DEFAULT_PORT: Final = "5432"
 _LAST_PORT: Final = 65_535
 _SERVICE_FILE: Final = "~/.pg_service.conf"
 
+# What libpq reads from the environment where nothing else says it; passwords are read when they are needed.
+_ENVIRONMENT: Final = {
+    "PGAPPNAME": "application_name",
+    "PGCHANNELBINDING": "channel_binding",
+    "PGCONNECT_TIMEOUT": "connect_timeout",
+    "PGDATABASE": "dbname",
+    "PGGSSENCMODE": "gssencmode",
+    "PGGSSLIB": "gsslib",
+    "PGHOST": "host",
+    "PGHOSTADDR": "hostaddr",
+    "PGKRBSRVNAME": "krbsrvname",
+    "PGLOADBALANCEHOSTS": "load_balance_hosts",
+    "PGOPTIONS": "options",
+    "PGPORT": "port",
+    "PGREQUIREAUTH": "require_auth",
+    "PGREQUIREPEER": "requirepeer",
+    "PGSERVICE": "service",
+    "PGSERVICEFILE": "servicefile",
+    "PGSSLCERT": "sslcert",
+    "PGSSLCRL": "sslcrl",
+    "PGSSLKEY": "sslkey",
+    "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
+    "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version",
+    "PGSSLMODE": "sslmode",
+    "PGSSLNEGOTIATION": "sslnegotiation",
+    "PGSSLROOTCERT": "sslrootcert",
+    "PGTARGETSESSIONATTRS": "target_session_attrs",
+    "PGUSER": "user",
+}
+# The driver reads these from its own URL, everything else we give it by arguments.
+_OF_DRIVER: Final = frozenset(
+    {
+        "gsslib",
+        "krbsrvname",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "sslcert",
+        "sslcrl",
+        "sslkey",
+        "sslmode",
+        "sslnegotiation",
+        "sslpassword",
+        "sslrootcert",
+    }
+)
+_SETTINGS: Final = ("options", "role")
+
 _SCHEME: Final = re.compile(r"postgres(ql)?(\+\w+)?")
 _URL: Final = re.compile(
     r"[^:]+://(?:(?P<credentials>[^/?#]*)@)?(?P<hosts>[^/?#@]*)(?:/(?P<database>[^?#@]*))?(?:\?(?P<query>[^#]*))?"
@@ -30,10 +79,6 @@ _URL: Final = re.compile(
 # A name, and perhaps a port: `one`, `one:5432`, `[::1]:5432`, `/folder/of/a/socket`. It matches any text.
 _HOST: Final = re.compile(r"(\[.+\]|/.*?(?=:\d+\Z|\Z)|[^:]*)(?::(.*))?", re.DOTALL)
 _UNSENDABLE: Final = re.compile("[\0\ud800-\udfff]")
-
-# A layer writes, so that whatever these ask for, it needs a primary.
-_PRIMARY_WILL_DO: Final = frozenset({"any", "primary", "read-write", "prefer-standby"})
-_NEVER_A_PRIMARY: Final = frozenset({"standby", "read-only"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +95,36 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """What a URL says, and what PGHOST and PGPORT say where it says nothing.
+    """What a URL says, and what a service and the environment say where it says nothing.
 
-    `dsn` has all that the driver should read for itself; it names neither hosts nor the credentials before them.
+    `dsn` has what the driver should read for itself: TLS and Kerberos. `settings` are for the server.
     """
 
     hosts: tuple[Host, ...]
     user: str | None
     password: str | None = field(repr=False)
+    passfile: str | None
     database: str | None
+    settings: Mapping[str, str]
+    connect_timeout: int | None
     dsn: str = field(repr=False)
+
+    def user_name(self) -> str:
+        """The user, or else the account of this process.
+
+        :raises ConfigurationError: that has no name.
+        """
+        try:
+            return self.user or getpass.getuser()
+        except (ImportError, KeyError, OSError):
+            raise ConfigurationError(
+                "the URL of the database names no user, and the account of this process has no name: write"
+                " postgresql://user@…, or set PGUSER"
+            ) from None
+
+    def database_name(self) -> str:
+        """The database, or else the one that has the user's name."""
+        return self.database or self.user_name()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +139,59 @@ class _Parts:
 def parse_url(target: str | URL) -> DatabaseUrl:
     """Read a URL as libpq or SQLAlchemy write it.
 
-    :raises ConfigurationError: it cannot be used; the text never shows any of it, since it may hold a password.
+    :raises ConfigurationError: it cannot be used; the text never shows more of it than names of parameters, since it
+        may hold a password.
     """
     parts = _parts_of(target) if isinstance(target, URL) else _parts_of_text(target)
-    texts = (parts.user, parts.password, parts.hosts, parts.database, *chain(*parts.query.items()))
-    if any(map(_UNSENDABLE.search, texts)):
-        raise ConfigurationError("the URL of the database has a character that cannot be sent, such as %00")
-    service = _service(parts.query.get("service"))
-    _require_primary_wanted(parts.query, service)
+    _require_sendable("the URL of the database", parts.user, parts.password, parts.hosts, parts.database)
+    _require_sendable("the URL of the database", *chain(*parts.query.items()))
+    query = obeyed(parts.query, "the URL of the database")
+    service, environment = _elsewhere(parts.query.keys() | query.keys(), query)
+    _require_sendable("the service file or the environment", *service.values(), *environment.values())
+    given = environment | service | query
+    hosts = tuple(dict.fromkeys(_hosts(parts.hosts, query, service, environment)))
+    _require_tls_for_direct(given)
     return DatabaseUrl(
-        hosts=tuple(dict.fromkeys(_hosts(parts, service))),
-        user=parts.user or None,
-        password=parts.password or None,
-        database=parts.database or None,
-        dsn=f"postgresql://?{urlencode(_for_the_driver(parts.query))}",
+        hosts=hosts,
+        user=parts.user or given.get("user"),
+        password=parts.password or given.get("password"),
+        passfile=given.get("passfile"),
+        database=parts.database or given.get("dbname"),
+        settings=_settings(given),
+        connect_timeout=int(given["connect_timeout"]) if "connect_timeout" in given else None,
+        dsn=f"postgresql://?{urlencode({name: given[name] for name in sorted(_OF_DRIVER & given.keys())})}",
     )
+
+
+def _require_sendable(place: str, *texts: str) -> None:
+    if any(map(_UNSENDABLE.search, texts)):
+        raise ConfigurationError(f"{place} has a character that cannot be sent, such as %00: take it out")
+
+
+def _elsewhere(written: Set[str], query: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What the service and the environment say of what the URL does not say."""
+    variables = {name: variable for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
+    environment = {name: os.environ[variables[name]] for name in variables if name not in written}
+    name = query.get("service") or environment.pop("service", None)
+    file = query.get("servicefile") or environment.pop("servicefile", None)
+    service = {key: value for key, value in _service(name, file).items() if key not in written}
+    taken: dict[str, str] = {}
+    for key in environment.keys() - service.keys():
+        taken |= obeyed({key: environment[key]}, f"{variables[key]} in the environment")
+    return obeyed(service, "the service file"), taken
+
+
+def _settings(given: Mapping[str, str]) -> dict[str, str]:
+    settings = {name: given[name] for name in _SETTINGS if name in given}
+    name = given.get("application_name") or given.get("fallback_application_name")
+    return settings | {"application_name": name} if name else settings
+
+
+def _require_tls_for_direct(given: Mapping[str, str]) -> None:
+    if given.get("sslnegotiation") == "direct" and given.get("sslmode") not in ("require", "verify-ca", "verify-full"):
+        raise ConfigurationError(
+            "the database's sslnegotiation=direct needs sslmode=require, verify-ca or verify-full beside it"
+        )
 
 
 def _parts_of(url: URL) -> _Parts:
@@ -148,27 +251,13 @@ def _query(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
     return query
 
 
-def _for_the_driver(query: Mapping[str, str]) -> dict[str, str]:
-    return {name: query[name] for name in query.keys() - {"host", "port", "target_session_attrs"}}
-
-
-def _require_primary_wanted(query: Mapping[str, str], service: Mapping[str, str]) -> None:
-    key = "target_session_attrs"
-    wanted = query.get(key) or service.get(key) or os.environ.get("PGTARGETSESSIONATTRS") or "any"
-    if wanted in _NEVER_A_PRIMARY:
-        raise ConfigurationError(
-            f"target_session_attrs={wanted!r} asks for a server that takes no writes, and a layer writes:"
-            " leave it out, or say 'primary'"
-        )
-    if wanted not in _PRIMARY_WILL_DO:
-        raise ConfigurationError(f"target_session_attrs is none of {', '.join(sorted(_PRIMARY_WILL_DO))}")
-
-
-def _hosts(parts: _Parts, service: Mapping[str, str]) -> Iterator[Host]:
-    name, _, port = parts.hosts.partition(":")
-    named, port_alone = (parts.hosts, "") if name else ("", port)
-    hosts = named or parts.query.get("host") or service.get("host") or os.environ.get("PGHOST") or ""
-    ports = parts.query.get("port") or port_alone or service.get("port") or os.environ.get("PGPORT") or _DEFAULT_PORT
+def _hosts(
+    text: str, query: Mapping[str, str], service: Mapping[str, str], environment: Mapping[str, str]
+) -> Iterator[Host]:
+    name, _, port = text.partition(":")
+    named, port_alone = (text, "") if name else ("", port)
+    hosts = named or query.get("host") or service.get("host") or environment.get("host") or ""
+    ports = query.get("port") or port_alone or service.get("port") or environment.get("port") or _DEFAULT_PORT
     names, numbers = hosts.split(","), ports.split(",")
     if len(numbers) not in (1, len(names)):
         raise ConfigurationError(
@@ -214,13 +303,24 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
-def _service(name: str | None) -> Mapping[str, str]:
-    """What the service file says of a service; nothing when there is none of that name, as the driver has it."""
+def _service(name: str | None, file: str | None) -> dict[str, str]:
+    """What the service file of the user, or else that of the system, says of a service."""
     if name is None:
         return {}
-    services = ConfigParser(interpolation=None)
-    try:
-        services.read(Path(os.environ.get("PGSERVICEFILE") or _SERVICE_FILE).expanduser())
-    except (UnreadableConfiguration, OSError, ValueError, RuntimeError):
-        raise ConfigurationError("the service file (PGSERVICEFILE or ~/.pg_service.conf) cannot be read") from None
-    return dict(services[name]) if name in services else {}
+    for path in (file or _SERVICE_FILE, *_system_service_file()):
+        services = ConfigParser(interpolation=None)
+        try:
+            services.read(Path(path).expanduser())
+        except (UnreadableConfiguration, OSError, ValueError, RuntimeError):
+            raise ConfigurationError("the service file (PGSERVICEFILE or ~/.pg_service.conf) cannot be read") from None
+        if name in services:
+            return dict(services[name])
+    raise ConfigurationError(
+        "the service of the database, by `service` or PGSERVICE, is in no service file: add it to the file of"
+        " PGSERVICEFILE or to ~/.pg_service.conf"
+    )
+
+
+def _system_service_file() -> list[str]:
+    folder = os.environ.get("PGSYSCONFDIR")
+    return [f"{folder}/pg_service.conf"] if folder else []

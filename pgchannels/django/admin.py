@@ -8,7 +8,7 @@ from django.db import DatabaseError, connections, models
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from pgchannels.django.configured import configured_layers, main_layer
+from pgchannels.django.configured_layers import configured_layers, main_layer
 from pgchannels.django.models import GroupStatus, NodeStatus, QueueStatus
 from pgchannels.django.revision import installed_revision
 
@@ -65,7 +65,10 @@ class NodeStatusAdmin(StatusAdmin):
         "A node is a running layer in one event loop of one process. It renews its lease with every heartbeat;"
         " one whose lease has ended is gone, and is removed by the others."
     )
-    list_display = ("name", "prefix", "is_alive", "lease", "groups", "queues", "full_channels")
+    list_display = (
+        *("name", "prefix", "host", "process_id", "process"),
+        *("is_alive", "lease", "groups", "queues", "full_channels"),
+    )
 
     @admin.display(description="lease ends", ordering="leased_until")
     def lease(self, node: NodeStatus) -> str:

@@ -1,6 +1,7 @@
 """The Django app."""
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class PgChannelsConfig(AppConfig):
@@ -12,8 +13,12 @@ class PgChannelsConfig(AppConfig):
 
     def ready(self) -> None:
         """Point the models of the admin pages to the schema of the main layer."""
-        from pgchannels.django.configured import main_layer
+        from pgchannels.django.configured_layers import main_layer
         from pgchannels.django.models import use_schema  # models can be imported no earlier
 
         if (layer := main_layer()) is not None:
             use_schema(layer.schema)
+
+        from pgchannels.django.operations import upgrade_without_migrations
+
+        post_migrate.connect(upgrade_without_migrations, sender=self)

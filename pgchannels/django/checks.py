@@ -1,28 +1,32 @@
 """What `manage.py check` finds: in the settings without connecting, in the databases that it is given."""
 
+import asyncio
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from typing import Any, Final
 
+import asyncpg
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections, router
+from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from pgchannels.database.database import Database
+from pgchannels.database.failures import in_words, is_database_failure
 from pgchannels.database.revision import REVISIONS
-from pgchannels.django.configured import OUR_PACKAGE, backend_of, configured_layers
+from pgchannels.django.configured_layers import OUR_PACKAGE, ConfiguredLayer, backend_of, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
-from pgchannels.django.revision import installed_revision
+from pgchannels.django.revision import installed_revision, revision_at
+from pgchannels.django.upgrading import APP, APP_LABEL, migrate_command, upgrade_command
 from pgchannels.errors import PgChannelsError
-from pgchannels.names import DEFAULT_SCHEMA
 
 TAG: Final = "pgchannels"
-_APP_LABEL: Final = "pgchannels"
 _LACKS_PRIVILEGE: Final = "42501"
+_CONFIG_WITH_URL: Final = "'CONFIG': {'url': 'postgresql://user:password@host/name'}"
 _EXAMPLE: Final = (
     "CHANNEL_LAYERS = {'default': {'BACKEND': 'pgchannels.django.PostgresChannelLayer',"
     " 'CONFIG': {'database': 'default'}}}"
@@ -47,11 +51,13 @@ def check_layers(**_: Any) -> list[checks.CheckMessage]:
 def check_tables(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Whether the tables of the layers that use these aliases are there, and not older than this version.
 
-    No more than warnings: an error would keep `migrate` from mending it.
+    So for layers whose database is none of `DATABASES`, when any database is asked for. No more than warnings: an error
+    would keep `migrate` from mending it.
     """
     usable = [layer for layer in configured_layers() if not any(_check_config("", layer.backend, layer.config))]
-    used = sorted({(layer.alias, layer.schema) for layer in usable if layer.alias in (databases or ())})
-    return [message for alias, schema in used if alias for message in _check_schema(alias, schema)]
+    asked_for = [layer for layer in usable if databases and layer.alias in (None, *databases)]
+    by_place = {(layer.alias, layer.alias or layer.name, layer.schema): layer for layer in reversed(asked_for)}
+    return [message for layer in reversed(by_place.values()) for message in _check_schema(layer)]
 
 
 def _check_entry(name: str, entry: object) -> Iterator[checks.CheckMessage]:
@@ -84,7 +90,23 @@ def _hint(config: object) -> str:
     for option in config if isinstance(config, Mapping) else ():
         if option not in known and (similar := get_close_matches(str(option), known, n=1, cutoff=0.75)):
             return f"Did you mean {similar[0]!r}?"
-    return f"Correct this entry. The shortest that works: {_EXAMPLE}."
+    usable = [alias for alias in connections.settings if _is_usable(alias)]
+    named = config.get("database") if isinstance(config, Mapping) else None
+    if named in usable:
+        return f"The database {named!r} can be used: correct or remove the other options of this entry."
+    if isinstance(named, str) and named in connections.settings:
+        mend = f"Correct DATABASES[{named!r}], or name another database here: "
+    else:
+        mend = "Correct this entry. The shortest that works: "
+    return f"{mend}'CONFIG': {{'database': {usable[0]!r}}}." if usable else f"{mend}{_CONFIG_WITH_URL}."
+
+
+def _is_usable(alias: str) -> bool:
+    try:
+        Database(PostgresChannelLayer(database=alias).database_url())
+    except PgChannelsError:
+        return False
+    return True
 
 
 def _check_use() -> Iterator[checks.CheckMessage]:
@@ -94,7 +116,7 @@ def _check_use() -> Iterator[checks.CheckMessage]:
             hint=f"Add {_EXAMPLE}. Where only MessageLayer is used, silence this in SILENCED_SYSTEM_CHECKS.",
             id="pgchannels.W001",
         )
-    elif not apps.is_installed("pgchannels.django"):
+    elif not apps.is_installed(APP):
         yield checks.Warning(
             "CHANNEL_LAYERS uses pgchannels, but 'pgchannels.django' is not in INSTALLED_APPS:"
             " `manage.py migrate` does not create its tables.",
@@ -103,37 +125,68 @@ def _check_use() -> Iterator[checks.CheckMessage]:
         )
 
 
-def _check_schema(alias: str, schema: str) -> Iterator[checks.CheckMessage]:
-    place = f"in the schema {schema!r} of the database {alias!r}"
+def _check_schema(layer: ConfiguredLayer) -> Iterator[checks.CheckMessage]:
+    database = (
+        f"the database {layer.alias!r}" if layer.alias is not None else f"the database of the layer {layer.name!r}"
+    )
+    place = f"in the schema {layer.schema!r} of {database}"
     try:
-        revision = installed_revision(connections[alias], schema)
+        revision = _revision(layer)
+    except _NotAllowed:
+        hint = "Let its owner run `pgchannels upgrade --grant-to ROLE` with the USER of this database."
+        yield checks.Warning(f"The USER may not read the tables {place}.", hint=hint, id="pgchannels.W005")
+    except _OutOfReach as error:
+        hint = "The layer connects by itself: mend its CONFIG, or start the server."
+        yield checks.Warning(f"Cannot look for the tables {place}: {error}.", hint=hint, id="pgchannels.W006")
+    else:
+        if revision is None:
+            yield from _warning("W003", f"There are no tables {place}.", layer)
+        elif revision in REVISIONS[:-1]:
+            text = f"The tables {place} are at revision {revision}, this version of pgchannels needs {REVISIONS[-1]}."
+            yield from _warning("W004", text, layer)
+
+
+class _NotAllowed(Exception):
+    pass
+
+
+class _OutOfReach(Exception):
+    pass
+
+
+def _revision(layer: ConfiguredLayer) -> str | None:
+    if layer.alias is None:
+        return _revision_elsewhere(layer)
+    try:
+        return installed_revision(connections[layer.alias], layer.schema)
     except ProgrammingError as error:
         if getattr(error.__cause__, "sqlstate", None) != _LACKS_PRIVILEGE:
             raise
-        hint = "Let its owner run `pgchannels upgrade --grant-to ROLE` with the USER of this database."
-        yield checks.Warning(f"The USER may not read the tables {place}.", hint=hint, id="pgchannels.W005")
-        return
-    if revision is None:
-        yield from _warning("W003", f"There are no tables {place}.", alias, schema)
-    elif revision in REVISIONS[:-1]:
-        text = f"The tables {place} are at revision {revision}, this version of pgchannels needs {REVISIONS[-1]}."
-        yield from _warning("W004", text, alias, schema)
+        raise _NotAllowed from error
 
 
-def _warning(number: str, text: str, alias: str, schema: str) -> Iterator[checks.CheckMessage]:
+def _revision_elsewhere(layer: ConfiguredLayer) -> str | None:
+    try:
+        with ThreadPoolExecutor(1) as thread:  # where no event loop runs
+            return thread.submit(asyncio.run, revision_at(layer.url(), layer.schema)).result()
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _NotAllowed from error
+    except Exception as error:
+        if not is_database_failure(error):
+            raise
+        raise _OutOfReach(in_words(error)) from error
+
+
+def _warning(number: str, text: str, layer: ConfiguredLayer) -> Iterator[checks.CheckMessage]:
     """A warning with the command that mends what it tells; none while just that command runs."""
-    database = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
-    schema_option = "" if schema == DEFAULT_SCHEMA else f" --schema {schema}"
-    command = f"manage.py pgchannels upgrade{database}{schema_option}"
-    if _migrate_would_help(alias):
+    command = upgrade_command(layer)
+    if (migrate := migrate_command(layer)) is not None and _migrate_would_help(layer.alias):
         if sys.argv[1:2] == ["migrate"]:
             return
-        command = f"manage.py migrate{database}"
+        command = migrate
     yield checks.Warning(text, hint=f"`{command}` creates or upgrades them.", id=f"pgchannels.{number}")
 
 
-def _migrate_would_help(alias: str) -> bool:
-    if not apps.is_installed("pgchannels.django") or not router.allow_migrate(alias, _APP_LABEL):
-        return False
-    executor = MigrationExecutor(connections[alias])
-    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes(_APP_LABEL)))
+def _migrate_would_help(alias: str | None) -> bool:
+    executor = MigrationExecutor(connections[alias or DEFAULT_DB_ALIAS])
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes(APP_LABEL)))

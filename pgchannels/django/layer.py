@@ -1,21 +1,32 @@
 """The channel layer of Django Channels. Here a topic is called a group, as Channels calls it."""
 
+import asyncio
+import logging
 import re
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any, Final
 
 from channels import exceptions
+from channels.consumer import AsyncConsumer
 from channels.layers import BaseChannelLayer
+from channels.worker import Worker
+from django.apps import apps
+from django.conf import settings
 from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
 from pgchannels.arguments import shown
 from pgchannels.database.database import Database
+from pgchannels.database.retry import until_there
 from pgchannels.django import requests
-from pgchannels.django.configuration import url_source
+from pgchannels.django.database_url import database_source
+from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.errors import ConfigurationError, UnreadableMessage
 from pgchannels.messages import Gap
@@ -24,13 +35,16 @@ from pgchannels.names import (
     DEFAULT_SCHEMA,
     require_valid_channel,
 )
-from pgchannels.node import Node
-from pgchannels.nodes import Nodes
 from pgchannels.options import Options
-from pgchannels.receiving.mailbox import Connection
+from pgchannels.process.node import Node
+from pgchannels.process.process import Process
+from pgchannels.receiving.mailbox import ListenerState
+from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
+
+logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class PostgresChannelLayer(BaseChannelLayer):
@@ -59,7 +73,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         group_expiry: float = 0,
         capacity: int = 1000,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
-        symmetric_encryption_keys: Sequence[str | bytes] = (),
+        symmetric_encryption_keys: Sequence[str | bytes] | None = (),
         serializer_format: str = "msgpack",
         default: Callable[[Any], Any] | str | None = None,
         schema: str = DEFAULT_SCHEMA,
@@ -76,7 +90,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             group_expiry=group_expiry,
             capacity=capacity,
             channel_capacity={} if channel_capacity is None else channel_capacity,
-            symmetric_encryption_keys=symmetric_encryption_keys,
+            symmetric_encryption_keys=() if symmetric_encryption_keys is None else symmetric_encryption_keys,
             serializer_format=serializer_format,
             default=_imported("default", default),
             schema=schema,
@@ -85,13 +99,18 @@ class PostgresChannelLayer(BaseChannelLayer):
             on_disconnect=on_disconnect,
             on_reconnect=on_reconnect,
             on_gap=on_gap,
+            upgrade_advice=partial(_upgrade_advice, weakref.ref(self)),
         )
+        for name, kind in (("on_disconnect", on_disconnect), ("on_reconnect", on_reconnect), ("on_gap", on_gap)):
+            if kind is not None and (reason := reason_against({"type": kind})) is not None:
+                raise ConfigurationError(f"{name}: {reason}")
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
-        self._find_url = url_source(url, database, database_keys)
+        self._database = database_source(url, database, database_keys)
         self._lock = threading.Lock()
-        self._used: tuple[str | URL, Nodes] | None = None
+        self._used: tuple[Hashable, Process] | None = None
+        self._of_consumers: set[str] = set()  # their channels
 
     def get_capacity(self, channel: str) -> int:
         """How many messages wait for a channel at most."""
@@ -99,41 +118,47 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        request = requests.send(channel, message)
-        node = self._nodes.here()
+        require_valid_channel(channel)
+        requests.require_message(message)
         with requests.errors_of_channels:
-            if node is not None and node.receiver.owns(channel):
-                await node.send(channel, message)
-            else:
-                await self._nodes.send(request)
+            await self._process.sender_for(channel).send(channel, message)
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        """The next message of a channel; what was published to a group and is no dict is unreadable: a gap.
+        """The next message of a channel.
+
+        What Channels could not dispatch is unreadable: a gap. It is passed over when it was published to a group, and
+        when a consumer or a worker of Channels receives.
 
         A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
         from which.
         """
         require_valid_channel(channel)
-        node = self._nodes.here() or await self._nodes.open(in_any_case=True)
+        # A worker may start before its database.
+        if (node := self._process.here()) is None:
+            node = await until_there(partial(self._process.open, in_any_case=True))
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
-        while (message := self._message_of(node, await node.receiver.receive(channel))) is None:
+        is_dispatched = channel in self._of_consumers or _is_called_by_worker()
+        while (message := self._message_of(node, await node.receiver.receive(channel), is_dispatched)) is None:
             pass
         return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
-        node = await self._nodes.open(in_any_case=True)
-        return node.receiver.new_channel(prefix)
+        caller = sys._getframe(1)
+        node = await self._process.open(in_any_case=True)
+        channel = node.receiver.new_channel(prefix)
+        if caller.f_code is AsyncConsumer.__call__.__code__:
+            self._of_consumers.add(channel)
+            gone = partial(self._forget_consumer, channel, node, asyncio.get_running_loop())
+            weakref.finalize(caller.f_locals["self"], gone).atexit = False
+        return channel
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        request = requests.group_add(group, channel)
-        node = self._nodes.here()
-        if node is not None and node.receiver.owns(channel):
-            await node.receiver.join(group, channel)
-        else:
-            await self._nodes.send(request)
+        requests.require_valid_group(group)
+        require_valid_channel(channel)
+        await self._process.sender_for(channel).join(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it.
@@ -141,37 +166,48 @@ class PostgresChannelLayer(BaseChannelLayer):
         Like an addition, one of another process's channel is lost when the server crashes before that process has heard
         it; the channel is told of a gap then.
         """
-        await self._nodes.send(requests.group_discard(group, channel))
+        requests.require_valid_group(group)
+        require_valid_channel(channel)
+        await self._process.sender().leave(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
+        requests.require_valid_group(group)
+        requests.require_message(message)
         with requests.errors_of_channels:
-            await self._nodes.send(requests.group_send(group, message))
+            await self._process.sender().publish(group, message)
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix. What a subscription has received already stays in it."""
-        await self._nodes.send(requests.flush)
+        await self._process.sender().flush()
 
     async def close(self) -> None:
         """Send what waits, end every `receive` of this event loop, disconnect."""
-        await self._nodes.close()
+        await self._process.close()
+
+    def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+        # A server that has no patience with a consumer cancels it: it leaves its groups no more.
+        self._of_consumers.discard(channel)
+        with suppress(RuntimeError):  # the loop is closed, and the node with it
+            loop.call_soon_threadsafe(node.receiver.channels.release, channel)
 
     async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
         while True:
             channel, item = await node.receiver.receive_any(prefix)
-            if (message := self._message_of(node, item)) is not None:
+            if (message := self._message_of(node, item, False)) is not None:
                 return message | {"__asgi_channel__": channel}
 
-    def _message_of(self, node: Node, item: Received) -> dict[str, Any] | None:
-        if isinstance(item, tuple):
-            arrival, message = item
-            if isinstance(message, dict):
-                return message
-            item = node.payloads.lose(arrival, UnreadableMessage("Channels takes a dict"))
+    def _message_of(self, node: Node, item: Received, is_dispatched: bool) -> dict[str, Any] | None:
+        if isinstance(item, Opened):
+            reason = reason_against(item.payload, is_dispatched=is_dispatched or item.arrival.is_of_topic)
+            if reason is None:
+                taken: dict[str, Any] = item.payload
+                return taken
+            item = node.receiver.payloads.lose(item.arrival, UnreadableMessage(reason))
         if isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
-        elif item is Connection.LOST:
+        elif item is ListenerState.LOST:
             return {"type": self._options.on_disconnect}
         else:
             return {"type": self._options.on_reconnect}
@@ -182,34 +218,59 @@ class PostgresChannelLayer(BaseChannelLayer):
 
         :raises ConfigurationError: the settings name no PostgreSQL.
         """
-        return self._find_url()
+        return self._database.url()
 
     def empty(self) -> None:
         """For tests, in a thread without an event loop: flush, not waiting for nodes of processes that were killed."""
-        self._nodes.send_blocking(lambda sender: sender.remove_deaf_nodes())
+        self._process.blocking_sender().remove_deaf_nodes()
         self.sync.flush()
 
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The verbs that send, for threads without an event loop."""
-        return SyncChannelLayer(lambda: self._nodes)
+        return SyncChannelLayer(lambda: self._process)
 
     @property
-    def _nodes(self) -> Nodes:
-        url = self.database_url()
+    def _process(self) -> Process:
+        key = self._database.key()
         used = self._used
-        if used is None or used[0] is not url:
+        if used is None or used[0] != key:
             with self._lock:
-                if self._used is None or self._used[0] is not url:
-                    self._used = (url, _new_nodes(url, self._options))
+                if self._used is None or self._used[0] != key:
+                    self._used = (key, _new_process(self._database.open(), self._options))
                 used = self._used
         return used[1]
 
 
-def _new_nodes(url: str | URL, options: Options) -> Nodes:
+def _upgrade_advice(layer: "weakref.ref[PostgresChannelLayer]") -> str:
+    from pgchannels.django.upgrading import advice_for  # which imports this module
+
+    return advice_for(layer())
+
+
+def _warn_of_missing_app() -> None:
+    # `manage.py check` cannot tell where nothing imports this package, which the app would do.
+    if not apps.ready or apps.is_installed("pgchannels.django"):
+        return
+    if "pgchannels.W002" not in settings.SILENCED_SYSTEM_CHECKS:
+        logger.warning(
+            "pgchannels.W002: 'pgchannels.django' is not in INSTALLED_APPS: `manage.py migrate` does not create the"
+            " tables of the channel layer, and `manage.py check` does not look for them. Add it, or silence this in"
+            " SILENCED_SYSTEM_CHECKS"
+        )
+
+
+def _is_called_by_worker() -> bool:
+    # Without a type a message ends a worker's listener, which goes unnoticed; others receive what they like.
+    task = asyncio.current_task()
+    return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
+
+
+def _new_process(database: Database, options: Options) -> Process:
+    _warn_of_missing_app()
     # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-    return Nodes(Database(url), options, idle_seconds=idle_seconds)
+    return Process(database, options, idle_seconds=idle_seconds)
 
 
 def _imported(option: str, value: Any) -> Any:

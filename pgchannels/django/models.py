@@ -13,6 +13,9 @@ class NodeStatus(models.Model):
 
     name: "models.TextField[str, str]" = models.TextField(primary_key=True)
     prefix: "models.TextField[str | None, str | None]" = models.TextField(null=True)
+    host: "models.TextField[str, str]" = models.TextField()
+    process_id: "models.IntegerField[int, int]" = models.IntegerField()
+    process: "models.TextField[str, str]" = models.TextField()
     is_alive: "models.BooleanField[bool, bool]" = models.BooleanField("alive")
     leased_until: "models.DateTimeField[datetime, datetime]" = models.DateTimeField()
     groups: "models.BigIntegerField[int, int]" = models.BigIntegerField()

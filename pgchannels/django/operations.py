@@ -2,22 +2,24 @@
 
 from typing import Any
 
-from django.db import router
+from django.apps import AppConfig
+from django.db import connections, router
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from pgchannels.database.migrations import downgrade_sql, upgrade_sql
-from pgchannels.database.revision import upgrading_lock
-from pgchannels.django.configured import configured_layers
+from pgchannels.database.revision import REVISIONS, upgrading_lock
+from pgchannels.django.configured_layers import schemas_in
 from pgchannels.django.revision import installed_revision
-from pgchannels.names import DEFAULT_SCHEMA
 
 
 class UpgradeSchema(Operation):
     """Bring the schema from one Alembic revision to the next; nothing to do where another door was faster.
 
-    Databases that are not PostgreSQL, and those where a router does not allow it, are left alone.
+    Databases that are not PostgreSQL, those where a router does not allow it, and all of them when every layer has a
+    database that is none of `DATABASES`, are left alone.
     """
 
     reversible = True
@@ -50,11 +52,22 @@ class UpgradeSchema(Operation):
         return f"Bring the tables of pgchannels to revision {self.to_revision}"
 
 
+def upgrade_without_migrations(*, app_config: AppConfig, using: str, **_: Any) -> None:
+    """Make the tables where migrations are disabled, as for the tests of a project that wants its own made faster."""
+    if MigrationLoader.migrations_module(app_config.label)[0] is not None:
+        return
+    with connections[using].schema_editor() as schema_editor:
+        for schema in _schemas(app_config.label, schema_editor):
+            found = _locked_revision(schema_editor, schema)
+            if found in ("base", *REVISIONS[:-1]):
+                schema_editor.execute(upgrade_sql(schema, f"{found}:head"), params=None)
+
+
 def _schemas(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> list[str]:
     connection = schema_editor.connection
     if connection.vendor != "postgresql" or not router.allow_migrate(connection.alias, app_label):
         return []
-    return sorted({layer.schema for layer in configured_layers()}) or [DEFAULT_SCHEMA]
+    return schemas_in(connection.alias)
 
 
 def _locked_revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pgchannels.django import requests
-from pgchannels.nodes import Nodes
+from pgchannels.names import require_valid_channel
+from pgchannels.process.process import Process
 
 
 class SyncChannelLayer:
@@ -16,33 +17,39 @@ class SyncChannelLayer:
     :raises WouldBlock: an event loop runs in this thread.
     """
 
-    def __init__(self, nodes: Callable[[], Nodes]) -> None:
-        self._nodes = nodes
+    def __init__(self, process: Callable[[], Process]) -> None:
+        self._process = process
 
     def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        self._run(requests.send(channel, message))
+        require_valid_channel(channel)
+        requests.require_message(message)
+        with requests.errors_of_channels:
+            self._process().blocking_sender().send(channel, message)
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; those that are full drop it."""
-        self._run(requests.group_send(group, message))
+        requests.require_valid_group(group)
+        requests.require_message(message)
+        with requests.errors_of_channels:
+            self._process().blocking_sender().publish(group, message)
 
     def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        self._run(requests.group_add(group, channel))
+        requests.require_valid_group(group)
+        require_valid_channel(channel)
+        self._process().blocking_sender().join(group, channel)
 
     def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; nothing happens when it is not in it."""
-        self._run(requests.group_discard(group, channel))
+        requests.require_valid_group(group)
+        require_valid_channel(channel)
+        self._process().blocking_sender().leave(group, channel)
 
     def flush(self) -> None:
         """Delete every message and membership of the prefix."""
-        self._run(requests.flush)
+        self._process().blocking_sender().flush()
 
     def close(self) -> None:
         """Send what waits and give the connection back; the end of the process does it, too. The next call connects."""
-        self._nodes().stop_background()
-
-    def _run(self, request: requests.Request) -> None:
-        with requests.errors_of_channels:
-            self._nodes().send_blocking(request)
+        self._process().stop_background()

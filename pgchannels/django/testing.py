@@ -6,7 +6,7 @@ from channels.layers import channel_layers
 from django.conf import settings
 from django.db import connections
 
-from pgchannels.django.configured import ConfiguredLayer, configured_layers
+from pgchannels.django.configured_layers import ConfiguredLayer, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.errors import ConfigurationError
 
@@ -34,11 +34,11 @@ def empty_channel_layers() -> None:
     :raises ConfigurationError: there is no `TEST_CONFIG`: that database is not the tests' to empty.
     """
     for configured in configured_layers():
-        if configured.alias is None:
+        if configured.named_alias is None:
             _use_test_config(configured)
         else:
             # Raises where the test may not use this database: it may then be another one than that of the tests.
-            with connections[configured.alias].cursor():
+            with connections[configured.named_alias].cursor():
                 pass
         layer = channel_layers[configured.name]
         if isinstance(layer, PostgresChannelLayer):

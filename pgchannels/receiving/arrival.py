@@ -70,9 +70,15 @@ class Arrival:
         """What a sealed envelope must have been sealed for. A queue's copy keeps the seal of its topic."""
         if self.channel is None:
             return self.address
+        return self.channel if self.is_of_topic else f"{self.address} {self.channel}"
+
+    @property
+    def is_of_topic(self) -> bool:
+        """Whether it was sent to a topic, not to a channel; a queue's copy names its topic."""
+        if self.channel is None:
+            return is_topic_address(self.address)
         # Of a topic and nothing else: a message to one queue must not open in another that names it.
-        is_copy = is_queue_address(self.address) and is_topic_address(self.channel)
-        return self.channel if is_copy else f"{self.address} {self.channel}"
+        return is_queue_address(self.address) and is_topic_address(self.channel)
 
 
 def _valid_id(text: str) -> int:

@@ -33,7 +33,9 @@ class CatchUp:
     One task hosts and reads, in turns: an address is hosted before it is read, so nothing lies between the two.
     """
 
-    def __init__(self, log: Log, router: Router, hosting: Hosting, *, on_impossible: Callable[[], None]) -> None:
+    def __init__(
+        self, log: Log, router: Router, hosting: Hosting, *, work: asyncio.Event, on_impossible: Callable[[], None]
+    ) -> None:
         self._on_impossible = on_impossible
         self._log = log
         self._router = router
@@ -46,7 +48,7 @@ class CatchUp:
         self.is_listening: bool = False  # a connection, and so the node is registered
         self._is_live = False
         self._heard_until = 0  # the greatest id that was heard, or read
-        self._work = asyncio.Event()
+        self._work = work
         self._extent: Extent | None = None
         self._credible_until = 0  # an id beyond may be one that the log has not given
         self._accounted_until = 0  # all with ids up to this one were routed, or told as lost
@@ -90,10 +92,6 @@ class CatchUp:
     def begin_listening(self) -> None:
         """Take notice that everything from now on is heard."""
         self.is_listening = True
-        self._work.set()
-
-    def wake(self) -> None:
-        """Look for something to do."""
         self._work.set()
 
     async def run(self) -> None:
@@ -157,7 +155,7 @@ class CatchUp:
         if not self.is_listening:
             self._work.clear()  # the database may not know this node until it listens
         elif self._hosting.is_behind:
-            await self._hosting.reconcile()
+            await self._hosting.reconcile(self.look_at_identity)
         elif self._has_doubtful:
             await self._look_at_doubtful()
         elif self._is_all_to_read or self._is_heard(self._to_read):

@@ -15,12 +15,12 @@ from pgchannels.errors import channel_full, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import non_local_part
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.bursts import Bursts
 from pgchannels.receiving.line import Line
-from pgchannels.receiving.losses import Losses
-from pgchannels.receiving.mailbox import Connection, Item, Mailbox, Room, WhenFull
+from pgchannels.receiving.losses import Bursts, Losses
+from pgchannels.receiving.mailbox import Item, ListenerState, Mailbox, WhenFull
 from pgchannels.receiving.missed_gaps import MissedGaps
 from pgchannels.receiving.router import Router
+from pgchannels.receiving.shared_capacity import SharedCapacity
 from pgchannels.receiving.sweep import MOST_IN_A_STEP
 
 # Messages to a channel that were sent before all senders could know that it is full.
@@ -51,7 +51,7 @@ class Channels:
         capacity_of: Callable[[str], int],
         *,
         has_expired: Callable[[Arrival], bool],
-        on_full: Callable[[str, bool], None],
+        note_full: Callable[[str, bool], None],
     ) -> None:
         self.abandoned: int = 0  # channels that left their topics since nobody receives from them
         self._router = router
@@ -59,9 +59,10 @@ class Channels:
         self._bursts = Bursts()
         self._losses = losses
         self._capacity_of = capacity_of
-        self._on_full = on_full
+        self._note_full = note_full
+        self._full: set[str] = set()  # names of channels, and of their common parts
         self._mailboxes: dict[str, Mailbox] = {}
-        self._rooms: WeakValueDictionary[str, Room] = WeakValueDictionary()  # the mailboxes hold them
+        self._rooms: WeakValueDictionary[str, SharedCapacity] = WeakValueDictionary()  # the mailboxes hold them
         self._topics: dict[str, dict[str, _Membership]] = {}
         self._sending: dict[str, int] = {}
         self._lines: dict[str, Line] = {}  # of those who receive by a prefix
@@ -118,11 +119,18 @@ class Channels:
             if not self._sending[part]:
                 del self._sending[part]
 
-    def expire(self, name: str) -> None:
-        """Drop what has expired of a channel, or of all that share a capacity: their names up to the '!'."""
-        held = self._rooms.get(name) if name.endswith("!") else self._mailboxes.get(name)
-        if held is not None:
-            held.expire()
+    @property
+    def are_full(self) -> bool:
+        """Whether some are."""
+        return bool(self._full)
+
+    def expire_full(self) -> Iterator[None]:
+        """Drop what has expired in those that are full, which then take messages again; each step is short."""
+        for name in list(self._full):
+            held = self._rooms.get(name) if name.endswith("!") else self._mailboxes.get(name)
+            if held is not None:
+                held.expire()
+            yield
 
     def lose(self, gap: Gap) -> None:
         """Tell all channels that messages to them were lost, or may have been."""
@@ -133,7 +141,7 @@ class Channels:
             for membership in chain.from_iterable(topics.values() for topics in self._topics.values()):
                 membership.begins = [0]
 
-    def tell(self, news: Connection) -> None:
+    def tell(self, news: ListenerState) -> None:
         """Tell all channels."""
         for mailbox in self._mailboxes.values():
             mailbox.tell(news)
@@ -180,6 +188,13 @@ class Channels:
             self._topics.pop(channel, None)
             self._forget_if_unused(channel)
 
+    def release(self, channel: str) -> None:
+        """Leave all topics of a channel from which nobody will receive any more, and drop what it holds."""
+        self._leave_joined_before(channel, math.inf)
+        if channel in self._mailboxes:
+            self._mailboxes[channel].clear()
+            self._forget_if_unused(channel)
+
     def clear(self) -> None:
         """Empty all mailboxes and leave all topics."""
         for mailbox in self._mailboxes.values():
@@ -209,9 +224,16 @@ class Channels:
         for address in [address for address, membership in topics.items() if membership.time < time]:
             self.leave(address, channel)
 
-    def _is_full(self, channel: str, room: Room) -> bool:
+    def _is_full(self, channel: str, room: SharedCapacity) -> bool:
         waiting = max(room.taken, len(self._mailboxes.get(channel, ())))
         return self._sending.get(non_local_part(channel), 0) + waiting >= room.capacity
+
+    def _on_full(self, name: str, is_full: bool) -> None:
+        if is_full:
+            self._full.add(name)
+        else:
+            self._full.discard(name)
+        self._note_full(name, is_full)
 
     def _mailbox(self, channel: str) -> Mailbox:
         mailbox = self._mailboxes.get(channel)
@@ -237,11 +259,11 @@ class Channels:
             del self._mailboxes[channel]
             self._missed_gaps.leave(channel)
 
-    def _room(self, channel: str) -> Room:
+    def _room(self, channel: str) -> SharedCapacity:
         part = non_local_part(channel)
         room = self._rooms.get(part)
         if room is None:
-            room = self._rooms[part] = Room(self._capacity_of(channel), on_full=partial(self._on_full, part))
+            room = self._rooms[part] = SharedCapacity(self._capacity_of(channel), on_full=partial(self._on_full, part))
         return room
 
     def _take_from_any(self, prefix: str) -> tuple[str, Item] | None:

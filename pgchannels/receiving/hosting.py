@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections
-from pgchannels.database.failures import is_database_failure, is_passing
+from pgchannels.database.failures import advice, in_words, is_database_failure, is_passing
 from pgchannels.database.statements.nodes import host
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
 from pgchannels.receiving.router import Router
@@ -22,9 +22,8 @@ class Hosting:
     What a call was to change is changed once it is answered; until then it is asked for again. A call that removes
     something has a version, so that it does nothing when it comes late: another one may have added the same.
 
-    :param on_work: called when there is something to do: somebody must call `reconcile`.
-    :param on_unknown: called when the database does not know this node: it must register again.
-    :param on_identity: awaited with the identity of the log before its positions are used.
+    :param work: set when there is something to do: somebody must call `reconcile`.
+    :param beat_due: set when the database does not know this node: it must register again.
     """
 
     def __init__(
@@ -33,16 +32,14 @@ class Hosting:
         node: UUID,
         router: Router,
         *,
-        on_work: Callable[[], None],
-        on_unknown: Callable[[], None],
-        on_identity: Callable[[int], Awaitable[None]],
+        work: asyncio.Event,
+        beat_due: asyncio.Event,
     ) -> None:
         self._connections = connections
         self._node = node
         self._router = router
-        self._on_work = on_work
-        self._on_unknown = on_unknown
-        self._on_identity = on_identity
+        self._work = work
+        self._beat_due = beat_due
         self._hosted: set[str] = set()
         self._to_add: dict[str, bool] = {}  # and whether it is to be marked
         self._to_remove: set[str] = set()
@@ -63,7 +60,7 @@ class Hosting:
     def want(self, address: str, *, is_marked: bool = False) -> None:
         """Begin to host an address; on demand the database notifies this node of the address's position."""
         self._to_add[address] = is_marked or self._to_add.get(address, False)
-        self._on_work()
+        self._work.set()
 
     async def positions_of(self, addresses: Sequence[str]) -> Sequence[int]:
         """Host addresses; every message that is sent to one from now on has a greater id than its position.
@@ -77,7 +74,7 @@ class Hosting:
             self._waiting.setdefault(address, []).append(answer)
             if address not in self._hosted:
                 self._to_add.setdefault(address, False)
-        self._on_work()
+        self._work.set()
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
                 positions = await asyncio.gather(*answers, return_exceptions=True)
@@ -100,7 +97,7 @@ class Hosting:
         self._to_remove.clear()
         self._has_version_to_tell = True
         self._to_add = dict.fromkeys(self._router.addresses(), False) | self._to_add
-        self._on_work()
+        self._work.set()
 
     def release_unused(self) -> None:
         """Stop hosting what nobody here receives any more."""
@@ -108,11 +105,12 @@ class Hosting:
         # Whoever wants one of them from now on asks for it anew: the call that removes it may be on its way.
         self._hosted -= unused
         self._to_remove |= unused
-        self._on_work()
+        self._work.set()
 
-    async def reconcile(self) -> None:
+    async def reconcile(self, look_at_identity: Callable[[int], Awaitable[None]]) -> None:
         """Make one call.
 
+        :param look_at_identity: is given the identity of the log before its positions are used.
         :raises CONNECTION_FAILURES: the call may or may not have had an effect; the next one repeats it.
         """
         self._to_remove = {address for address in self._to_remove if not self._router.has(address)}
@@ -121,12 +119,12 @@ class Hosting:
         waiting = {address: self._waiting.pop(address, []) for address in dict.fromkeys(chain(added, asked))}
         marked = {address for address in added if self._to_add.pop(address)}
         try:
-            position = await self._host(added, removed, is_marked=bool(marked))
+            position = await self._host(added, removed, look_at_identity, is_marked=bool(marked))
         except BaseException as error:
             if not _is_refusal(error) or not any(waiting.values()):
                 self._ask_again(waiting, marked)
                 raise
-            self._refuse(waiting, f"the database refused to subscribe: {error}")
+            self._refuse(waiting, f"{self._connections.place} refused to subscribe: {in_words(error)}{advice(error)}")
             return
         self._to_remove -= set(removed)
         for address, answered in waiting.items():
@@ -144,7 +142,14 @@ class Hosting:
             if not future.done():
                 future.set_exception(copy_of(error))
 
-    async def _host(self, added: list[str], removed: list[str], *, is_marked: bool) -> int:
+    async def _host(
+        self,
+        added: list[str],
+        removed: list[str],
+        look_at_identity: Callable[[int], Awaitable[None]],
+        *,
+        is_marked: bool,
+    ) -> int:
         version = None
         if removed or self._has_version_to_tell:
             version = self._last_version = self._last_version + 1
@@ -152,11 +157,11 @@ class Hosting:
         rows = await self._connections.fetch(host, self._node, self._version, version, added, removed, is_marked)
         identity, position = rows[0]
         if position is None:
-            self._on_unknown()
+            self._beat_due.set()
             raise ConnectionError("the database has removed this node: it registers again")
         if version is not None:
             self._version, self._has_version_to_tell = version, False
-        await self._on_identity(identity)
+        await look_at_identity(identity)
         found: int = position
         return found
 

@@ -12,7 +12,8 @@ from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import listen
-from pgchannels.receiving.bursts import Bursts
+from pgchannels.options import Options
+from pgchannels.receiving.losses import Bursts
 
 _OPEN_TIMEOUT_SECONDS: Final = 30
 _SHORTEST_PROBE_SECONDS: Final = 1
@@ -21,12 +22,14 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Probe(Protocol):
-    """Runs a statement, whose last parameter is a token, and returns its row when the token was heard.
+    """Runs a statement with a token behind its arguments, and returns its row when the token was heard.
 
     Where its column `is_told` is false, no token is sent: PostgreSQL has no room for it.
     """
 
-    async def __call__(self, text: str, *arguments: object) -> "asyncpg.Record": ...
+    async def __call__(
+        self, text: str, *arguments: object, behind_token: tuple[object, ...] = ()
+    ) -> "asyncpg.Record": ...
 
 
 class Hearer(Protocol):
@@ -49,21 +52,32 @@ class Hearer(Protocol):
 
 
 class Listener:
-    """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more."""
+    """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more.
 
-    def __init__(self, connections: Connections, node: UUID, hearer: Hearer, *, heartbeat_seconds: float) -> None:
+    :param beat_due: set by whoever wants a heartbeat without waiting for the time to come.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        node: UUID,
+        hearer: Hearer,
+        options: Options,
+        *,
+        beat_due: asyncio.Event,
+    ) -> None:
         self._connections = connections
         self._held = connections.hold(on_open=self._listen)
         self._connection: DriverConnection | None = None
         self._node = node
         self._hearer = hearer
-        self._heartbeat_seconds = heartbeat_seconds
-        self._probe_seconds = max(heartbeat_seconds, _SHORTEST_PROBE_SECONDS)
+        self._heartbeat_seconds = options.heartbeat
+        self._probe_seconds = max(options.heartbeat, _SHORTEST_PROBE_SECONDS)
         self._token = ""
         self._heard_token = asyncio.Event()
         self._heard_count = 0
         self._lost = asyncio.Event()
-        self._due = asyncio.Event()  # a heartbeat, at once
+        self.beat_due: asyncio.Event = beat_due
         self._is_interrupted = False
         self._bursts = Bursts()
         self._is_new = False  # the connection: it has no notification to read that is older than its LISTEN
@@ -82,11 +96,7 @@ class Listener:
     def reconnect(self) -> None:
         """Give the connection up and make a new one."""
         self._lost.set()
-        self._due.set()
-
-    def beat_now(self) -> None:
-        """Beat without waiting for the time to come."""
-        self._due.set()
+        self.beat_due.set()
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -104,11 +114,11 @@ class Listener:
     async def _wait_until_due(self) -> None:
         try:
             async with asyncio.timeout(self._heartbeat_seconds):
-                await self._due.wait()
+                await self.beat_due.wait()
         except TimeoutError:
             return  # it is time
         finally:
-            self._due.clear()
+            self.beat_due.clear()
 
     async def _beat(self) -> None:
         try:
@@ -144,15 +154,16 @@ class Listener:
         self._connection = connection
         self._is_new = True
         self._lost.clear()
-        connection.add_termination_listener(self._on_terminated)
+        # By our own word for the connection, not by the driver's: tools that trace it hand out something else.
+        connection.add_termination_listener(lambda _: self._on_terminated(connection))
         channel = str(self._node)
         # The driver says LISTEN for a channel that it does not know yet, and the name, a secret, would show.
         getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
-        await connection.add_listener(channel, self._on_notified)
+        await connection.add_listener(channel, lambda *heard: self._on_notified(connection, heard[-1]))
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
         await connection.fetch(self._connections.text(listen), self._node)
 
-    async def _probe(self, text: str, *arguments: object) -> "asyncpg.Record":
+    async def _probe(self, text: str, *arguments: object, behind_token: tuple[object, ...] = ()) -> "asyncpg.Record":
         """Run a statement and hear its token.
 
         What is heard meanwhile tells that the connection is not deaf: with much on its way, the token takes its time.
@@ -161,7 +172,7 @@ class Listener:
         """
         self._token = secrets.token_hex(8)
         self._heard_token.clear()
-        asking = asyncio.create_task(self._ask(text, *arguments), name="pgchannels probe")
+        asking = asyncio.create_task(self._ask(text, *arguments, self._token, *behind_token), name="pgchannels probe")
         try:
             heard_until_then = -1
             while not asking.done() and self._heard_count > heard_until_then:
@@ -178,7 +189,7 @@ class Listener:
     async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
         if not self._held.is_open:
             raise ConnectionError("the listening connection was lost")  # not opened anew by the way: it must be told
-        [row] = await self._held.fetch(text, *arguments, self._token)
+        [row] = await self._held.fetch(text, *arguments)
         if row["is_told"]:
             self._is_new = False
             await self._heard_token.wait()
@@ -196,7 +207,7 @@ class Listener:
         if connection is self._connection:
             self.reconnect()
 
-    def _on_notified(self, connection: object, _pid: int, _channel: str, text: Any) -> None:
+    def _on_notified(self, connection: object, text: Any) -> None:
         # A connection that was given up may still have notifications of before: the new one reads them from the log.
         if connection is not self._connection:
             return

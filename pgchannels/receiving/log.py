@@ -6,6 +6,7 @@ from typing import Final
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.extent import Extent
+from pgchannels.database.failures import Place
 from pgchannels.database.statements.reading import (
     PAGE_BYTES,
     PAGE_ROWS,
@@ -42,6 +43,11 @@ class Log:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+
+    @property
+    def place(self) -> Place:
+        """Which database it is in, for errors."""
+        return self._connections.place
 
     async def extent(self) -> Extent:
         """What there is to know of the log."""

@@ -1,12 +1,30 @@
 """Counts and logs what was lost."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable
+from typing import Final
 
 from pgchannels.messages import Gap
-from pgchannels.receiving.bursts import Bursts
+
+QUEUE_IN_TOPIC: Final = "a queue in a topic"  # one of them, whose name only the database knows
+_BURST_SECONDS: Final = 10
 
 logger: logging.Logger = logging.getLogger("pgchannels")
+
+
+class Bursts:
+    """A burst of events of one kind ends when some seconds have passed without one."""
+
+    def __init__(self) -> None:
+        self._last_seconds: dict[Hashable, float] = {}
+
+    def begins(self, kind: Hashable) -> bool:
+        """Note an event; returns whether it is the first of a burst."""
+        now = time.monotonic()
+        is_first = now - self._last_seconds.get(kind, -_BURST_SECONDS) >= _BURST_SECONDS
+        self._last_seconds[kind] = now
+        return is_first
 
 
 class Losses:

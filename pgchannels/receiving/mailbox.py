@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, StrEnum
 from itertools import islice
@@ -12,6 +12,7 @@ from pgchannels.errors import MessagesLost, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.line import Line
+from pgchannels.receiving.shared_capacity import SharedCapacity
 
 _MOST_NEWS: Final = 16
 _PATIENT_CALLS: Final = 20
@@ -25,52 +26,16 @@ class WhenFull(StrEnum):
     DROP_OLDEST = "drop_oldest"
 
 
-class Connection(Enum):
+class ListenerState(Enum):
     """News of the listening connection."""
 
     LOST = "lost"
     BACK = "back"
 
 
-Item = Arrival | Gap | Connection
+Item = Arrival | Gap | ListenerState
 OnLost = Callable[[Gap], None]
 OnFull = Callable[[bool], None]
-
-
-class Room:
-    """The messages that were sent to channels and wait in several mailboxes, the oldest first, and how many may.
-
-    :param on_full: called when there is no place left, and when there is one again.
-    """
-
-    __slots__ = ("__weakref__", "_on_full", "_waiting", "capacity")
-
-    def __init__(self, capacity: int, *, on_full: OnFull) -> None:
-        self.capacity: int = capacity
-        self._waiting: OrderedDict[int, Mailbox] = OrderedDict()  # by the identity of the arrival
-        self._on_full = on_full
-
-    @property
-    def taken(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
-
-    def enter(self, arrival: Arrival, mailbox: "Mailbox") -> None:
-        """Take a place; there is always one for a message that was sent before senders could know."""
-        self._waiting[id(arrival)] = mailbox
-        if self.taken == self.capacity:
-            self._on_full(True)
-
-    def leave(self, arrival: Arrival) -> None:
-        """Give a place back."""
-        del self._waiting[id(arrival)]
-        if self.taken == self.capacity - 1:
-            self._on_full(False)
-
-    def expire(self) -> None:
-        """Give back the places of messages that have expired."""
-        while self._waiting and next(iter(self._waiting.values())).expire():
-            pass
 
 
 class Mailbox:
@@ -113,7 +78,7 @@ class Mailbox:
         on_lost: OnLost = lambda _: None,
         on_full: OnFull = lambda _: None,
         on_left: Callable[[], None] | None = None,
-        room: Room | None = None,
+        room: SharedCapacity | None = None,
     ) -> None:
         self.lost: int = 0
         self.is_neglected: bool = False  # something expired since anything was taken, and nobody waited for it
@@ -159,7 +124,7 @@ class Mailbox:
         self._count_lost(gap)
         self.tell(gap)
 
-    def tell(self, news: Gap | Connection) -> None:
+    def tell(self, news: Gap | ListenerState) -> None:
         """Add what is no message; a gap joins one of its reason that no message stands behind."""
         if self._join(news) or self._error is not None:
             return
@@ -260,13 +225,13 @@ class Mailbox:
             raise copy_of(self._error)
         return None
 
-    def _join(self, news: Gap | Connection) -> bool:
+    def _join(self, news: Gap | ListenerState) -> bool:
         for place in reversed(range(len(self._items))):
             item = self._items[place]
             if (joined := _joined(item, news)) is not None:
                 self._items[place] = joined
                 return True
-            if isinstance(item, Arrival) or isinstance(news, Connection):
+            if isinstance(item, Arrival) or isinstance(news, ListenerState):
                 break
         return False
 
@@ -336,7 +301,7 @@ class Mailbox:
             self._on_left()
 
 
-def _joined(item: Item | None, news: Gap | Connection) -> Gap | Connection | None:
+def _joined(item: Item | None, news: Gap | ListenerState) -> Gap | ListenerState | None:
     if item is news:
         return news
     if not (isinstance(item, Gap) and isinstance(news, Gap) and item.reason is news.reason):

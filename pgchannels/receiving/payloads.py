@@ -2,19 +2,27 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pgchannels.codec import Codec
 from pgchannels.errors import UnreadableMessage
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.bursts import Bursts
-from pgchannels.receiving.losses import Losses
+from pgchannels.receiving.losses import Bursts, Losses
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
-class Payloads:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message with a copy of its payload."""
+
+    arrival: Arrival
+    payload: Any
+
+
+class PayloadReader:
     """Of one node. `unreadable` counts messages and notifications; a burst of one kind is one line of the log."""
 
     def __init__(self, codec: Codec, losses: Losses) -> None:
@@ -23,14 +31,14 @@ class Payloads:
         self.unreadable: int = 0
         self._bursts = Bursts()
 
-    def read(self, arrival: Arrival) -> tuple[Arrival, Any] | Gap:
+    def read(self, arrival: Arrival) -> Opened | Gap:
         """A message with a new copy of its payload; the gap in its place when it cannot be read."""
         try:
-            return arrival, self._open(arrival)
+            return Opened(arrival, self._open(arrival))
         except UnreadableMessage as error:
             return self.lose(arrival, error)
 
-    def readable(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, Any]]:
+    def readable(self, arrivals: Iterable[Arrival]) -> Iterator[Opened]:
         """Messages with their payloads; those that cannot be read are passed over, since nobody receives them."""
         for arrival in arrivals:
             try:
@@ -38,7 +46,7 @@ class Payloads:
             except UnreadableMessage as error:
                 self._pass_over(arrival, error)
             else:
-                yield arrival, payload
+                yield Opened(arrival, payload)
 
     def lose(self, arrival: Arrival, error: UnreadableMessage) -> Gap:
         """Count and log a message that its receiver cannot read; returns what the receiver is to be told."""
@@ -55,6 +63,10 @@ class Payloads:
         self.unreadable += 1
         if self._bursts.begins(text):
             logger.warning("%s; further ones are only counted", text % arguments)
+
+    def note_impossible(self) -> None:
+        """Count and log a notification that is no message's."""
+        self.note_unreadable("ignored a notification with an id that the log cannot have")
 
     def _open(self, arrival: Arrival) -> Any:
         assert arrival.envelope is not None

@@ -5,16 +5,17 @@ import logging
 import secrets
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import asyncpg
 
+from pgchannels.database.chore import Chore
 from pgchannels.database.connections import Connections
-from pgchannels.database.retry import insist, repeat
+from pgchannels.database.retry import insist
 from pgchannels.database.statements.queues import claim as claim_messages
 from pgchannels.errors import PgChannelsError
 from pgchannels.messages import Gap, GapReason
@@ -43,6 +44,18 @@ class _Claim:
     remembered_until: float
 
 
+class Resender(Protocol):
+    """Puts messages back into the queues that they were claimed from."""
+
+    retention_seconds: float
+
+    def valid_until(self) -> float:
+        """Until when, by the database's clock, a call that is made now may take effect."""
+
+    async def resend(self, address: str, channel: str | None, envelope: bytes) -> object:
+        """Put a message at the end of the queue that it was claimed from."""
+
+
 class Queues:
     """The queues that somebody on this node receives from."""
 
@@ -52,27 +65,22 @@ class Queues:
         router: Router,
         hosting: Hosting,
         losses: Losses,
-        *,
-        valid_until: Callable[[], float],
-        retention_seconds: float,
-        resend: Callable[[Arrival], Awaitable[None]],
+        sender: Resender,
     ) -> None:
         self._connections = connections
         self._router = router
         self._hosting = hosting
         self._losses = losses
-        self._valid_until = valid_until
-        self._retention_seconds = retention_seconds
-        self._resend = resend
+        self._sender = sender
         self._receivers: dict[str, int] = {}
         self._claimed: dict[str, Mailbox] = {}
         self._left: list[Arrival] = []  # claimed messages of a closed layer
         self._unresolved: dict[str, _Claim] = {}
         self._ready: set[str] = set()
-        self._work = asyncio.Event()
+        self._claims = Chore(self._claim_ready, what_failed="could not claim from queues")
+        self._returns = Chore(self.give_back, what_failed="could not give claimed messages back")
         self._claiming = asyncio.Lock()
         self._giving_back = asyncio.Lock()
-        self._is_due = asyncio.Event()
         self._is_closed = False
         self._cleared_until = 0
         self._missed_gaps = MissedGaps()
@@ -89,22 +97,22 @@ class Queues:
     def wake(self, address: str) -> None:
         """Look whether there is something to claim."""
         self._ready.add(address)
-        self._work.set()
+        self._claims.ask()
 
     def wake_all(self) -> None:
         """Look in every queue that somebody waits for."""
         self._ready.update(self._receivers)
-        self._work.set()
+        self._claims.ask()
 
     async def run(self) -> None:
         """Claim whatever there is to claim, and give back what nobody waits for any more, for ever."""
         async with asyncio.TaskGroup() as both:
-            both.create_task(repeat(self._claim_ready, what_failed="could not claim from queues"))
-            both.create_task(repeat(self._give_back_when_due, what_failed="could not give claimed messages back"))
+            both.create_task(self._claims.run())
+            both.create_task(self._returns.run())
 
     def give_back_soon(self) -> None:
         """Give back what was claimed for receivers that went away, without being waited for."""
-        self._is_due.set()
+        self._returns.ask()
 
     def lose(self, gap: Gap) -> None:
         """Tell whoever receives that what was in the queues is lost."""
@@ -160,17 +168,10 @@ class Queues:
             del self._claimed[address]
             self._missed_gaps.leave(address)
 
-    async def _give_back_when_due(self) -> None:
-        await self._is_due.wait()
-        self._is_due.clear()
-        await self.give_back()
-
     async def _claim_ready(self) -> None:
-        await self._work.wait()
         async with self._claiming:
             while self._ready:
                 await self._claim_all(self._ready.pop())
-        self._work.clear()
 
     async def _claim_all(self, address: str) -> None:
         try:
@@ -199,12 +200,12 @@ class Queues:
         return bool(rows)
 
     def _new_claim(self, wanted: int) -> _Claim:
-        remembered_until = self._connections.database_time() + self._retention_seconds
+        remembered_until = self._connections.database_time() + self._sender.retention_seconds
         return _Claim(secrets.randbits(63), min(wanted, _MOST_AT_ONCE), remembered_until)
 
     async def _answer(self, address: str, claim: _Claim) -> "Sequence[asyncpg.Record] | None":
         """What the claim brought; None: it is too late to know."""
-        valid_until = min(self._valid_until(), claim.remembered_until)
+        valid_until = min(self._sender.valid_until(), claim.remembered_until)
         try:
             return await self._connections.fetch(claim_messages, claim.number, valid_until, address, claim.most)
         except asyncpg.QueryCanceledError:
@@ -233,6 +234,7 @@ class Queues:
                     # Nobody claims again after this: a connection that is lost once more must not be the end of it.
                     await insist(
                         partial(self._claim, address),
+                        place=self._connections.place,
                         seconds=timeout_seconds,
                         what_failed="could not learn what was claimed from a queue",
                     )
@@ -258,6 +260,10 @@ class Queues:
                     failed[arrival.address].append((arrival, outcome))
             for address, failures in failed.items():
                 self._keep(address, failures)
+
+    async def _resend(self, arrival: Arrival) -> None:
+        assert arrival.envelope is not None
+        await self._sender.resend(arrival.address, arrival.channel, arrival.envelope)
 
     def _keep(self, address: str, failures: Sequence[tuple[Arrival, BaseException]]) -> None:
         # What may be in the queue again does not stay here as well: nothing is received twice.

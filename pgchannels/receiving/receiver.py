@@ -2,18 +2,20 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeAlias
-from uuid import UUID
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
+from pgchannels.codec import Codec
+from pgchannels.codec.commands import Flush, Join, Leave, command_in
 from pgchannels.database.connections import Connections, DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.statements.reading import extent
-from pgchannels.errors import InvalidName, LayerClosed, copy_of
+from pgchannels.errors import ForeignChannel, InvalidName, LayerClosed, UnreadableMessage, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
+    Identity,
     is_queue,
     new_channel_name,
     node_address,
@@ -32,86 +34,89 @@ from pgchannels.receiving.hosting import Hosting
 from pgchannels.receiving.listener import Probe
 from pgchannels.receiving.log import Log
 from pgchannels.receiving.losses import Losses
-from pgchannels.receiving.mailbox import Connection, Item, Mailbox
-from pgchannels.receiving.payloads import Payloads
-from pgchannels.receiving.queues import Queues
+from pgchannels.receiving.mailbox import Item, ListenerState, Mailbox
+from pgchannels.receiving.payloads import Opened, PayloadReader
+from pgchannels.receiving.queues import Queues, Resender
 from pgchannels.receiving.replay import Cursor, Replays
 from pgchannels.receiving.router import Router
 from pgchannels.receiving.sweep import MOST_IN_A_STEP, Sweep
 
-Received: TypeAlias = tuple[Arrival, Any] | Gap | Connection  # a message with its payload, or news
+Received: TypeAlias = Opened | Gap | ListenerState  # a message with its payload, or news
+
+
+class Part(Protocol):
+    """Something that runs for as long as its node."""
+
+    async def run(self) -> None:
+        """Do what there is to do, for ever."""
+
+
+class Lease(Protocol):
+    """Keeps a node alive."""
+
+    async def beat(self, probe: Probe) -> "tuple[int, asyncpg.Record]":
+        """Renew the lease by a probe of the connection that listens: the hosted version, and the log's extent."""
+
+
+class Reports(Protocol):
+    """What others must know of a node."""
+
+    def note_full(self, channel: str, is_full: bool) -> None:
+        """A channel became full, or is no longer."""
+
+    def note_flushed(self, message_id: int) -> None:
+        """All that came before a message is forgotten."""
+
+    def tell_again(self) -> None:
+        """The database has forgotten this node."""
 
 
 class Receiver:
     """Of one node. A notification goes to `hear`, in order through the catch-up, and by the router into mailboxes.
 
-    :param beat: keeps the node alive by a probe of the connection that listens; see `Lease.beat`.
-    :param on_unknown: called when the database does not know this node: it must beat.
-    :param on_forgotten: called when the database has forgotten this node.
-    :param on_full: called when a channel becomes full, and when it no longer is.
-    :param on_flushed: called with the id of a message: all that came before it is forgotten.
+    :param lease: keeps the node alive.
+    :param reports: what others must know of the node.
+    :param beat_due: set when the database does not know this node: it must beat.
     """
 
     def __init__(
         self,
         connections: Connections,
         options: Options,
-        *,
-        node: UUID,
-        name: str,
-        payloads: Payloads,
+        identity: Identity,
+        router: Router,
         losses: Losses,
-        valid_until: Callable[[], float],
-        retention_seconds: float,
-        resend: Callable[[Arrival], Awaitable[None]],
-        beat: "Callable[[Probe], Awaitable[tuple[int, asyncpg.Record]]]",
-        on_unknown: Callable[[], None],
-        on_forgotten: Callable[[], None],
-        on_full: Callable[[str, bool], None],
-        on_flushed: Callable[[int], None],
+        *,
+        sender: Resender,
+        lease: Lease,
+        reports: Reports,
+        beat_due: asyncio.Event,
     ) -> None:
-        self._connections = connections
-        self._options = options
-        self._name = name
-        self._address = node_address(options.prefix, name)
+        self._connections, self._options, self._identity = connections, options, identity
+        self._lease, self._reports = lease, reports
+        self._address = node_address(options.prefix, identity.name)
         self._topics = topic_address(options.prefix, "")
-        self._payloads = payloads
-        self._beat = beat
-        self._on_forgotten = on_forgotten
-        self._on_flushed = on_flushed
+        self.router: Router = router
+        self.payloads: PayloadReader = PayloadReader(Codec(options.symmetric_encryption_keys), losses)
         self.log: Log = Log(connections)
-        self.router: Router = Router()
-        self.hosting: Hosting = Hosting(
-            connections,
-            node,
-            self.router,
-            on_work=lambda: self.catch_up.wake(),
-            on_unknown=on_unknown,
-            on_identity=lambda identity: self.catch_up.look_at_identity(identity),
-        )
+        work = asyncio.Event()
+        self.hosting: Hosting = Hosting(connections, identity.id, router, work=work, beat_due=beat_due)
         self.catch_up: CatchUp = CatchUp(
-            self.log,
-            self.router,
-            self.hosting,
-            on_impossible=self._note_impossible,
+            self.log, router, self.hosting, work=work, on_impossible=self.payloads.note_impossible
         )
-        self.replays: Replays = Replays(self.log, self.router, self.catch_up)
+        self.replays: Replays = Replays(self.log, router, self.catch_up)
+        self.queues: Queues = Queues(connections, router, self.hosting, losses, sender)
         self.has_expired: Callable[[Arrival], bool] = Expiry(options.expiry, connections.database_time).is_over
         self.channels: Channels = Channels(
-            self.router, losses, options.capacity_of, has_expired=self.has_expired, on_full=on_full
+            router, losses, options.capacity_of, has_expired=self.has_expired, note_full=self._note_full
         )
-        self.sweep: Sweep = Sweep(self._look_after_mailboxes)
-        self.queues: Queues = Queues(
-            connections,
-            self.router,
-            self.hosting,
-            losses,
-            valid_until=valid_until,
-            retention_seconds=retention_seconds,
-            resend=resend,
-        )
+        self.sweep: Sweep = Sweep(self._look_after_mailboxes, urgent_steps=self._look_after_full_channels)
         self._error: Exception | None = None
         self._subscribed: dict[Hashable, Mailbox] = {}
+
+    def parts(self) -> "tuple[Part, ...]":
+        """What is to run for as long as the node lives."""
+        return self.catch_up, self.replays, self.queues, self.sweep
 
     # What the listener tells.
 
@@ -121,13 +126,13 @@ class Receiver:
 
     async def beat(self, probe: Probe) -> None:
         """Keep the node alive, and find out what happened to what it hosts and to the log."""
-        version, row = await self._beat(probe)
+        version, row = await self._lease.beat(probe)
         seen = Extent.from_row(row)
         self.catch_up.meet(seen)
         if not self.hosting.is_known(version):
             self.hosting.forget()
             self.catch_up.read_all()
-            self._on_forgotten()
+            self._reports.tell_again()
         if row["is_told"]:
             self.catch_up.note_heard(filled_until=seen.filled_until)
         if not self.catch_up.is_listening:
@@ -143,17 +148,17 @@ class Receiver:
         elif kind == "q":
             self.queues.wake(content)
         else:
-            self._payloads.note_unreadable("ignored a notification of a kind that this version does not know")
+            self.payloads.note_unreadable("ignored a notification of a kind that this version does not know")
 
     def lost(self) -> None:
         """Tell the channels that want to know."""
         if self._options.on_disconnect is not None:
-            self.channels.tell(Connection.LOST)
+            self.channels.tell(ListenerState.LOST)
 
     def back(self) -> None:
         """Tell the channels that want to know."""
         if self._options.on_reconnect is not None:
-            self.channels.tell(Connection.BACK)
+            self.channels.tell(ListenerState.BACK)
 
     # What the router hands on: messages to this node's channels, and commands.
 
@@ -163,10 +168,10 @@ class Receiver:
             self.channels.accept(arrival.channel, arrival)
         elif arrival.envelope is None:
             self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
-        elif isinstance(read := self._payloads.read(arrival), Gap):
+        elif isinstance(read := self.payloads.read(arrival), Gap):
             self.lose(Gap(read.reason, None))
         else:
-            self._obey(read[1], arrival.id)
+            self._obey(read.payload, arrival.id)
 
     def lose(self, gap: Gap) -> None:
         """Take notice that messages to this node's channels were lost."""
@@ -185,13 +190,13 @@ class Receiver:
 
     def new_channel(self, kind: str) -> str:
         """The name of a new channel of this node."""
-        channel = new_channel_name(kind, self._name)
+        channel = new_channel_name(kind, self._identity.name)
         self.channels.expect(channel)
         return channel
 
     def owns(self, channel: str) -> bool:
         """Whether the channel is one of this node's own."""
-        return not is_queue(channel) and node_name_of(channel) == self._name
+        return not is_queue(channel) and node_name_of(channel) == self._identity.name
 
     async def receive(self, channel: str) -> Received:
         """The next message of a channel, with its payload, or news; a message that cannot be read is a gap.
@@ -256,11 +261,8 @@ class Receiver:
         try:
             return Arrival.from_notification(content) if kind == "m" else [Arrival.mark(content)]
         except ValueError:
-            self._payloads.note_unreadable("ignored a notification that no pgchannels wrote")
+            self.payloads.note_unreadable("ignored a notification that no pgchannels wrote")
             return []
-
-    def _note_impossible(self) -> None:
-        self._payloads.note_unreadable("ignored a notification with an id that the log cannot have")
 
     async def _look_at_log(self, connection: DriverConnection) -> None:
         # Before anything else is asked for by a new connection: a crash, which ended the one before, is told before
@@ -297,21 +299,31 @@ class Receiver:
                 yield
             yield
 
-    def _obey(self, command: Any, position: int) -> None:
+    def _look_after_full_channels(self) -> Iterator[None]:
+        yield from self.channels.expire_full()
+        if self.channels.are_full:
+            self.sweep.urge()
+
+    def _note_full(self, channel: str, is_full: bool) -> None:
+        self._reports.note_full(channel, is_full)
+        if is_full:
+            self.sweep.urge()
+
+    def _obey(self, payload: Any, position: int) -> None:
         try:
-            match command:
-                case {"join": [str(address), str(channel)]}:
+            match command_in(payload):
+                case Join(address, channel):
                     self._join(self._topic_address(address), require_valid_channel(channel), position)
-                case {"leave": [str(address), str(channel)]}:
+                case Leave(address, channel):
                     self.channels.leave(address, channel, at=position)
-                case {"flush": True}:
+                case Flush():
                     self.channels.clear()
                     self.queues.clear(until=position)
-                    self._on_flushed(position)
-                case _:
-                    self._payloads.note_unreadable("ignored a command that this version does not know")
+                    self._reports.note_flushed(position)
+        except UnreadableMessage as error:
+            self.payloads.note_unreadable(str(error))
         except InvalidName:
-            self._payloads.note_unreadable("ignored a command with an impossible name")
+            self.payloads.note_unreadable("ignored a command with an impossible name")
 
     def _join(self, address: str, channel: str, position: int) -> None:
         is_heard = self.hosting.hosts(address) and self.router.brings(address, after=position)
@@ -331,14 +343,14 @@ class Receiver:
             return
         await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
         self.require_running()
-        raise LayerClosed(
+        raise ForeignChannel(
             f"{channel} was made in another event loop or process, or before the layer was closed here, and can be"
             " received from only there. Call new_channel() and receive() in the same event loop, for example in one"
             " function for async_to_sync; or receive from a name without '!', a work queue: any event loop can"
         )
 
     def _read(self, item: Item) -> Received:
-        return self._payloads.read(item) if isinstance(item, Arrival) else item
+        return self.payloads.read(item) if isinstance(item, Arrival) else item
 
     def require_running(self) -> None:
         """Raise what ended the node, if something did.

@@ -188,7 +188,7 @@ class Replays:
 
     def _fail(self, cursor: Cursor, error: Exception) -> None:
         logger.error("a subscription could not read what it missed, and ends", exc_info=error)
-        failure = explained(error)
+        failure = explained(error, self._log.place)
         if not isinstance(failure, PgChannelsError):
             failure = LayerClosed("the subscription failed and has ended: subscribe again")
         failure.__cause__ = error

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import is_queue_address
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.bursts import Bursts
+from pgchannels.receiving.losses import Bursts
 
 _LONGEST_WAIT_SECONDS: Final = 5
 

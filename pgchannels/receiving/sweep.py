@@ -6,27 +6,42 @@ from typing import Final
 
 MOST_IN_A_STEP: Final = 50  # messages that expire
 _STEPS_IN_A_TURN: Final = 50
+_URGENT_SECONDS: Final = 0.25
 
 
 class Sweep:
-    """Of one node: a round when it is asked for one, in many turns of the event loop.
+    """Of one node: rounds when it is asked for them, in many turns of the event loop.
 
     :param steps: begins a round; each step of it is short.
+    :param urgent_steps: begins a round of what cannot wait for a heartbeat.
     """
 
-    def __init__(self, steps: Callable[[], Iterator[None]]) -> None:
+    def __init__(self, steps: Callable[[], Iterator[None]], *, urgent_steps: Callable[[], Iterator[None]]) -> None:
         self._steps = steps
-        self._work = asyncio.Event()
+        self._urgent_steps = urgent_steps
+        self._is_due = asyncio.Event()
+        self._is_urgent = asyncio.Event()
 
     def begin(self) -> None:
         """Make a round; when one is being made, another one after it."""
-        self._work.set()
+        self._is_due.set()
+
+    def urge(self) -> None:
+        """Make an urgent round, a moment later."""
+        self._is_urgent.set()
 
     async def run(self) -> None:
         """Make the rounds that are asked for, for ever."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            for number, _ in enumerate(self._steps(), start=1):
-                if number % _STEPS_IN_A_TURN == 0:
-                    await asyncio.sleep(0)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_repeat(self._steps, self._is_due, pause_seconds=0))
+            both.create_task(_repeat(self._urgent_steps, self._is_urgent, pause_seconds=_URGENT_SECONDS))
+
+
+async def _repeat(steps: Callable[[], Iterator[None]], asked: asyncio.Event, *, pause_seconds: float) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        await asyncio.sleep(pause_seconds)
+        for number, _ in enumerate(steps(), start=1):
+            if number % _STEPS_IN_A_TURN == 0:
+                await asyncio.sleep(0)

@@ -1,14 +1,17 @@
 """Keeps a node alive in the database."""
 
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
 
 import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.statements.nodes import beat, remove_node
+from pgchannels.names import Identity, program_name
+from pgchannels.options import Options
 
 _SHORTEST_SECONDS: Final = 30
 
@@ -19,26 +22,26 @@ class Lease:
     def __init__(
         self,
         connections: Connections,
-        node: UUID,
-        name: str,
+        identity: Identity,
+        options: Options,
         *,
-        heartbeat_seconds: float,
         retention_seconds: float,
     ) -> None:
         self._connections = connections
-        self._node = node
-        self._name = name
+        self._identity = identity
+        self._process = socket.gethostname(), os.getpid(), program_name()
         self._retention = timedelta(seconds=retention_seconds)
-        self._duration = timedelta(seconds=max(6 * heartbeat_seconds, _SHORTEST_SECONDS))
+        self._duration = timedelta(seconds=max(6 * options.heartbeat, _SHORTEST_SECONDS))
 
     async def beat(self, probe: "Callable[..., Awaitable[asyncpg.Record]]") -> "tuple[int, asyncpg.Record]":
         """Take the lease, or renew it; the version of what the database knows this node to host, and the log's extent.
 
         :param probe: runs the statement by the connection that listens, and hears what it sends.
         """
-        row: Any = await probe(self._connections.text(beat), self._node, self._name, self._duration, self._retention)
+        lease = self._identity.id, self._identity.name, self._duration, self._retention
+        row: Any = await probe(self._connections.text(beat), *lease, behind_token=self._process)
         return row[0], row
 
     async def close(self) -> None:
         """Give the lease back, and all that the node hosts."""
-        await self._connections.ask(remove_node, self._node)
+        await self._connections.ask(remove_node, self._identity.id)

@@ -109,7 +109,7 @@ async def test_flush_is_over_for_every_node_when_it_returns(
             await postgres_layer.group_send("room", said("before"))
             await postgres_layer.send(channel, said("before"))
             await flushing.flush()
-            node = other_node._nodes.here()
+            node = other_node._process.here()
             assert node is not None
             assert not node.receiver.channels._topics
             assert not any(map(len, node.receiver.channels._mailboxes.values()))
@@ -121,10 +121,10 @@ async def test_flush_does_not_wait_for_a_node_that_is_gone(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     await other_node.new_channel()
-    node = other_node._nodes.here()
+    node = other_node._process.here()
     assert node is not None
-    await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.id)
-    await node._stop_tasks()
+    await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.identity.id)
+    await node._tasks.stop()
     flushing = asyncio.create_task(postgres_layer.flush())
-    await connection.execute("UPDATE pgchannels.node SET leased_until = now() WHERE id = $1", node.id)
+    await connection.execute("UPDATE pgchannels.node SET leased_until = now() WHERE id = $1", node.identity.id)
     await within(flushing)

@@ -80,7 +80,7 @@ async def test_cancelled_receiver_leaves_the_message_to_the_next(postgres_layer:
 async def test_closing_the_layer_ends_the_wait(postgres_layer: PostgresChannelLayer) -> None:
     prefix = prefix_of(await postgres_layer.new_channel())
     receiving = asyncio.create_task(postgres_layer.receive(prefix))
-    while not postgres_layer._nodes.here().receiver.channels._lines:  # type: ignore[union-attr]  # noqa: ASYNC110
+    while not postgres_layer._process.here().receiver.channels._lines:  # type: ignore[union-attr]  # noqa: ASYNC110
         await asyncio.sleep(0)
     await postgres_layer.close()
     with pytest.raises(LayerClosed):

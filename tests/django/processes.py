@@ -12,6 +12,7 @@ from tests.waiting import within
 PROJECT = Path(__file__).parent / "project"
 
 Databases = dict[str, dict[str, Any]]
+Layers = dict[str, dict[str, Any]]
 
 
 class CommandFailed(AssertionError):
@@ -24,10 +25,14 @@ async def manage(
     alias: str = "default",
     router: str = "",
     schema: str = "pgchannels",
+    layers: Layers | None = None,
+    apps: str = "pgchannels.django",
     quiet: bool = True,
 ) -> str:
     """What `manage.py` prints in the project with these databases; a warning, or a word on stderr, is an error."""
     environment = {
+        "PROJECT_APPS": apps,
+        "PROJECT_LAYERS": json.dumps(layers),
         "PROJECT_DATABASES": json.dumps(databases),
         "PROJECT_ALIAS": alias,
         "PROJECT_ROUTER": router,

@@ -166,12 +166,12 @@ async def test_user_without_privileges_is_told(
 
 
 async def test_databases_that_were_not_asked_for_or_that_no_layer_uses_are_left_alone(
-    empty_database_url: str, add_database: AddDatabase
+    empty_database_url: str, owner_url: str, add_database: AddDatabase
 ) -> None:
     add_database("shop", django_database(empty_database_url))
     with channel_layers(database="shop"):
         assert await check_database() == []
-    with channel_layers(url=empty_database_url):
+    with channel_layers(url=owner_url):
         assert await check_database("shop") == []
 
 

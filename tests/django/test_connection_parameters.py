@@ -11,7 +11,7 @@ from django.db.utils import DatabaseError
 
 from pgchannels import ConfigurationError, PgChannelsError
 from pgchannels.database.database import Database
-from pgchannels.django.configuration import url_of
+from pgchannels.django.database_url import url_of
 
 from .conftest import AddDatabase, channel_layers, the_layer
 from .test_configuration import POSTGRESQL, works

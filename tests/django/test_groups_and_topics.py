@@ -205,9 +205,9 @@ async def test_what_is_no_dict_is_counted_and_passed_over(
     async with MessageLayer(database_url) as layer:
         await layer.publish_many([("room", payload) for payload in ("text", None, [1], {"type": "good"})])
     assert await within(configured_layer.receive(channel)) == {"type": "good"}
-    node = configured_layer._nodes.here()
+    node = configured_layer._process.here()
     assert node is not None
-    assert node.payloads.unreadable == 3
+    assert node.receiver.payloads.unreadable == 3
 
 
 class Typed:

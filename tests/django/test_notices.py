@@ -42,7 +42,7 @@ async def test_consumers_are_told_when_the_connection_is_lost_and_when_it_is_bac
 
 async def has_lost(layer: PostgresChannelLayer, count: int) -> bool:
     """Whether so many messages have come and were not kept."""
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node.losses.messages == count
 

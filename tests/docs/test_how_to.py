@@ -34,7 +34,7 @@ from main import app, layer
 
 @app.get("/subscriptions")
 async def subscriptions() -> int:
-    return len(layer._nodes.here().receiver._subscribed)
+    return len(layer._process.here().receiver._subscribed)
 """
 
 

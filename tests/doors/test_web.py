@@ -27,7 +27,7 @@ from main import app, layer
 
 @app.get("/state")
 async def state() -> dict[str, int]:
-    receiver = layer._nodes.here().receiver
+    receiver = layer._process.here().receiver
     return {"tasks": len(asyncio.all_tasks()), "subscriptions": len(receiver._subscribed)}
 """
 ODD: Final = """

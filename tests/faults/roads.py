@@ -8,7 +8,7 @@ import asyncpg
 
 from pgchannels import Gap, MessageLayer, Subscription
 from pgchannels.names import node_address
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -67,7 +67,7 @@ async def topic_road(receiver: MessageLayer) -> AsyncIterator[Road]:
 async def channel_road(receiver: MessageLayer) -> AsyncIterator[Road]:
     """To a new channel of the receiver."""
     channel = await receiver.new_channel()
-    yield _ByChannel(receiver, channel, address=node_address("asgi", node_of(receiver).name))
+    yield _ByChannel(receiver, channel, address=node_address("asgi", node_of(receiver).identity.name))
 
 
 @asynccontextmanager
@@ -81,7 +81,7 @@ ROADS: Final = {"topic": topic_road, "channel": channel_road, "queue": queue_roa
 
 def node_of(layer: MessageLayer) -> Node:
     """The node of an open layer."""
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node
 

@@ -136,7 +136,8 @@ async def test_member_that_was_added_while_its_lease_had_lapsed_gets_what_is_sen
     channel = await behind.new_channel()
     proxy.freeze()
     await connection.execute(
-        "SELECT pgchannels.remove_nodes(ARRAY(SELECT id FROM pgchannels.node WHERE name = $1))", node_name_of(channel)
+        "SELECT pgchannels.remove_nodes(ARRAY(SELECT id FROM pgchannels.node WHERE name = $1))",
+        node_name_of(channel),
     )
     adding = asyncio.create_task(add_surely(beside, "room", channel))
     await asyncio.wait([adding], timeout=POLL_SECONDS)  # it may wait until the node is back

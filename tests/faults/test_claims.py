@@ -49,9 +49,9 @@ def claimed_by(layer: MessageLayer) -> int:
 async def test_queue_is_hosted_before_it_is_claimed_from(
     layer: MessageLayer, behind: MessageLayer, proxy: Proxy
 ) -> None:
-    proxy.freeze_at(node_of(behind).id.bytes)  # in the call that hosts the queue
+    proxy.freeze_at(node_of(behind).identity.id.bytes)  # in the call that hosts the queue
     receiving = asyncio.create_task(behind.receive("jobs"))
-    await within(proxy.holding(node_of(behind).id.bytes))
+    await within(proxy.holding(node_of(behind).identity.id.bytes))
     await layer.send("jobs", "sent before the queue is hosted")
     proxy.restore()
     assert await within(receiving) == "sent before the queue is hosted"
@@ -157,7 +157,7 @@ async def test_closing_waits_for_what_is_being_given_back(
     await claim_for_nobody(layer, behind, proxy, ["one"])
     node = node_of(behind)
     proxy.freeze_at(b"one")
-    node._start(node.receiver.queues.give_back(), name="heartbeat")
+    node._tasks.start(node.receiver.queues.give_back(), name="heartbeat")
     await within(proxy.holding(b"one"))
     closing = asyncio.create_task(behind.close())
     for _ in range(100):  # turns of the loop, in which a closing that does not wait ends the heartbeat

@@ -45,7 +45,7 @@ def opens(sealed_with: Keys, keys: Keys) -> bool:
 async def test_receiver_reads_what_its_keys_open_and_is_told_of_the_rest(database_url: str, road: str) -> None:
     async with layers_with(database_url, *KEYS) as senders:
         for receiver, keys in zip(senders, KEYS, strict=True):
-            before = node_of(receiver).payloads.unreadable
+            before = node_of(receiver).receiver.payloads.unreadable
             readable = [number for number, sealed_with in enumerate(KEYS) if opens(sealed_with, keys)]
             async with ROADS[road](receiver) as way:
                 for number, sender in enumerate(senders):
@@ -53,7 +53,7 @@ async def test_receiver_reads_what_its_keys_open_and_is_told_of_the_rest(databas
                 await way.send(receiver, "last")
                 assert [await within(way.receive()) for _ in range(len(readable) + 1)] == [*readable, "last"]
                 assert way.gaps == [Gap(GapReason.UNREADABLE, 1)] * (len(KEYS) - len(readable))
-            assert node_of(receiver).payloads.unreadable - before == len(KEYS) - len(readable)
+            assert node_of(receiver).receiver.payloads.unreadable - before == len(KEYS) - len(readable)
 
 
 @by_each_road
@@ -65,7 +65,7 @@ async def test_key_is_replaced_step_by_step_while_messages_flow_both_ways(databa
                     for number in range(10):
                         await way.send(layers[number % 2], number)
                     assert [await within(way.receive()) for _ in range(10)] == list(range(10))
-            assert [node_of(layer).payloads.unreadable for layer in layers] == [0, 0]
+            assert [node_of(layer).receiver.payloads.unreadable for layer in layers] == [0, 0]
 
 
 async def test_what_was_sealed_before_the_key_was_replaced_is_read_until_the_key_is_removed(database_url: str) -> None:
@@ -75,7 +75,7 @@ async def test_what_was_sealed_before_the_key_was_replaced_is_read_until_the_key
         await meanwhile.publish("room", "new")
         assert [message.payload for message in await meanwhile.history("room")] == [0, 1, 2, "new"]
         assert [message.payload for message in await afterwards.history("room")] == ["new"]
-        assert [node_of(layer).payloads.unreadable for layer in (meanwhile, afterwards)] == [0, 3]
+        assert [node_of(layer).receiver.payloads.unreadable for layer in (meanwhile, afterwards)] == [0, 3]
 
 
 async def test_row_moved_to_another_topic_does_not_open(sealing: MessageLayer, connection: Connection) -> None:
@@ -85,7 +85,7 @@ async def test_row_moved_to_another_topic_does_not_open(sealing: MessageLayer, c
     async with sealing.subscribe("elsewhere", since="0-0", on_gap=lambda _: None) as subscription:
         assert (await within(anext(subscription))).payload == "genuine"
     assert [message.payload for message in await sealing.history("elsewhere")] == ["genuine"]
-    assert node_of(sealing).payloads.unreadable == 2
+    assert node_of(sealing).receiver.payloads.unreadable == 2
 
 
 @pytest.mark.parametrize("channel", [None, "queue:asgi:secrets", "secrets"])
@@ -98,7 +98,7 @@ async def test_row_moved_to_another_queue_does_not_open(
     gaps: list[Gap] = []
     assert await within(sealing.receive("jobs", on_gap=gaps.append)) == "genuine"
     assert gaps == [Gap(GapReason.UNREADABLE, 1)]
-    assert node_of(sealing).payloads.unreadable == 1
+    assert node_of(sealing).receiver.payloads.unreadable == 1
 
 
 async def test_row_moved_to_another_channel_or_road_does_not_open(
@@ -116,4 +116,4 @@ async def test_row_moved_to_another_channel_or_road_does_not_open(
         assert await within(sealing.receive(yours, on_gap=gaps.append)) == "genuine"
         assert (await within(anext(subscription))).payload == "genuine"
     assert await within(sealing.receive(mine)) == "secret"
-    assert node_of(sealing).payloads.unreadable == 4
+    assert node_of(sealing).receiver.payloads.unreadable == 4

@@ -9,7 +9,7 @@ import pytest
 
 from pgchannels import DatabaseRefused, Gap, GapReason, LayerClosed, MessageLayer, PgChannelsError, Position
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from pgchannels.receiving.replay import Cursor
 from pgchannels.subscription import Subscription
 from tests.faults.roads import node_of
@@ -141,14 +141,14 @@ async def break_down(node: Node, part: str) -> None:
         node.sender._writer._wait_for_work = fail  # type: ignore[method-assign]
         await node.sender.publish("elsewhere", "the last one")
     else:
-        node._start(fail_later(), name="defect")
+        node._tasks.start(fail_later(), name="defect")
     await until(lambda: asyncio.sleep(0, node.has_failed))
 
 
 async def test_node_that_has_failed_is_replaced_by_the_next_use_in_django(database_url: str) -> None:
     layer = PostgresChannelLayer(database_url)
     lost = await layer.new_channel()
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     await break_down(node, "a part")
     await within(layer.group_send("room", {"type": "nobody"}))

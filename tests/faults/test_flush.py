@@ -9,7 +9,7 @@ import pytest
 from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.embedded import EmbeddedServer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy
 from tests.waiting import until, within
@@ -18,7 +18,7 @@ HEARTBEAT_SECONDS = 0.3
 
 
 def node_of(layer: PostgresChannelLayer) -> Node:
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node
 
@@ -69,7 +69,9 @@ async def test_flush_goes_on_when_a_crash_takes_its_commands(server: EmbeddedSer
 async def _is_registered(server: EmbeddedServer, node: Node) -> bool:
     connection = await asyncpg.connect(server.url())
     try:
-        return bool(await connection.fetchval("SELECT count(*) FROM pgchannels.subscription WHERE node = $1", node.id))
+        return bool(
+            await connection.fetchval("SELECT count(*) FROM pgchannels.subscription WHERE node = $1", node.identity.id)
+        )
     finally:
         await connection.close()
 
@@ -84,7 +86,7 @@ async def test_node_that_the_database_has_forgotten_tells_again_that_it_was_flus
     before = await connection.fetchval(flushed)
     assert before > 0
     await connection.execute("SELECT pgchannels.remove_nodes(array_agg(id)) FROM pgchannels.node")
-    node_of(layer)._listener.beat_now()
+    node_of(layer).beat_now()
 
     async def is_told() -> bool:
         return bool(await connection.fetchval(flushed) == before)

@@ -19,7 +19,7 @@ ENVELOPE: Final = "AaZmb3JnZWQ="  # "forged"
 
 
 async def forge(connection: Connection, layer: MessageLayer, *texts: str) -> None:
-    node = str(node_of(layer).id)
+    node = str(node_of(layer).identity.id)
     await connection.execute("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text", node, texts)
 
 
@@ -28,7 +28,7 @@ def message(message_id: int, *, address: str = "topic:asgi:room", envelope: str 
 
 
 def unreadable(layer: MessageLayer) -> int:
-    return node_of(layer).payloads.unreadable
+    return node_of(layer).receiver.payloads.unreadable
 
 
 @pytest.mark.parametrize("envelope", [ENVELOPE, ""], ids=["small", "large"])

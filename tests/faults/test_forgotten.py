@@ -25,7 +25,7 @@ async def test_node_whose_registration_was_not_answered_and_that_gave_an_address
             await forget_all_nodes(connection)
             # Its heartbeat registers it; the answer is lost with the connection.
             await connection.execute(
-                "SELECT version FROM pgchannels.beat($1, $2, '1 h', '1 s', '')", node.id, node.name
+                "SELECT version FROM pgchannels.beat($1, $2, '1 h', '1 s', '')", node.identity.id, node.identity.name
             )
             giving_up.open()
             await within(giving_up.done())
@@ -44,7 +44,7 @@ async def test_node_that_finds_itself_in_a_restored_database_hosts_everything_ag
     async with behind.subscribe("room", on_gap=told.append) as subscription:
         # As from a dump that was made before the node subscribed: its row has the same version.
         await connection.execute(
-            "DELETE FROM pgchannels.subscription WHERE node = $1 AND address LIKE 'topic:%'", node.id
+            "DELETE FROM pgchannels.subscription WHERE node = $1 AND address LIKE 'topic:%'", node.identity.id
         )
         await connection.execute("UPDATE pgchannels.log_state SET identity = identity + 1")
         await beat(behind)
@@ -60,6 +60,6 @@ async def test_node_is_told_nothing_of_a_log_that_it_does_not_know_yet(
         # As where a dump has replaced the tables, and the node has stayed connected.
         await connection.execute("UPDATE pgchannels.log_state SET file = 'of the former table', filenode = 0")
         await layer.publish("room", "read")
-        assert await connection.fetchval(hosted, node_of(behind).id) == 0
+        assert await connection.fetchval(hosted, node_of(behind).identity.id) == 0
         await beat(behind)
         assert await received(subscription, [], 1) == ["read"]

@@ -216,11 +216,11 @@ async def test_messages_that_wait_for_the_database_are_bounded_and_others_wait_f
         proxy.refuse()
         proxy.cut()
         publishing = [asyncio.create_task(behind.publish("room", bytes(megabytes << 20))) for _ in range(12)]
-        writer = node_of(behind).sender._writer
-        while not writer._in_line:  # noqa: ASYNC110 (the condition is no event of the test)
+        backlog = node_of(behind).sender._writer._backlog
+        while not backlog._in_line:  # noqa: ASYNC110 (the condition is no event of the test)
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # the others have begun as well
-        assert writer._waiting_bytes <= 64 << 20
+        assert backlog._waiting_bytes <= 64 << 20
         outcomes = await within(asyncio.gather(*publishing, return_exceptions=True))
         assert {type(outcome) for outcome in outcomes} == {DatabaseUnavailable}
         proxy.restore()

@@ -12,7 +12,8 @@ import pytest
 
 from pgchannels import DatabaseRefused, DatabaseUnavailable, MessageLayer
 from pgchannels.database import migrations
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, HostsRefused, prepare
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, prepare
+from pgchannels.database.failures import HostsRefused
 from pgchannels.embedded import EmbeddedServer
 from tests.faults.cluster import Cluster
 from tests.faults.proxy import Proxy
@@ -176,7 +177,8 @@ async def test_both_hosts_give_their_reasons(pair: Cluster, order: str) -> None:
         f"{folder(pair.standby)}:5432: it is a standby, which takes no writes until it is promoted",
     ]
     told = reasons if order == "primary first" else reasons[::-1]
-    assert str(raised.value) == f"cannot reach the database: {'; '.join(told)}"
+    advice = "correct the user or the password"
+    assert str(raised.value) == f"cannot reach the database 'postgres' at {'; '.join(told)}; {advice}"
     assert WRONG not in all_words(raised.value)
     assert quote(WRONG, safe="") not in all_words(raised.value)
 
@@ -190,7 +192,8 @@ async def test_hosts_that_all_refuse_are_told_as_refusing(pair: Cluster) -> None
     with pytest.raises(DatabaseRefused) as raised:
         await within(MessageLayer(both(pair, "primary first", database="nowhere")).open())
     reasons = [f'{folder(server)}:5432: database "nowhere" does not exist' for server in (pair.primary, pair.standby)]
-    assert str(raised.value) == f"the database refused: {'; '.join(reasons)}"
+    advice = "create it, or correct the name of the database"
+    assert str(raised.value) == f"cannot open the database 'nowhere' at {'; '.join(reasons)}; {advice}"
 
 
 async def test_wrong_password_on_the_only_host_is_told_as_refused(pair: Cluster) -> None:
@@ -199,9 +202,9 @@ async def test_wrong_password_on_the_only_host_is_told_as_refused(pair: Cluster)
     assert WRONG not in all_words(raised.value)
 
 
-async def test_parameter_that_the_driver_cannot_use_is_told_as_refused(pair: Cluster) -> None:
-    with pytest.raises(HostsRefused, match="`sslmode` parameter must be one of"):
-        await Database(url_of(folder(pair.primary)) + "&sslmode=perhaps").open()
+async def test_setting_that_the_server_does_not_know_is_told_as_refused(pair: Cluster) -> None:
+    with pytest.raises(HostsRefused, match='unrecognized configuration parameter "nothing"'):
+        await Database(url_of(folder(pair.primary)) + "&options=-c%20nothing=1").open()
 
 
 @pytest.mark.parametrize(

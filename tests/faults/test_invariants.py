@@ -11,7 +11,7 @@ from pgchannels import Gap, GapReason, MessageLayer, Subscription
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from pgchannels.receiving import catch_up
 from tests.faults.gates import Gate
 from tests.faults.proxy import Proxy
@@ -56,7 +56,7 @@ async def beat(layer: MessageLayer) -> None:
     """Return once the node has beaten and read all that this asked for."""
     node = node_of(layer)
     with Gate(node.receiver, "beat") as gate:
-        node._listener.beat_now()
+        node.beat_now()
         await within(gate.reached())
         gate.open()
         await within(gate.done())
@@ -111,7 +111,7 @@ async def test_message_of_a_group_that_is_read_does_not_overtake_one_that_is_sti
 
 
 def node_of_django(layer: PostgresChannelLayer) -> Node:
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     return node
 
@@ -144,7 +144,7 @@ async def test_message_heard_before_the_first_beat_of_a_connection_does_not_over
             await within(beating.reached())
             heard = await layer.publish("room", "heard")
             await so(lambda: catching_up._heard_until >= heard.to_id())
-            catching_up.wake()
+            catching_up._work.set()
             await steps(10)
         assert await received(subscription, [], 2) == ["missed", "heard"]
 
@@ -586,7 +586,7 @@ async def run(call: Awaitable[object]) -> object:
 async def test_node_that_is_removed_while_it_begins_to_host_leaves_no_subscription(
     layer: MessageLayer, connection: Connection, another: Connection, watching: Connection
 ) -> None:
-    node = node_of(layer).id
+    node = node_of(layer).identity.id
     async with connection.transaction():
         await connection.execute("SELECT pgchannels.host($1, 0, NULL, $2, '{}', false)", node, [ROOM])
         removing = asyncio.create_task(run(another.execute("SELECT pgchannels.remove_nodes($1)", [node])))
@@ -604,7 +604,9 @@ async def test_position_of_an_address_is_behind_what_is_sent_to_it_while_its_hos
         hosting = asyncio.create_task(
             run(
                 another.fetchval(
-                    "SELECT position FROM pgchannels.host($1, 0, NULL, $2, '{}', false)", node_of(layer).id, [ROOM]
+                    "SELECT position FROM pgchannels.host($1, 0, NULL, $2, '{}', false)",
+                    node_of(layer).identity.id,
+                    [ROOM],
                 )
             )
         )

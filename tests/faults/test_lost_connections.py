@@ -61,7 +61,7 @@ async def test_listener_that_was_made_deaf_is_noticed(
     database_url: str,
 ) -> None:
     async with MessageLayer(database_url, heartbeat=0.1) as deaf, deaf.subscribe("room") as subscription:
-        node = deaf._nodes.here()
+        node = deaf._process.here()
         assert node is not None
         listening = node._listener._connection
         assert listening is not None

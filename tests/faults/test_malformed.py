@@ -11,7 +11,7 @@ import pytest
 from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.codec import Codec
 from pgchannels.names import node_address
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.malformed import MalformedNotifications, malformed_envelopes
 from tests.faults.roads import ROADS, Connection, deliver, node_of
 from tests.waiting import within
@@ -26,7 +26,7 @@ MOST_BLOCKS: Final = 10_000  # of memory that a flood may leave in use
 
 async def notify(connection: Connection, node: Node, texts: Sequence[str]) -> None:
     """Send notifications to a node, as only those can who may read its tables."""
-    await connection.execute("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text", str(node.id), texts)
+    await connection.execute("SELECT pg_notify($1, text) FROM unnest($2::text[]) AS text", str(node.identity.id), texts)
 
 
 def blocks_in_use() -> int:
@@ -62,7 +62,7 @@ async def test_hundred_thousand_malformed_notifications_stop_nothing(
         assert (await within(anext(subscription))).payload == "genuine"
         for number in range(NOTIFICATIONS_AT_ONCE, NOTIFICATIONS, NOTIFICATIONS_AT_ONCE):
             assert (await within(anext(subscription))).payload == number
-    assert node.payloads.unreadable == NOTIFICATIONS
+    assert node.receiver.payloads.unreadable == NOTIFICATIONS
     assert blocks_in_use() - before < MOST_BLOCKS
     require_few_lines(caplog)
 
@@ -111,7 +111,7 @@ async def test_malformed_envelopes_are_gaps_and_the_good_ones_among_them_come_in
                 others += 1
             told += way.gaps.count(Gap(GapReason.UNREADABLE, 1))
             way.gaps.clear()
-    assert node.payloads.unreadable == node.losses.messages == told == count - others > count / 2
+    assert node.receiver.payloads.unreadable == node.losses.messages == told == count - others > count / 2
     assert blocks_in_use() - before < MOST_BLOCKS
     require_few_lines(caplog)
 
@@ -120,7 +120,7 @@ async def test_malformed_commands_to_a_node_stop_nothing(
     layer: MessageLayer, other_layer: MessageLayer, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = node_of(layer)
-    address, channel = node_address("asgi", node.name), await layer.new_channel()
+    address, channel = node_address("asgi", node.identity.name), await layer.new_channel()
     commands = [
         {"join": 1},
         {"join": [1, 2]},
@@ -137,7 +137,7 @@ async def test_malformed_commands_to_a_node_stop_nothing(
     gaps: list[Gap] = []
     assert await within(layer.receive(channel, on_gap=gaps.append)) == "good"
     assert set(gaps) == {Gap(GapReason.UNREADABLE, None)}  # perhaps the channel was to join a topic
-    assert node.payloads.unreadable == len(commands) + ENVELOPES_AT_ONCE
+    assert node.receiver.payloads.unreadable == len(commands) + ENVELOPES_AT_ONCE
     require_few_lines(caplog)
 
 
@@ -148,5 +148,5 @@ async def test_history_passes_over_what_cannot_be_read(layer: MessageLayer, conn
     assert [message.payload for message in await layer.history("room")] == ["before", "after"]
     assert [message.payload for message in await layer.history("room", since="0-0")] == ["before", "after"]
     assert [message.position for message in await layer.history("room", limit=2)] == [position]
-    assert node_of(layer).payloads.unreadable == 2 + 2 + 1
+    assert node_of(layer).receiver.payloads.unreadable == 2 + 2 + 1
     assert node_of(layer).losses.messages == 0

@@ -42,7 +42,7 @@ async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list
 
 
 def node_of(layer: PostgresChannelLayer) -> Any:
-    return layer._nodes.here()
+    return layer._process.here()
 
 
 async def hosts(connection: "asyncpg.Connection[asyncpg.Record]", group: str) -> bool:
@@ -80,7 +80,7 @@ async def test_channel_gets_what_was_sent_between_its_joining_and_its_leaving(
             await sender.group_discard("room", channel)
         await sender.send(channel, numbered(-1))
         assert await numbers(receiver, channel, 5) == [*range(first, first + 4), -1]
-        node_of(receiver)._listener.beat_now()  # the node gives up what nobody is in
+        node_of(receiver).beat_now()  # the node gives up what nobody is in
         await until(lambda: _is_not(hosts(connection, "room")))
 
 
@@ -97,7 +97,7 @@ async def test_channel_that_joins_while_its_node_gives_the_group_up_gets_what_fo
     assert await numbers(receiver, channel, 1) == [0]
     for call in ("request", "answer"):
         proxy.freeze_at(b"topic:asgi:room")
-        node_of(receiver)._listener.beat_now()
+        node_of(receiver).beat_now()
         await within(proxy.holding(b"topic:asgi:room"))
         await sender.group_add("room", channel)
         await sender.group_send("room", numbered(1))
@@ -130,7 +130,7 @@ async def test_channel_whose_node_is_not_registered_joins_when_it_is_back(
     await sender.group_add("room", channel)
     await sender.group_send("room", numbered(1))
     await sender.send(channel, numbered(2))
-    node_of(receiver)._listener.beat_now()
+    node_of(receiver).beat_now()
     assert await numbers(receiver, channel, 2) == [1, 2]
     await sender.group_send("room", numbered(3))
     assert await numbers(receiver, channel, 1) == [3]

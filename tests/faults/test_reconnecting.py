@@ -28,10 +28,10 @@ async def test_heartbeat_that_finds_the_connection_lost_misses_nothing(
     ):
         listener = node_of(listening)._listener
         assert listener._connection is not None
-        listener.beat_now()
+        node_of(listening).beat_now()
         await steps(turns)
         listener._connection.terminate()
-        listener.beat_now()
+        node_of(listening).beat_now()
         await layer.publish("room", "missed")
         await until(lambda: asyncio.sleep(0, listener.reconnected > 0))
         await layer.publish("room", "heard")

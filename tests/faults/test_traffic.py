@@ -92,7 +92,7 @@ async def slow_down(scene: Scene) -> None:
 
 
 async def undo_listen(scene: Scene) -> None:
-    node = scene.receiver._nodes.here()
+    node = scene.receiver._process.here()
     assert node is not None
     listening = node._listener._connection
     if listening is not None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
-from pgchannels.sending import writer
+from pgchannels.sending import backlog
 from tests.faults.proxy import Proxy
 from tests.faults.roads import node_of
 from tests.waiting import steps, within
@@ -17,8 +17,8 @@ SIZE = 10_000
 @pytest.fixture(autouse=True)
 def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few bytes may wait, and few go into a batch."""
-    monkeypatch.setattr(writer, "_MOST_BYTES_WAITING", ROOM)
-    monkeypatch.setattr(writer, "_BYTES_PER_BATCH", 4 * SIZE)
+    monkeypatch.setattr(backlog, "_MOST_BYTES_WAITING", ROOM)
+    monkeypatch.setattr(backlog, "_BYTES_PER_BATCH", 4 * SIZE)
 
 
 def payload(number: int, size: int = SIZE) -> bytes:
@@ -30,7 +30,7 @@ async def test_waiting_messages_take_no_more_than_their_room_and_keep_their_orde
     proxy: Proxy, layer: MessageLayer
 ) -> None:
     async with MessageLayer(proxy.url, heartbeat=30) as sender, layer.subscribe("room") as subscription:
-        waiting = node_of(sender).sender._writer
+        waiting = node_of(sender).sender._writer._backlog
         await sender.publish("room", payload(0))
         proxy.freeze()
         sends = [
@@ -54,7 +54,7 @@ async def test_waiting_messages_take_no_more_than_their_room_and_keep_their_orde
 
 
 async def test_batch_of_one_call_that_needs_more_room_than_there_is_is_sent_bit_by_bit(layer: MessageLayer) -> None:
-    most, waiting = 0, node_of(layer).sender._writer
+    most, waiting = 0, node_of(layer).sender._writer._backlog
     async with layer.subscribe("room") as subscription:
         sending = asyncio.create_task(layer.publish_many([("room", payload(number)) for number in range(100)]))
         while not sending.done():

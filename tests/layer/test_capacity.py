@@ -101,7 +101,7 @@ async def test_messages_that_nobody_receives_leave_the_memory_of_their_node_when
     async with MessageLayer(database_url, expiry=0.5, heartbeat=0.05) as layer:
         channel = await layer.new_channel()
         await layer.send(channel, "nobody receives this")
-        node = layer._nodes.here()
+        node = layer._process.here()
         assert node is not None
         assert channel in node.receiver.channels._mailboxes
         await until(lambda: asyncio.sleep(0, channel not in node.receiver.channels._mailboxes))

@@ -9,7 +9,7 @@ import pytest
 
 from pgchannels import ChannelFull, Gap, GapReason, MessageLayer
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.roads import node_of
 from tests.waiting import LIMIT_SECONDS, until, within
 
@@ -111,7 +111,7 @@ async def test_subscription_that_nobody_reads_keeps_no_message_that_has_expired(
         await layer.publish("room", 1)
         await come(layer)
         await grown_old(node_of(layer), connection)
-        node_of(layer)._listener.beat_now()
+        node_of(layer).beat_now()
         await until(lambda: asyncio.sleep(0, not len(subscription._mailbox)))
         assert subscription.lost == 1
 
@@ -139,10 +139,10 @@ async def test_channel_of_a_consumer_that_died_leaves_its_groups_and_no_other_do
     await layer.group_send("room", {"type": "hi"})
     assert await within(receiving) == {"type": "hi"}
     receiving = asyncio.create_task(layer.receive(living))
-    node = layer._nodes.here()
+    node = layer._process.here()
     assert node is not None
     await grown_old(node, connection)
-    node._listener.beat_now()
+    node.beat_now()
     channels = node.receiver.channels
     await until(lambda: asyncio.sleep(0, bool(channels.abandoned)))
     assert list(channels._topics) == [living]
@@ -158,7 +158,7 @@ async def test_sweep_of_a_flood_lets_the_event_loop_turn(layer: MessageLayer) ->
     is_time_over = False
     async with layer.subscribe("room"):
         for number in range(1_000):
-            channels.join("topic:asgi:room", f"specific.{node.name}!{number}", after=0, obeyed_until=0)
+            channels.join("topic:asgi:room", f"specific.{node.identity.name}!{number}", after=0, obeyed_until=0)
         for mailbox in channels._mailboxes.values():
             mailbox._has_expired = lambda _: is_time_over
         for number in range(3):

@@ -103,7 +103,7 @@ async def test_what_expired_while_the_node_was_deaf_is_counted_at_its_place(
             for number in range(3):
                 await hasty.publish("room", number)
         await layer.publish("room", "fresh")
-        node_of(deaf)._listener.beat_now()
+        node_of(deaf).beat_now()
         assert (await within(anext(subscription))).payload == "fresh"
     assert gaps == [Gap(GapReason.EXPIRED, 3)]
 
@@ -161,7 +161,7 @@ async def test_crash_that_the_node_notices_late_brings_nothing_again_from_before
         since = await other_layer.publish("room", "seen")
         await other_layer.publish("room", "new")
         async with layer.subscribe("room", since=since, on_gap=told.append) as subscription:
-            node_of(layer)._listener.beat_now()
+            node_of(layer).beat_now()
             told.append((await within(anext(subscription))).payload)
     assert told == ["new"]
 
@@ -216,7 +216,7 @@ async def test_what_cannot_be_read_is_told_at_its_place(
         assert received == [("before", 0), ("between", 2), ("last", 3)]
         assert way.gaps == [Gap(GapReason.UNREADABLE, 1)] * 3
     losses = node_of(layer).losses
-    assert (losses.messages, losses.gaps, node_of(layer).payloads.unreadable) == (3, 3, 3)
+    assert (losses.messages, losses.gaps, node_of(layer).receiver.payloads.unreadable) == (3, 3, 3)
     assert len([record for record in caplog.records if record.name == "pgchannels"]) == 1
 
 

@@ -7,6 +7,8 @@ import asyncpg
 import pytest
 
 from pgchannels import ConfigurationError, MessageLayer
+from pgchannels.codec.commands import Join, Leave
+from pgchannels.names import node_address
 from tests.faults.roads import node_of
 from tests.waiting import steps, until, within
 
@@ -55,7 +57,7 @@ async def test_node_whose_subscriptions_were_removed_hosts_them_again(
     async with MessageLayer(database_url, heartbeat=3600) as layer, layer.subscribe("room") as subscription:
         await connection.execute("DELETE FROM pgchannels.subscription")
         await other_layer.publish("room", "missed")
-        node_of(layer)._listener.beat_now()
+        node_of(layer).beat_now()
         assert (await within(anext(subscription))).payload == "missed"
 
 
@@ -66,15 +68,12 @@ async def test_command_with_an_impossible_address_is_ignored(
     layer: MessageLayer, other_layer: MessageLayer, address: str
 ) -> None:
     channel = await layer.new_channel()
-    for command in (
-        {"join": [address, channel]},
-        {"leave": [address, channel]},
-        {"join": ["topic:asgi:room", address]},
-    ):
-        await node_of(other_layer).sender._command(node_of(layer).name, command)
+    node = node_address("asgi", node_of(layer).identity.name)
+    for command in (Join(address, channel), Leave(address, channel), Join("topic:asgi:room", address)):
+        await node_of(other_layer).sender._command(node, command)
     await other_layer.send(channel, "after")
     assert await within(layer.receive(channel)) == "after"
-    assert node_of(layer).payloads.unreadable >= 1
+    assert node_of(layer).receiver.payloads.unreadable >= 1
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-01-01", "4713-01-01 BC"])

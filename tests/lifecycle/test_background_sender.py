@@ -12,8 +12,8 @@ import pytest
 import uvloop
 
 from pgchannels import DatabaseUnavailable, MessageLayer
-from pgchannels.background import BackgroundSender
 from pgchannels.django import PostgresChannelLayer
+from pgchannels.process.background import BackgroundSender
 from pgchannels.serializers import registry
 from tests.faults.proxy import Proxy
 from tests.layer.test_senders import connections_to_this_database, has_connections
@@ -103,7 +103,7 @@ async def test_first_send_waits_for_a_database_that_is_away(database_url: str) -
 
 async def has_been_called(layer: MessageLayer) -> bool:
     """Whether two messages are on their way in the background."""
-    service = layer._nodes._background._service
+    service = layer._process._background._service
     return service is not None and len(service._under_way) == 2
 
 

@@ -7,7 +7,7 @@ import asyncpg
 from sqlalchemy import Float, extract, func, select
 
 from pgchannels import MessageLayer
-from pgchannels.node import Node
+from pgchannels.process.node import Node
 from tests.faults.roads import node_of
 from tests.schema.test_rotation import let_pass, rotate
 from tests.waiting import until

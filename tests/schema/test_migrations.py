@@ -78,6 +78,7 @@ async def test_all_that_fills_with_messages_is_unlogged(owner_url: str) -> None:
     # The partitioned parents hold nothing, nor do views.
     assert logged == [
         "group_statusp",
+        "log_pkeyp",
         "log_statusp",
         "logp",
         "member_pkeyp",

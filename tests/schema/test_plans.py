@@ -36,6 +36,7 @@ RUNS: Final = 7
 
 NODE: Final = UUID(md5(b"1", usedforsecurity=False).hexdigest())
 LEASE: Final = timedelta(days=2)
+BEATING: Final = (LEASE, LEASE, "token", "host", 1, "process")
 ROOMS: Final = [f"topic:asgi:room-{n}" for n in range(1, 65)]
 BUSY: Final = "topic:asgi:busy"
 LAST: Final = 2**62  # greater than every id
@@ -152,8 +153,8 @@ ROADS: Final = {
     "hosting": Road("host", "node subscription", run(nodes.host, NODE, 0, None, ROOMS, [], True)),
     "releasing an address": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS[:1], False)),
     "releasing many addresses": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS, False)),
-    "heartbeat": Road("beat", "node log_state", run(nodes.beat, NODE, "node-1", LEASE, LEASE, "token")),
-    "registration": Road("beat", "node log_state", run(nodes.beat, UUID(int=1), "another", LEASE, LEASE, "token")),
+    "heartbeat": Road("beat", "node log_state", run(nodes.beat, NODE, "node-1", *BEATING)),
+    "registration": Road("beat", "node log_state", run(nodes.beat, UUID(int=1), "another", *BEATING)),
     "channel that fills": Road("mark_full", "node full_channel", of(nodes.mark_full, NODE, ["a!", "b!"])),
     "channel that empties": Road("mark_not_full", "full_channel", of(nodes.mark_not_full, ["a!", "b!"])),
     "joining of a queue": Road(

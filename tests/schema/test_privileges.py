@@ -92,7 +92,7 @@ async def test_role_that_sees_every_statement_learns_no_name_of_a_listener(
         assert (await within(anext(subscription))).payload == "secret"
         seen += await stranger.fetch("SELECT query FROM pg_stat_activity WHERE datname = current_database()")
     assert any("listen" in query for (query,) in seen)
-    assert not any(str(node.id) in query for (query,) in seen)
+    assert not any(str(node.identity.id) in query for (query,) in seen)
 
 
 async def views_of_the_server(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:

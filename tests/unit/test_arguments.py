@@ -81,9 +81,9 @@ odd_values: Final = (
 NAMED: Final[dict[str, str | None]] = {
     **dict.fromkeys(inspect.signature(Options).parameters),
     **{name: name for name in inspect.signature(Options).parameters},
-    **{name: name for name in ("since", "limit", "when_full", "prefix")},
+    **{name: name for name in ("since", "limit", "when_full", "prefix", "wait")},
     **{"topic": "topic", "topics": "topic", "channel": "channel", "group": "group", "messages": "messages"},
-    **dict.fromkeys(("database", "url", "database_keys", "payload", "message", "name", "serializer_class")),
+    **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
 }
 
 

@@ -46,7 +46,7 @@ class Played:
             self.losses,
             lambda _: CAPACITY,
             has_expired=lambda arrival: arrival.published_microseconds < self.expired_until,
-            on_full=self.fullness.__setitem__,
+            note_full=self.fullness.__setitem__,
         )
         self.direct = {channel: Receivers(partial(self._receive, channel)) for channel in CHANNELS}
         self.by_prefix = Receivers(self._receive_any)
@@ -316,7 +316,7 @@ async def test_channel_from_which_somebody_receives_by_its_prefix_stays_in_its_t
 async def test_step_of_looking_after_channels_is_short_whatever_has_expired() -> None:
     played = Played()
     channels = Channels(
-        played.router, played.losses, lambda _: 1_000, has_expired=lambda _: True, on_full=lambda *_: None
+        played.router, played.losses, lambda _: 1_000, has_expired=lambda _: True, note_full=lambda *_: None
     )
     names = [f"{PREFIX}{number}" for number in range(200)]
     for number, name in enumerate(names):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pgchannels import Gap, GapReason, LayerClosed, MessagesLost
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.mailbox import Connection, Item, Mailbox, WhenFull
+from pgchannels.receiving.mailbox import Item, ListenerState, Mailbox, WhenFull
 from tests.waiting import steps, within
 
 CAPACITY = 3
@@ -80,7 +80,7 @@ def test_every_message_is_received_once_in_order_or_counted_in_a_gap_at_its_plac
             elif step == "crash":
                 mailbox.lose(Gap(GapReason.CRASH, None))
             elif step == "back":
-                mailbox.tell(Connection.BACK)
+                mailbox.tell(ListenerState.BACK)
             elif step == "expire":
                 told.expired_until = sent
                 mailbox.look_after(most=1)
@@ -120,7 +120,7 @@ def test_news_are_kept_beyond_the_capacity_and_are_bounded() -> None:
     mailbox, _ = new_mailbox(WhenFull.DROP_NEWEST)
     for number in range(10_000):
         mailbox.put(message(number))
-        mailbox.tell(Connection.LOST if number % 2 else Connection.BACK)
+        mailbox.tell(ListenerState.LOST if number % 2 else ListenerState.BACK)
         mailbox.lose(Gap(GapReason.CRASH, None))
     assert len(read_all(mailbox)) < 100
 
@@ -241,7 +241,7 @@ class Sharing:
             case "crash":
                 self.mailbox.lose(Gap(GapReason.CRASH, None))
             case "back":
-                self.mailbox.tell(Connection.BACK)
+                self.mailbox.tell(ListenerState.BACK)
             case "expire":
                 self.told.expired_until = max(self.told.expired_until, self.sent - number)
                 self.mailbox.look_after(most=1 + number)
@@ -349,7 +349,7 @@ async def test_loop_that_goes_on_after_the_end_gets_new_errors_and_lets_others_r
 def test_gap_is_kept_however_many_news_wait() -> None:
     mailbox, told = new_mailbox(WhenFull.DROP_NEWEST)
     for number in range(1000):
-        mailbox.tell(Connection.LOST if number % 2 else Connection.BACK)
+        mailbox.tell(ListenerState.LOST if number % 2 else ListenerState.BACK)
     mailbox.lose(Gap(GapReason.CRASH, None))
     mailbox.put(gone(1))
     mailbox.put(gone(2))

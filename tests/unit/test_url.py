@@ -96,7 +96,8 @@ def test_service_says_what_the_url_leaves_open(environment: pytest.MonkeyPatch, 
     environment.setenv("PGHOST", "three")
     assert hosts("postgresql://?service=shop") == ["one:1", "two:2"]
     assert hosts("postgresql://four:4,five/?service=shop") == ["four:4", "five:2"]
-    assert hosts("postgresql://?service=unknown") == ["three:5432"]
+    with pytest.raises(ConfigurationError, match=r"the service of the database, .* is in no service file: add it"):
+        parse_url("postgresql://?service=unknown")
     with pytest.raises(ConfigurationError, match="target_session_attrs='standby'"):
         parse_url("postgresql://?service=old")
     services.write_text("no service file")
@@ -110,7 +111,8 @@ def test_driver_gets_the_rest(environment: pytest.MonkeyPatch) -> None:
         "&target_session_attrs=primary"
     )
     assert (url.user, url.password, url.database) == ("m@e", "p/w", "d?b")
-    assert parse_qs(urlsplit(url.dsn).query) == {"sslmode": ["prefer"], "options": ["-c a=b"], "user": ["x y"]}
+    assert parse_qs(urlsplit(url.dsn).query) == {"sslmode": ["prefer"]}
+    assert url.settings == {"options": "-c a=b"}
     assert "p/w" not in repr(url)
     assert parse_url("postgresql://@/?").user is None
 

@@ -4,7 +4,8 @@
 -- comes behind those of all messages that were committed before: with it, all ids up to `filled_until` have come.
 -- Returns the version of what the node hosts, 0 where it was just registered or hosts nothing, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
-    beating_node uuid, node_name text, lease interval, needed interval, token text, OUT version bigint, OUT is_told boolean,
+    beating_node uuid, node_name text, lease interval, needed interval, token text,
+    host text DEFAULT '', process_id integer DEFAULT 0, process text DEFAULT '', OUT version bigint, OUT is_told boolean,
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
@@ -36,8 +37,8 @@ BEGIN
     SELECT n.version INTO version FROM {schema}.node AS n WHERE n.id = beating_node;
     IF NOT FOUND THEN
         version := 0;
-        INSERT INTO {schema}.node (id, name, leased_until, pid, session_began_at)
-        VALUES (beating_node, node_name, clock_timestamp() + lease, pg_backend_pid(),
+        INSERT INTO {schema}.node (id, name, host, process_id, process, leased_until, pid, session_began_at)
+        VALUES (beating_node, node_name, host, process_id, process, clock_timestamp() + lease, pg_backend_pid(),
                 (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())))
         ON CONFLICT (id) DO NOTHING;
     END IF;

@@ -6,6 +6,9 @@ SELECT
         SELECT min(split_part(s.address, ':', 2)) FROM {schema}.subscription AS s
         WHERE s.node = n.id AND starts_with(s.address, 'node:')
     ) AS prefix,
+    n.host,
+    n.process_id,
+    n.process,
     n.leased_until > clock_timestamp() AS is_alive,
     n.leased_until,
     (SELECT count(*) FROM {schema}.subscription AS s WHERE s.node = n.id AND starts_with(s.address, 'topic:')) AS groups,

@@ -54,6 +54,9 @@ def beat(schema: Schema) -> Select[Any]:
         bindparam("lease", type_=Interval),
         bindparam("retention", type_=Interval),
         bindparam("token", type_=Text),
+        bindparam("host", type_=Text),
+        bindparam("process_id", type_=Integer),
+        bindparam("process", type_=Text),
     ).table_valued(column("version", BigInteger), column("is_told", Boolean), *extent_columns())
     return select(*beating.c)
 

@@ -21,6 +21,9 @@ class Migration(migrations.Migration):
             fields=[
                 ("name", models.TextField(primary_key=True, serialize=False)),
                 ("prefix", models.TextField(null=True)),
+                ("host", models.TextField()),
+                ("process_id", models.IntegerField()),
+                ("process", models.TextField()),
                 ("is_alive", models.BooleanField(verbose_name="alive")),
                 ("leased_until", models.DateTimeField()),
                 ("groups", models.BigIntegerField()),

@@ -75,7 +75,7 @@ def tasks() -> str:
 
 def state_of(layer: MessageLayer) -> str:
     """What a node keeps back, and up to where it has delivered."""
-    node = layer._nodes.here()
+    node = layer._process.here()
     if node is None:
         return "closed"
     catch_up, router = node.receiver.catch_up, node.receiver.router

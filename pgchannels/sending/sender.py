@@ -10,6 +10,7 @@ import asyncpg
 from sqlalchemy import Executable
 
 from pgchannels.codec import Codec
+from pgchannels.codec.commands import Command, Flush, Join, Leave, payload_of
 from pgchannels.database.connections import Connections, DriverConnection, Records
 from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
@@ -18,12 +19,11 @@ from pgchannels.database.statements.membership import add_member, remove_all_mem
 from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes, remove_node
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
+from pgchannels.messages import Gap
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
-from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.losses import Losses
+from pgchannels.sending.unflushed import Unflushed
 from pgchannels.sending.writer import Writer
-from pgchannels.upkeep.flushing import Unflushed
 
 P = ParamSpec("P")
 
@@ -41,7 +41,7 @@ class Sender:
         connections: Connections,
         options: Options,
         *,
-        losses: Losses | None = None,
+        on_dropped: Callable[[Gap], None],
         on_sent: Callable[[Mapping[str, int]], None] = lambda _: None,
         idle_seconds: float | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class Sender:
             timeout_seconds=options.send_timeout,
             retention_seconds=self.retention_seconds,
             valid_until=self.valid_until,
-            losses=losses or Losses(),
+            on_dropped=on_dropped,
             on_sent=on_sent,
             on_connected=self.prepare,
             idle_seconds=idle_seconds,
@@ -77,10 +77,11 @@ class Sender:
         :raises DatabaseRefused: a privilege is missing.
         """
         try:
-            await require_current_schema(connection.fetch, self._connections.schema.name)
+            schema, advice = self._connections.schema.name, self._options.upgrade_advice
+            await require_current_schema(connection.fetch, schema, self._connections.place, advice=advice)
             await connection.fetch(self._connections.text(keep_messages_for), self.retention_seconds)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise explained(error) from error
+            raise explained(error, self._connections.place) from error
 
     async def open(self) -> None:
         """Connect and begin to send."""
@@ -118,10 +119,9 @@ class Sender:
         packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in addressed]
         return self._writer.write_many(packed)
 
-    async def resend(self, arrival: Arrival) -> None:
+    async def resend(self, address: str, channel: str | None, envelope: bytes) -> None:
         """Put a message back, at the end of the queue that it was claimed from."""
-        assert arrival.envelope is not None
-        await self._writer.write(arrival.address, arrival.channel, arrival.envelope, capacity=_UNBOUNDED)
+        await self._writer.write(address, channel, envelope, capacity=_UNBOUNDED)
 
     async def join(self, topic: str, channel: str) -> None:
         """Give a queue, or a channel of another node, every message to a topic from now on."""
@@ -132,7 +132,7 @@ class Sender:
             await self._ask(add_member, address, queue, capacity=capacity, expiry=expiry)
         else:
             # Its node hosts the topic when it comes to this command, and reads what was sent behind it.
-            await self._command(node_name_of(channel), {"join": [address, channel]})
+            await self._command(node_address(self._prefix, node_name_of(channel)), Join(address, channel))
 
     async def leave(self, topic: str, channel: str) -> None:
         """Undo `join`."""
@@ -140,7 +140,7 @@ class Sender:
         if is_queue(channel):
             await self._ask(remove_member, address, queue_address(self._prefix, channel))
         else:
-            await self._command(node_name_of(channel), {"leave": [address, channel]})
+            await self._command(node_address(self._prefix, node_name_of(channel)), Leave(address, channel))
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix; returns when every living node has done the same.
@@ -150,7 +150,7 @@ class Sender:
         """
         await self._ask(remove_all_members, self._prefix)
         await self._ask(remove_all_messages, self._prefix)
-        unflushed = Unflushed(lambda address: self._send(address, {"flush": True}, self._command_codec))
+        unflushed = Unflushed(lambda address: self._command(address, Flush()))
         while await unflushed.are_left(await self._ask(nodes_to_flush, self._prefix)):  # noqa: ASYNC110
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
@@ -180,13 +180,14 @@ class Sender:
         return await insist(
             # A flush takes its time.
             lambda: self._connections.ask_patiently(self._options.send_timeout, build, *values, **named),
+            place=self._connections.place,
             seconds=self._options.send_timeout,
             what_failed="could not ask the database",
         )
 
-    async def _command(self, node_name: str, command: dict[str, Any]) -> None:
+    def _command(self, node: str, command: Command) -> Awaitable[int]:
         # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
-        await self._send(node_address(self._prefix, node_name), command, self._command_codec)
+        return self._send(node, payload_of(command), self._command_codec)
 
     def _send(self, address: str, payload: Any, codec: Codec) -> Awaitable[int]:
         return self._writer.write(address, None, codec.encode(payload, bound_to=address))

@@ -1,24 +1,23 @@
-"""The nodes of one process: one in each event loop that receives, and a background sender for everybody else."""
+"""One layer in one process: a node in each event loop that receives, and a shared sender for everybody else."""
 
 import asyncio
 import ctypes
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
 
-from pgchannels.background import BackgroundSender, Request
-from pgchannels.closed_loops import end_tasks
 from pgchannels.database.database import Database
-from pgchannels.errors import LayerClosed, WouldBlock, copy_of
-from pgchannels.node import Node
+from pgchannels.errors import WouldBlock
 from pgchannels.options import Options
+from pgchannels.process.background import BackgroundSender
+from pgchannels.process.closed_loops import end_tasks
+from pgchannels.process.node import Node
+from pgchannels.process.opening import Opening
+from pgchannels.process.shared_sender import BlockingSender, SharedSender
+from pgchannels.sending.sender import Sender
 
-T = TypeVar("T")
 
-
-class Nodes:
+class Process:
     """Safe to use from any thread. After a fork the child begins with none.
 
     :param idle_seconds: after so long without a message the background sender gives its connection back until the next.
@@ -47,7 +46,7 @@ class Nodes:
         if opening is None:
             if (node := self._nodes.get(loop)) and not node.is_closing:
                 return node
-            opening = self._opening[loop] = _Opening(self._open(loop), on_end=lambda: self._opening.pop(loop))
+            opening = self._opening[loop] = Opening(self._open(loop), on_end=lambda: self._opening.pop(loop))
         return await opening.wait(in_any_case=in_any_case)
 
     def here(self) -> Node | None:
@@ -70,22 +69,27 @@ class Nodes:
         self._tidy()
         self._background.stop()
 
-    def send(self, request: Request[T]) -> Awaitable[T]:
-        """Run a request with this loop's own sender, else with the background sender; raises as that does."""
+    def sender(self) -> Sender | SharedSender:
+        """What sends for the running loop: its own sender, or the one that is shared."""
         node = self.here()
         if node is None or len(self._nodes) > 1:
             self._tidy()
-        return self._background.send(request) if node is None else request(node.sender)
+        return self._shared_sender if node is None else node.sender
 
-    def send_blocking(self, request: Request[T]) -> T:
-        """Run a request with the background sender, and wait for it in a thread without an event loop.
+    def sender_for(self, channel: str) -> Node | Sender | SharedSender:
+        """What sends to a channel, and adds it to topics: the node here, if it is one of its own."""
+        node = self.here()
+        return node if node is not None and node.receiver.owns(channel) else self.sender()
+
+    def blocking_sender(self) -> BlockingSender:
+        """What sends for a thread without an event loop.
 
         :raises WouldBlock: an event loop runs in this thread.
         """
         if asyncio._get_running_loop() is not None:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
         self._tidy()
-        return self._background.send_blocking(request)
+        return self._blocking_sender
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         if closing := self._nodes.get(loop):
@@ -119,7 +123,9 @@ class Nodes:
         node = self._nodes.pop(loop, None)
         if node is not None:
             node.abandon()
-            self._background.submit(lambda sender: sender.remove_node(node.id))  # a flush would wait for its lease
+            self._background.submit(
+                lambda sender: sender.remove_node(node.identity.id)
+            )  # a flush would wait for its lease
         end_tasks(loop)
 
     def _begin_anew(self) -> None:
@@ -129,71 +135,12 @@ class Nodes:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
-        self._opening: dict[asyncio.AbstractEventLoop, _Opening] = {}
+        self._opening: dict[asyncio.AbstractEventLoop, Opening] = {}
         self._background = self._new_background()
+        self._shared_sender = SharedSender(self._background)
+        self._blocking_sender = BlockingSender(self._background)
         # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
         weakref.finalize(self, self._background.end).atexit = False
-
-
-class _Opening:
-    """A node that is being opened for all who wait; it ends with the first who gets it, or the last who leaves."""
-
-    def __init__(self, opening: Coroutine[Any, Any, Node], *, on_end: Callable[[], object]) -> None:
-        self._task = asyncio.create_task(opening, name="pgchannels open")
-        self._on_end = on_end
-        self._task.add_done_callback(self._forget_failure)
-        self._waiting = 0
-        self._is_wanted = False
-        self._has_ended = False
-        self._is_closed = False
-
-    async def wait(self, *, in_any_case: bool) -> Node:
-        """The open node."""
-        self._waiting += 1
-        self._is_wanted |= in_any_case
-        try:
-            await asyncio.wait([self._task])
-            node = self._node()
-        except BaseException:
-            self._waiting -= 1
-            if not self._waiting and not self._is_wanted:
-                self._give_up()
-            raise
-        self._waiting -= 1
-        self._end()
-        return node
-
-    async def close(self) -> None:
-        """Open no node; one that is open already is closed."""
-        self._is_closed = True
-        self._give_up()
-        await asyncio.wait([self._task])
-
-    def _node(self) -> Node:
-        error = asyncio.CancelledError() if self._task.cancelled() else self._task.exception()
-        if error is None:
-            return self._task.result()
-        if self._is_closed:
-            raise LayerClosed("the layer was closed while it was opened") from error
-        raise copy_of(error)
-
-    def _forget_failure(self, opened: asyncio.Task[Node]) -> None:
-        if opened.cancelled() or opened.exception() is not None:
-            self._end()
-
-    def _give_up(self) -> None:
-        if self._has_ended:
-            return
-        self._end()
-        if not self._task.done():
-            self._task.cancel()
-        elif not self._task.cancelled() and self._task.exception() is None:
-            self._task.result().begin_closing()  # nobody knows that it is open
-
-    def _end(self) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            self._on_end()
 
 
 def _keep_for_ever(belongings_of_the_parent: object) -> None:

@@ -16,7 +16,9 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
-from pgchannels.sender import Sender
+from pgchannels.process.threads import SystemThread, SystemThreads, are_greenlets, start_thread
+from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
+from pgchannels.sending.sender import Sender
 
 _LAST_CALLS_SECONDS: Final = 30
 _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
@@ -60,13 +62,14 @@ class BackgroundSender:
         self._calls: deque[_Call] = deque()  # that the thread has not taken yet
         self._is_woken = False
         self._lock = threading.Lock()  # guards the next two
-        self._thread: threading.Thread | None = None
+        self._thread: SystemThread | None = None
         self._service: _Service | None = None  # while it takes calls
         self._is_to_end = False
 
-    async def send(self, request: Request[T]) -> T:
+    async def send(self, request: Request[T], *, is_patient: bool = False) -> T:
         """Run a request for a task of another event loop. Cancelling this does not take the request back.
 
+        :param is_patient: wait for it as long as the thread lives.
         :raises DatabaseUnavailable: the thread did not answer.
         :raises LayerClosed: the thread ended while the message was on its way.
         """
@@ -74,19 +77,21 @@ class BackgroundSender:
         future: asyncio.Future[T] = loop.create_future()
         call = _Call(request, future, loop)
         self._enter(call)
+        if is_patient:
+            return await future
         giving_up = loop.call_later(self._patience_seconds, self._give_up, call)
         try:
             return await future
         finally:
             giving_up.cancel()
 
-    def send_blocking(self, request: Request[T]) -> T:
+    def send_blocking(self, request: Request[T], *, is_patient: bool = False) -> T:
         """Run a request for a thread, which waits for it; raises as `send`."""
         future: Future[T] = Future()
         call = _Call(request, future)
         self._enter(call)
         try:
-            return future.result(self._patience_seconds)
+            return future.result(None if is_patient else self._patience_seconds)
         except TimeoutError:
             if future.done():  # just now, or the error is the answer
                 return future.result()
@@ -152,9 +157,7 @@ class BackgroundSender:
     def _start(self) -> None:
         self._is_to_end = False
         run = partial(self._run, self._new_service())
-        thread = threading.Thread(target=run, name="pgchannels sender", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = start_thread(run, name="pgchannels sender")
         atexit.register(self.stop)
 
     def _run(self, service: "_Service") -> None:
@@ -169,6 +172,8 @@ class BackgroundSender:
                     self._start()
 
     async def _serve(self, service: "_Service") -> None:
+        if are_greenlets():
+            asyncio.get_running_loop().set_default_executor(SystemThreads())
         service.open()
         with self._lock:
             self._service = service
@@ -195,7 +200,9 @@ class _Service:
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
         # Hardly anything else than messages is sent.
         self._connections = Connections(database, options.schema, keep=False)
-        self._sender = Sender(self._connections, options, idle_seconds=idle_seconds)
+        self._sender = Sender(
+            self._connections, options, on_dropped=Losses().at(QUEUE_IN_TOPIC), idle_seconds=idle_seconds
+        )
         self._connections.when_opened(self._sender.prepare)
         self._end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop

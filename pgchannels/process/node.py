@@ -2,28 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final, Protocol
-from uuid import UUID, uuid4
+from typing import Any, Final
 
-from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
 from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.errors import LayerClosed
-from pgchannels.names import new_node_name, topic_address
+from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options
+from pgchannels.process.tasks import Tasks
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.listener import Listener
-from pgchannels.receiving.losses import Losses
-from pgchannels.receiving.payloads import Payloads
+from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.receiving.receiver import Receiver
-from pgchannels.sender import Sender
-from pgchannels.upkeep.flushing import Flushing
-from pgchannels.upkeep.fullness import Fullness
+from pgchannels.receiving.router import Router
+from pgchannels.sending.sender import Sender
 from pgchannels.upkeep.lease import Lease
+from pgchannels.upkeep.reports import Reports
 from pgchannels.upkeep.retention import Retention
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
@@ -32,60 +30,40 @@ _SHORTEST_SILENCE_SECONDS: Final = 1
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
-class _Part(Protocol):
-    async def run(self) -> None: ...
-
-
 class Node:
     """Sends and receives; three connections: one writes, one listens, one does everything else."""
 
     def __init__(self, database: Database, options: Options, *, on_closed: Callable[[], None]) -> None:
-        self.id: UUID = uuid4()  # 122 random bits: who does not know them can neither listen nor notify
-        self.name: str = new_node_name()
+        self.identity: Identity = Identity.new()
         self.losses: Losses = Losses()
-        self.payloads: Payloads = Payloads(Codec(options.symmetric_encryption_keys), self.losses)
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
         self._connections = connections = Connections(database, options.schema, silence_seconds=silence_seconds)
-        self._fullness = Fullness(connections, self.id, expire=lambda channel: self.receiver.channels.expire(channel))
-        self._flushing = Flushing(connections, self.id)
-        self._retention = Retention(connections, expiry_seconds=options.expiry)
+        router, beat_due = Router(), asyncio.Event()
         self.sender: Sender = Sender(
-            connections,
-            options,
-            losses=self.losses,
-            on_sent=lambda last_ids: self.receiver.router.note_sent(last_ids),
+            connections, options, on_dropped=self.losses.at(QUEUE_IN_TOPIC), on_sent=router.note_sent
         )
-        self._lease = Lease(
-            connections,
-            self.id,
-            self.name,
-            heartbeat_seconds=options.heartbeat,
-            retention_seconds=self.sender.retention_seconds,
-        )
+        self._lease = Lease(connections, self.identity, options, retention_seconds=self.sender.retention_seconds)
+        self._reports = Reports(connections, self.identity.id)
         self.receiver: Receiver = Receiver(
             connections,
             options,
-            node=self.id,
-            name=self.name,
-            payloads=self.payloads,
-            losses=self.losses,
-            valid_until=self.sender.valid_until,
-            retention_seconds=self.sender.retention_seconds,
-            resend=self.sender.resend,
-            beat=self._lease.beat,
-            on_unknown=lambda: self._listener.beat_now(),
-            on_forgotten=self._tell_again,
-            on_full=self._fullness.note,
-            on_flushed=self._flushing.note,
+            self.identity,
+            router,
+            self.losses,
+            sender=self.sender,
+            lease=self._lease,
+            reports=self._reports,
+            beat_due=beat_due,
         )
-        self._listener = Listener(connections, self.id, self.receiver, heartbeat_seconds=options.heartbeat)
-        self._tasks: list[asyncio.Task[None]] = []
-        self.has_failed: bool = False
+        self._listener = Listener(connections, self.identity.id, self.receiver, options, beat_due=beat_due)
+        self._retention = Retention(connections, expiry_seconds=options.expiry)
+        self._tasks = Tasks(on_failure=self._fail)
         self._failure: LayerClosed | None = None
         self._on_closed = on_closed
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self.has_failed: bool = False
 
     async def open(self) -> None:
         """Connect and begin to listen; nothing stays open when this fails.
@@ -102,12 +80,12 @@ class Node:
         except BaseException as error:
             await self._release()
             if isinstance(error, Exception):
-                raise explained(error) from error
+                raise explained(error, self._connections.place) from error
             raise
         assert self.sender.task is not None
-        self.sender.task.add_done_callback(self._notice_failure)
-        for part in self._parts():
-            self._start(part.run(), name=type(part).__name__)
+        self._tasks.watch(self.sender.task)
+        for part in (self._listener, *self.receiver.parts(), self._reports, self._retention):
+            self._tasks.start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
 
     @property
@@ -129,6 +107,10 @@ class Node:
         self._failure = self._failure or LayerClosed("the layer was closed")
         self._closing.set()
 
+    def beat_now(self) -> None:
+        """Beat without waiting for the time to come."""
+        self._listener.beat_due.set()
+
     def abandon(self) -> None:
         """Disconnect, when the event loop is closed: nothing else can be done there any more."""
         self._connections.abandon()
@@ -143,6 +125,10 @@ class Node:
             await self.receiver.heard_own()  # it is in the mailbox now, in place of the place
         return message_id
 
+    async def join(self, topic: str, channel: str) -> None:
+        """Give a channel of this node every message to a topic from now on."""
+        await self.receiver.join(topic, channel)
+
     async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
         """The last messages of a topic, or the first ones after a position; oldest first.
 
@@ -153,6 +139,7 @@ class Node:
         address = topic_address(self._options.prefix, topic)
         return await insist(
             lambda: self.receiver.log.history(address, after=after, limit=limit),
+            place=self._connections.place,
             seconds=self._options.send_timeout,
             what_failed="could not read the history",
         )
@@ -172,30 +159,10 @@ class Node:
             in_any_case.push_async_callback(self._release)
             in_any_case.push_async_callback(self.receiver.queues.give_back)
             in_any_case.callback(self.receiver.close, self._failure)
-            in_any_case.push_async_callback(self._stop_tasks)
+            in_any_case.push_async_callback(self._tasks.stop)
             await self.receiver.queues.close(self._failure, timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
 
-    def _parts(self) -> "tuple[_Part, ...]":
-        receiver = self.receiver
-        return (
-            self._listener,
-            receiver.catch_up,
-            receiver.replays,
-            receiver.queues,
-            receiver.sweep,
-            self._fullness,
-            self._flushing,
-            self._retention,
-        )
-
-    def _start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        task = asyncio.create_task(work, name=f"pgchannels {name}")
-        task.add_done_callback(self._notice_failure)
-        self._tasks.append(task)
-
-    def _notice_failure(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or (error := task.exception()) is None:
-            return
+    def _fail(self, task: asyncio.Task[None], error: BaseException) -> None:
         logger.error("%s failed: the layer closes in this event loop, open it again", task.get_name(), exc_info=error)
         self.has_failed = True
         self._failure = LayerClosed("the layer has failed in this event loop: open it again")
@@ -203,23 +170,13 @@ class Node:
         self.receiver.close(self._failure)
         self.begin_closing()
 
-    def _tell_again(self) -> None:
-        self._fullness.tell_again()
-        self._flushing.tell_again()
-
-    async def _stop_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-
     async def _release(self) -> None:
         async with AsyncExitStack() as in_any_case:  # in the reverse order, also when a step is cancelled
             in_any_case.push_async_callback(self._connections.close)
             in_any_case.push_async_callback(self._give_lease_back)
             in_any_case.push_async_callback(self._listener.close)
             in_any_case.push_async_callback(self.sender.close)
-            in_any_case.push_async_callback(self._stop_tasks)
+            in_any_case.push_async_callback(self._tasks.stop)
 
     async def _give_lease_back(self) -> None:
         try:

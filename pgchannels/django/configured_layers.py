@@ -1,0 +1,111 @@
+"""The layers of `CHANNEL_LAYERS` that are ours."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connections
+from django.utils.module_loading import import_string
+from sqlalchemy import URL
+
+from pgchannels.database.url import Host, parse_url
+from pgchannels.django.layer import PostgresChannelLayer
+from pgchannels.errors import PgChannelsError
+from pgchannels.names import DEFAULT_SCHEMA
+
+OUR_PACKAGE: Final = "pgchannels."
+_THIS_MACHINE: Final = frozenset({"", "127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredLayer:
+    """One entry of `CHANNEL_LAYERS`."""
+
+    name: str
+    backend: type[PostgresChannelLayer]
+    config: Mapping[str, Any]
+
+    @property
+    def schema(self) -> str:
+        """The schema of its tables."""
+        return str(self.config.get("schema", DEFAULT_SCHEMA))
+
+    @property
+    def named_alias(self) -> str | None:
+        """The alias of `DATABASES` that it names."""
+        named = self.config.get("database")
+        return named if isinstance(named, str) else None
+
+    @property
+    def alias(self) -> str | None:
+        """The alias of its database: the one that it names, or one with the same host, port and database name."""
+        if self.named_alias is not None:
+            return self.named_alias
+        place = _place(self.backend, self.config)
+        aliases = (alias for alias in connections.settings if place == _place(self.backend, {"database": alias}))
+        return next(aliases, None) if place is not None else None
+
+    def url(self) -> str | URL:
+        """Where its database is.
+
+        :raises ConfigurationError: the settings name no PostgreSQL.
+        """
+        return self.backend(**self.config).database_url()
+
+
+def configured_layers(*, key: str = "CONFIG") -> Iterator[ConfiguredLayer]:
+    """Those whose backend is ours, or inherits it; entries that make no sense are passed over, since a check tells.
+
+    :param key: `TEST_CONFIG` for what tests use in place of `CONFIG`.
+    """
+    layers = getattr(settings, "CHANNEL_LAYERS", {})
+    for name, entry in layers.items() if isinstance(layers, Mapping) else ():
+        backend = backend_of(entry)
+        config = entry.get(key, {} if key == "CONFIG" else None) if backend is not None else None
+        if backend is not None and isinstance(config, Mapping):
+            yield ConfiguredLayer(name, backend, config)
+
+
+def backend_of(entry: object) -> type[PostgresChannelLayer] | None:
+    """The class of an entry, if it is ours."""
+    try:
+        backend = import_string(entry["BACKEND"]) if isinstance(entry, Mapping) else None
+    except (ImportError, KeyError, AttributeError, TypeError):
+        return None
+    return backend if isinstance(backend, type) and issubclass(backend, PostgresChannelLayer) else None
+
+
+def schemas_in(alias: str) -> list[str]:
+    """The schemas whose tables belong into the database of an alias; none where all layers have theirs elsewhere.
+
+    Where some layer uses another alias, somebody may want the tables in this one as well; without any layer, too.
+    """
+    layers = [*configured_layers(), *configured_layers(key="TEST_CONFIG")]
+    by_alias: dict[str | None, set[str]] = {}
+    for layer in layers:
+        by_alias.setdefault(layer.alias, set()).add(layer.schema)
+    if alias in by_alias:
+        return sorted(by_alias[alias])
+    if by_alias.keys() == {None}:
+        return []
+    return sorted({layer.schema for layer in layers}) or [DEFAULT_SCHEMA]
+
+
+def main_layer() -> ConfiguredLayer | None:
+    """The layer called `default`, or else the first one that is ours."""
+    layers = {layer.name: layer for layer in configured_layers()}
+    return layers.get("default") or next(iter(layers.values()), None)
+
+
+def _place(backend: type[PostgresChannelLayer], config: Mapping[str, Any]) -> object:
+    """What is the same for two layers on one database; None where the configuration is wrong."""
+    try:
+        url = parse_url(backend(**config).database_url())
+    except (PgChannelsError, TypeError):
+        return None
+    return {_name_and_port(host) for host in url.hosts}, url.database
+
+
+def _name_and_port(host: Host) -> tuple[str, int]:
+    return ("localhost" if host.name in _THIS_MACHINE else host.name), host.port

@@ -1,0 +1,130 @@
+"""From Django's way of naming a database to a URL."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.utils import load_backend
+from sqlalchemy import URL
+
+from pgchannels.arguments import shown
+from pgchannels.database.database import Database
+from pgchannels.django.parameters import connection_parameters, parameters_of_settings
+from pgchannels.errors import ConfigurationError, DatabaseUnavailable
+
+# What a database dict of Django's may hold beside these concerns Django's own connections, or a pool.
+_CONNECTION_KEYS: Final = frozenset({"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"})
+_IGNORED_KEYS: Final = frozenset(
+    {
+        "ATOMIC_REQUESTS",
+        "AUTOCOMMIT",
+        "CONN_HEALTH_CHECKS",
+        "CONN_MAX_AGE",
+        "DISABLE_SERVER_SIDE_CURSORS",
+        "PSYCOPG_OPTIONS",  # the pool of channels_postgres
+        "TEST",
+        "TIME_ZONE",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSource:
+    """Where a layer's database is found when it is needed.
+
+    `key` is the same as long as it is the same database. `open` names it to a layer.
+    """
+
+    key: Callable[[], Hashable]
+    url: Callable[[], str | URL]
+    open: Callable[[], Database]
+
+
+def database_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> DatabaseSource:
+    """How to find the database of a layer.
+
+    :raises ConfigurationError: not exactly one of the three ways was used, or a key is unknown.
+    """
+    if unknown := sorted(keys.keys() - _CONNECTION_KEYS - _IGNORED_KEYS):
+        raise ConfigurationError(f"CHANNEL_LAYERS: unknown option {unknown[0]!r} in CONFIG")
+    if sum((url is not None, alias is not None, bool(keys))) != 1:
+        raise ConfigurationError(
+            "CHANNEL_LAYERS: CONFIG needs one of 'url', 'database' (an alias of DATABASES),"
+            " or the keys of a database: 'NAME', 'USER', 'PASSWORD', 'HOST', 'PORT'"
+        )
+    if url is not None:
+        return DatabaseSource(key=lambda: None, url=lambda: url, open=lambda: Database(url))
+    if alias is None:
+        url_of_keys = cache(lambda: url_of(keys))
+        return DatabaseSource(key=lambda: None, url=url_of_keys, open=lambda: Database(url_of_keys()))
+    if not isinstance(alias, str) or alias not in connections.settings:
+        raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {shown(alias)}, which is no alias of DATABASES")
+    return DatabaseSource(
+        # A test runner renames the database in Django's settings, each worker of it once more.
+        key=lambda: connections.settings[alias]["NAME"],
+        url=lambda: url_of_alias(alias),
+        # For each connection anew: a backend may have another password each time.
+        open=lambda: Database(lambda: url_of_alias(alias)),
+    )
+
+
+def url_of_alias(alias: str) -> URL:
+    """The URL of the parameters with which the backend of an alias would connect now.
+
+    :raises ConfigurationError: it is no PostgreSQL, has no name, or a parameter that cannot be obeyed.
+    :raises DatabaseUnavailable: the backend cannot tell.
+    """
+    settings = connections.settings[alias]
+    try:
+        backend = connections.create_connection(alias)
+        _require_postgresql(settings["ENGINE"], backend.vendor)
+        parameters = backend.get_connection_params()
+    except ImproperlyConfigured as error:
+        raise ConfigurationError(f"CHANNEL_LAYERS: the database {alias!r}: {error}") from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        text = f"the backend of the database {alias!r} could not say how to connect: it raised {type(error).__name__}"
+        raise DatabaseUnavailable(text) from error
+    return _url(parameters | {"role": settings["OPTIONS"].get("assume_role")})
+
+
+def url_of(database: Mapping[str, Any]) -> URL:
+    """The URL of a database dict of Django's.
+
+    :raises ConfigurationError: it is no PostgreSQL, has no name, or an option that cannot be obeyed.
+    """
+    engine = database.get("ENGINE", "postgresql")
+    if not any(word in engine for word in ("postgresql", "postgis", "psycopg")):
+        _require_postgresql(engine, _vendor(engine))
+    return _url(parameters_of_settings(database))
+
+
+def _url(given: Mapping[str, Any]) -> URL:
+    parameters = connection_parameters(given)
+    name = parameters.pop("dbname", None)
+    if not name and "service" not in parameters:
+        raise ConfigurationError("CHANNEL_LAYERS: the database has no NAME")
+    return URL.create(
+        "postgresql",
+        username=parameters.pop("user", None),
+        password=parameters.pop("password", None),
+        database=name,
+        # In the query, a host may be the folder of a socket, and a port does without a host.
+        query=parameters,
+    )
+
+
+def _vendor(engine: str) -> str:
+    try:
+        return str(load_backend(engine).DatabaseWrapper.vendor)
+    except (ImproperlyConfigured, ImportError, AttributeError):
+        return ""
+
+
+def _require_postgresql(engine: str, vendor: str) -> None:
+    if vendor != "postgresql":
+        raise ConfigurationError(f"CHANNEL_LAYERS: the database's ENGINE is {engine!r}; pgchannels needs PostgreSQL")

@@ -1,0 +1,46 @@
+"""Which messages Channels can dispatch: others end the consumer or the worker that gets them."""
+
+from typing import Final
+
+_OF_PROTOCOLS: Final = frozenset(
+    {
+        "http_disconnect",
+        "http_request",
+        "lifespan_shutdown",
+        "lifespan_shutdown_complete",
+        "lifespan_shutdown_failed",
+        "lifespan_startup",
+        "lifespan_startup_complete",
+        "lifespan_startup_failed",
+        "websocket_accept",
+        "websocket_connect",
+        "websocket_disconnect",
+        "websocket_receive",
+    }
+)
+
+# Every consumer has these, and none of them handles messages.
+_OF_CONSUMERS: Final = frozenset(
+    {"base_send", "channel_layer", "channel_layer_alias", "channel_name", "channel_receive", "dispatch", "scope"}
+)
+
+
+def reason_against(message: object, *, is_dispatched: bool = True) -> str | None:
+    """Why Channels cannot take a message, or, when it is dispatched by its type, cannot dispatch it; never its text."""
+    if not isinstance(message, dict):
+        return "Channels takes a dict"
+    if not is_dispatched:
+        return None
+    kind = message.get("type")
+    if not isinstance(kind, str):
+        return "Channels takes a dict with a str as its 'type'"
+    if not kind:
+        return "its 'type' is empty, and Channels needs one"
+    handler = kind.replace(".", "_")
+    if handler.startswith("_"):
+        return "its 'type' begins with '_' or '.', which Channels refuses"
+    if handler in _OF_PROTOCOLS:
+        return f"its 'type' is {kind}, which only a server may tell a consumer"
+    if handler in _OF_CONSUMERS:
+        return f"its 'type' is {kind}, which a consumer has for itself"
+    return None

@@ -1,0 +1,1 @@
+"""Backends for Django, as projects and packages derive them from PostgreSQL's."""
