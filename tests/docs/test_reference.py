@@ -21,7 +21,7 @@ from .snippets import PLACEHOLDER, ROOT, first_column, snippet, snippets
 
 REFERENCE: Final = ROOT / "docs/reference"
 OPTIONS, MESSAGES, COMMANDS = (f"docs/reference/{name}.md" for name in ("options", "messages", "command-line"))
-DEFAULTS: Final = PostgresChannelLayer.__init__.__kwdefaults__ or {}
+DEFAULTS: Final = (MessageLayer.__init__.__kwdefaults__ or {}) | (PostgresChannelLayer.__init__.__kwdefaults__ or {})
 
 
 def documented() -> str:
