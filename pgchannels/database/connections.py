@@ -205,6 +205,7 @@ class Connections:
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._looking_at_pooler = asyncio.Lock()
         self._has_own_sessions = False  # though there is a pooler
+        self._asking = 0  # callers
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
         self._held = [self._for_all]
 
@@ -270,10 +271,12 @@ class Connections:
             held.abandon()
 
     async def _fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
+        self._asking += 1
         try:
             return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds)
         finally:
-            if not self.keep:
+            self._asking -= 1
+            if not self.keep and not self._asking:
                 await self.close()
 
     async def _open(self) -> tuple[DriverConnection, Session]:

@@ -137,6 +137,12 @@ def is_undone(error: BaseException | None) -> bool:
     return isinstance(failure, asyncpg.LockNotAvailableError) or is_notification_queue_full(error)
 
 
+def is_too_late(error: BaseException | None) -> bool:
+    """Whether the server refused a call of ours by its clock; see `refuse_late_call.sql`."""
+    failure = _of_driver(error)
+    return isinstance(failure, asyncpg.QueryCanceledError) and "too long to reach pgchannels" in str(failure)
+
+
 def is_notification_queue_full(error: BaseException | None) -> bool:
     """Whether the server takes no notification, since somebody has not read those that there are."""
     failure = _of_driver(error)

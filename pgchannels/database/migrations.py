@@ -33,6 +33,11 @@ _RESTORE_SETTINGS = "".join(
     f"SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('pgchannels.{name}'), true);\n"
     for name in _SETTINGS
 )
+_STRANGE_OWNER = """
+    SELECT o.rolname FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner
+    JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+    WHERE n.nspname = :schema AND NOT o.rolsuper AND o.oid <> d.datdba AND NOT pg_catalog.pg_has_role(o.oid, 'MEMBER')
+"""
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
@@ -121,12 +126,23 @@ def _run_on(connection: Connection, schema: str) -> None:
     connection.execute(text(upgrading_lock(schema)))
     if not connection.dialect.has_schema(connection, schema):
         connection.execute(CreateSchema(schema, if_not_exists=True))
+    _require_trusted_owner(connection, schema)
     context.configure(connection, **_environment(schema))
     with context.begin_transaction():
         attributes, migration = context.config.attributes, context.get_context()
         attributes["before"] = migration.get_current_revision()
         context.run_migrations()
         attributes["after"] = migration.get_current_revision()
+
+
+def _require_trusted_owner(connection: Connection, schema: str) -> None:
+    # Whoever owns the schema may put functions of his own in the place of ours.
+    owner = connection.execute(text(_STRANGE_OWNER), {"schema": schema}).scalar()
+    if owner is not None:
+        raise ConfigurationError(
+            f"the schema {schema!r} belongs to the role {owner!r}, which could replace what is in it. Drop it, or give"
+            f" it to the role that upgrades: ALTER SCHEMA {schema} OWNER TO …"
+        )
 
 
 def _run_on_own_connection(database: Database, schema: str) -> None:

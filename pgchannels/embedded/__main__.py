@@ -1,5 +1,6 @@
 """`python -m pgchannels.embedded`: a server until stdin closes, or SIGINT, or SIGTERM; prints its URL on one line."""
 
+import argparse
 import signal
 import sys
 from contextlib import suppress
@@ -8,6 +9,8 @@ from pgchannels.embedded.server import EmbeddedServer
 
 
 def main() -> None:
+    """Serve until told to stop."""
+    argparse.ArgumentParser(prog="python -m pgchannels.embedded", description=__doc__).parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores SIGINT otherwise
         signal.signal(number, signal.default_int_handler)
     with suppress(KeyboardInterrupt), EmbeddedServer() as server:

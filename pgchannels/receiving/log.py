@@ -82,10 +82,15 @@ class Log:
         return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
 
     async def history(self, address: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """The last messages of an address, or the first ones after a position; oldest first, without expired ones."""
+        """The last messages of an address, or the first ones after a position; oldest first, without expired ones.
+
+        After a position that this log has not given comes all that it has.
+        """
         if after is None:
             [(first,)] = await self._connections.fetch(position_before_latest, address, limit)
             after = GREATEST_ID if first is None else first - 1
+        elif (extent := await self.extent()).leaves_out(after) or after > extent.last_id:
+            after = 0
         arrivals: list[Arrival] = []
         while len(arrivals) < limit:
             page = await self.page({address: after}, most=min(limit, PAGE_ROWS))

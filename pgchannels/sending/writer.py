@@ -18,6 +18,7 @@ from pgchannels.database.failures import (
     is_notification_queue_full,
     is_of_notifications,
     is_passing,
+    is_too_late,
     is_undone,
 )
 from pgchannels.database.retry import Backoff
@@ -163,6 +164,7 @@ class Writer:
     def _settle(self, batch: list[Outgoing], delivered: "asyncpg.Record") -> None:
         first_id, refused, dropped = delivered
         self._seen_until = first_id
+        self._who_fills_queue = None
         if dropped:
             self._on_dropped(Gap(GapReason.CAPACITY, dropped))
         for number in refused or ():
@@ -203,7 +205,10 @@ class Writer:
                     if not is_passing(error):
                         refusal = str(explained(error, self._connections.place))
                         raise DatabaseRefused(refusal, may_have_been_sent=doubt is not None) from error
-                    doubt = begun
+                    if not is_too_late(error):
+                        doubt = begun
+                    elif doubt is not None:  # its time is over by the clock of the database, which was set
+                        raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
                 if doubt is not None and doubt.until <= loop.time():
                     raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
                 remaining = deadline - loop.time()

@@ -10,9 +10,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from pgchannels import ChannelFull, ConfigurationError, InvalidName, InvalidPosition, MessageLayer
 from pgchannels.cli import main
+from tests.conftest import url_of_role
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300
@@ -62,6 +64,30 @@ def test_upgrade_of_tables_of_a_newer_version_says_so(
     assert output.out == ""
     assert "cannot be upgraded: Can't locate revision identified by '9999'" in output.err
     assert "If a newer version of pgchannels has made them, install that here" in output.err
+
+
+def test_schema_of_a_stranger_is_not_taken_over(
+    server_url: str, empty_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upgrading, stranger, name = "doors_upgrading", "doors_stranger", make_url(empty_database_url).database
+    asyncio.run(
+        execute(
+            empty_database_url,
+            f"""
+            CREATE ROLE {upgrading} LOGIN PASSWORD '{upgrading}'; CREATE ROLE {stranger};
+            GRANT CREATE ON DATABASE "{name}" TO {upgrading}, {stranger};
+            SET ROLE {stranger}; CREATE SCHEMA pgchannels; GRANT ALL ON SCHEMA pgchannels TO {upgrading}
+            """,
+        )
+    )
+    try:
+        assert main(["upgrade", "--url", url_of_role(empty_database_url, upgrading)]) == 1
+        assert "the schema 'pgchannels' belongs to the role 'doors_stranger'" in capsys.readouterr().err
+        asyncio.run(execute(empty_database_url, f"ALTER SCHEMA pgchannels OWNER TO {upgrading}"))
+        assert main(["upgrade", "--url", url_of_role(empty_database_url, upgrading)]) == 0
+    finally:
+        roles = f"{upgrading}, {stranger}"
+        asyncio.run(execute(empty_database_url, f"DROP OWNED BY {roles} CASCADE; DROP ROLE {roles}"))
 
 
 # alembic

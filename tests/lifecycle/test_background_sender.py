@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import asyncpg
 import pytest
@@ -214,3 +215,35 @@ async def test_background_sender_and_node_have_four_connections(
 ) -> None:
     await asyncio.to_thread(layer.sync.publish, "room", 1)
     assert await connections_to_this_database(connection) == 4
+
+
+async def test_flush_is_as_patient_as_a_lease_is_long(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    layer = PostgresChannelLayer(database_url, send_timeout=0.1)
+    await layer.group_send("room", {"type": "the.first"})  # before it there is no log
+    await connection.execute(
+        """
+        INSERT INTO pgchannels.node (id, name, leased_until) VALUES (gen_random_uuid(), 'killed', now() + '1 s');
+        INSERT INTO pgchannels.subscription (address, node) SELECT 'node:asgi:killed', id FROM pgchannels.node
+        """
+    )
+    await within(layer.flush())
+    assert not await connection.fetchval("SELECT count(*) FROM pgchannels.node WHERE leased_until > now()")
+    await layer.close()
+
+
+async def test_many_who_ask_at_once_share_one_connection(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Proxy(database_url) as proxy:
+        links: list[object] = []
+        new_link = proxy._new_link
+
+        def counted() -> Any:
+            links.append(new_link())
+            return links[-1]
+
+        monkeypatch.setattr(proxy, "_new_link", counted)
+        layer = PostgresChannelLayer(proxy.url)
+        await asyncio.gather(*(layer.group_add(f"room-{number}", "jobs") for number in range(50)))
+        await layer.close()
+    assert 1 <= len(links) <= 3

@@ -1,4 +1,4 @@
-"""A database whose clock is set back by hours, as its rows see it: what they have is hours ahead."""
+"""A database whose clock is set back by hours, as its rows see it: what they have is hours ahead; or forward."""
 
 import asyncio
 from typing import Final
@@ -10,7 +10,7 @@ from pgchannels import MessageLayer
 from pgchannels.process.node import Node
 from tests.faults.roads import node_of
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import until
+from tests.waiting import until, within
 
 HOURS: Final = 5
 
@@ -50,6 +50,14 @@ async def test_messages_keep_their_time_to_live(database_url: str) -> None:
         connections._clock_offset += HOURS * 3600  # as it was told before
         [(now,)] = await connections.ask(lambda _: select(extract("epoch", func.clock_timestamp()).cast(Float(53))))
         await until(lambda: is_right(node_of(layer), now))
+
+
+async def test_clock_that_was_set_forward_holds_up_no_message(database_url: str) -> None:
+    async with MessageLayer(database_url, heartbeat=3600, send_timeout=3600) as layer:
+        await layer.publish("room", 1)
+        node_of(layer)._connections._clock_offset -= HOURS * 3600  # as it was told before
+        await within(layer.publish("room", 2))
+        assert [message.payload for message in await layer.history("room")] == [1, 2]
 
 
 async def is_right(node: Node, seconds: float) -> bool:
