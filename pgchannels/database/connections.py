@@ -1,36 +1,28 @@
-"""The connections of one event loop: held ones of the driver, each with one job, and SQLAlchemy for what is rare."""
+"""The connections of one event loop, each with one job, and the one for everything else."""
 
 import asyncio
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import datetime
-from functools import lru_cache
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-import asyncpg
 from sqlalchemy import Connection, Executable
-from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
-from sqlalchemy.sql.compiler import SQLCompiler
 
+from pgchannels.database.compiling import compiled, driver_text
 from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, no_host, prepare
-from pgchannels.database.failures import LOST_STATEMENTS, Place, SessionShared, is_connection_failure, loss_recognised
+from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
+from pgchannels.database.failures import LOST_STATEMENTS, Place, SessionShared, loss_recognised
+from pgchannels.database.held_connection import HeldConnection, Session
 from pgchannels.database.pooler import is_pooled, require_own_session
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.names import DEFAULT_SCHEMA
 
 _OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
 STATEMENT_TIMEOUT_SECONDS: Final = 30
-_LEAVE_TIMEOUT_SECONDS: Final = 1
 _LONGEST_LOCK_WAIT_SECONDS: Final = 5
 _LOCK_WAIT_OF_SILENCE: Final = 0.25  # the server gives up before we take its silence for a lost connection
-
-# The server that runs the other end may be gone without a word, or a firewall between forget the connection.
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
 # Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while
 # tables may be empty: by index, whatever statistics say.
@@ -49,136 +41,8 @@ _PREPARE: Final = """
     FROM pg_stat_get_activity(pg_backend_pid())
 """
 
-# A session whose connection was lost goes on with its statement, and waits for its locks. Process IDs are used again.
-_END_SESSION: Final = """
-    SELECT pg_terminate_backend(pid, $3) FROM pg_stat_get_activity($1)
-    WHERE backend_start = $2 AND pg_has_role(usesysid, 'USAGE')
-"""
-
-# The driver asks the server about each type of an array, in some milliseconds a connection. Those of PostgreSQL's own
-# types are the same everywhere: by name, the oids of the array and of its elements, in `pg_type.dat`.
-_ARRAY_TYPES: Final = {"int4": (1007, 23), "int8": (1016, 20), "bytea": (1001, 17), "uuid": (2951, 2950)}
-
-DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-Records: TypeAlias = "Sequence[asyncpg.Record]"
-Session: TypeAlias = tuple[int, datetime]  # of a server process: its number, and its start
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class HeldConnection:
-    """A connection of the driver that is opened when it is needed, and anew when it was lost; one statement at a time.
-
-    :param on_open: what each new connection is for: it runs before anything else on it.
-    :param silence_seconds: a connection by which nothing comes for so long, though something is asked, is lost. None:
-        whoever asks looks after that.
-    """
-
-    def __init__(
-        self,
-        connect: Callable[[], Awaitable[tuple[DriverConnection, Session]]],
-        *,
-        on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
-        silence_seconds: float | None = None,
-    ) -> None:
-        self.on_open = on_open
-        self._silence_seconds = silence_seconds
-        self._connect = connect
-        self._connection: DriverConnection | None = None
-        self._progress: _Progress
-        self._one_at_a_time = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._session: Session | None = None  # of the last connection
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a connection, as far as anybody has noticed."""
-        return self._connection is not None and not self._connection.is_closed()
-
-    async def opened(self) -> DriverConnection:
-        """The connection, opened if there is none.
-
-        :raises CONNECTION_FAILURES: the database could not be reached.
-        """
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            await self._left()  # never one more than was promised
-            connection, session = await self._connect()
-            self._connection = connection
-            if self._silence_seconds is not None:
-                self._progress = _Progress.of(connection)
-            try:
-                with self.left_when_lost():
-                    await self._take_over(connection, session)
-                    if self.on_open is not None:
-                        await self.on_open(connection)
-            except BaseException:
-                self.leave()  # whatever failed, it is not what it is for
-                raise
-        return connection
-
-    async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
-        """Run a statement, which the driver prepares once, and return its rows.
-
-        :param silence_seconds: in place of the connection's own. The time counts from when the statement is sent, and
-            begins anew with whatever comes: a slow link with much on its way is no lost one.
-        :raises CONNECTION_FAILURES: the statement may or may not have run.
-        """
-        async with self._one_at_a_time:
-            connection = await self.opened()
-            if self._silence_seconds is None:
-                with self.left_when_lost():
-                    return await connection.fetch(text, *arguments)
-            try:
-                async with self._progress.required_within(silence_seconds or self._silence_seconds):
-                    with self.left_when_lost():
-                        return await connection.fetch(text, *arguments)
-            except TimeoutError:
-                self.leave()
-                raise
-
-    @contextmanager
-    def left_when_lost(self) -> Iterator[None]:
-        """Leave the connection when what runs on it meanwhile fails otherwise than by the server's word.
-
-        What the caller cancels the driver cancels in the server; the next statement waits for that.
-        """
-        try:
-            with _cancellation_kept(), loss_recognised(self._connection):
-                yield
-        except Exception as error:
-            if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        """Give the connection up. What runs on it is cancelled: in the server it would go on, and hold its locks."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            leaving = asyncio.get_running_loop().create_task(_leave(connection), name="pgchannels leave a connection")
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
-
-    async def close(self) -> None:
-        """Close the connection; the next statement opens another one."""
-        self.leave()
-        await self._left()
-
-    async def _take_over(self, connection: DriverConnection, session: Session) -> None:
-        """End the session of the connection before this one, should it go on in the server."""
-        if self._session is not None:
-            await connection.execute(_END_SESSION, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
-        self._session = session
-
-    def abandon(self) -> None:
-        """Close the socket, when the event loop is closed: nothing else can be done there any more."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            _close_socket(connection)
-
-    async def _left(self) -> None:
-        if self._leaving:
-            await asyncio.wait(self._leaving)
 
 
 class Connections:
@@ -285,7 +149,7 @@ class Connections:
             return connection, await self._prepare(connection)
 
     async def _connected(self) -> DriverConnection:
-        with _cancellation_kept():
+        with cancellation_kept():
             if self._engine is None:
                 return await self._database.open()
             try:
@@ -301,8 +165,8 @@ class Connections:
 
     async def _prepare(self, connection: DriverConnection) -> Session:
         try:
-            _keep_alive(connection)
-            _know_array_types(connection)
+            keep_alive(connection)
+            know_array_types(connection)
             with loss_recognised(connection):
                 row = await connection.fetchrow(_PREPARE, f"{1000 * self._lock_wait_seconds:.0f}ms")
             assert row is not None
@@ -317,50 +181,6 @@ class Connections:
             raise
         self.set_clock(seconds)
         return process, began_at
-
-
-class _Progress(asyncio.Protocol):
-    """Hands on what comes by a connection, and counts the time from then on."""
-
-    def __init__(self, driver: asyncio.Protocol) -> None:
-        self._driver = driver
-        self._limit: asyncio.Timeout | None = None
-        self._seconds = 0.0
-
-    @classmethod
-    def of(cls, connection: DriverConnection) -> Self:
-        """Put it between a connection's transport and the driver, which has no setting for this."""
-        transport: asyncio.Transport = getattr(connection, "_transport")  # noqa: B009
-        progress = cls(transport.get_protocol())  # type: ignore[arg-type]
-        transport.set_protocol(progress)
-        return progress
-
-    @asynccontextmanager
-    async def required_within(self, seconds: float) -> AsyncIterator[None]:
-        """Raise `TimeoutError` when nothing comes for so long."""
-        self._seconds = seconds
-        async with asyncio.timeout(seconds) as self._limit:
-            try:
-                yield
-            finally:
-                self._limit = None
-
-    def data_received(self, data: bytes) -> None:
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)
-        self._driver.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._driver.eof_received()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._driver.connection_lost(error)
-
-    def pause_writing(self) -> None:
-        self._driver.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._driver.resume_writing()
 
 
 async def run_sync(database: Database, function: Callable[[Connection], T]) -> T:
@@ -386,40 +206,6 @@ async def together(*calls: Coroutine[Any, Any, object]) -> None:
             raise outcome
 
 
-@lru_cache(maxsize=1024)
-def driver_text(build: Callable[[Schema], ClauseElement], schema: Schema) -> str:
-    """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention.
-
-    To compile one takes a millisecond: it is done when it is first needed, once for all nodes of the process.
-    """
-    return str(build(schema).compile(dialect=registry.load("postgresql.asyncpg")()))
-
-
-def compiled(statement: Executable) -> tuple[Any, ...]:
-    """The SQL of a statement as of `driver_text`, and its values."""
-    assert isinstance(statement, ClauseElement)
-    text = statement.compile(dialect=registry.load("postgresql.asyncpg")())
-    assert isinstance(text, SQLCompiler)
-    return str(text), *(text.params[name] for name in text.positiontup or ())
-
-
-async def _leave(connection: DriverConnection) -> None:
-    # Closing cancels what runs, and waits for the server's word that it has ended.
-    with suppress(Exception):
-        async with asyncio.timeout(_LEAVE_TIMEOUT_SECONDS):
-            await connection.close()
-    connection.terminate()
-
-
-def _close_socket(connection: DriverConnection) -> None:
-    # The transport would ask its loop to do it. uvloop closes all sockets with the loop, and shows none.
-    endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009
-    if (its_socket := getattr(endpoint, "_sock", None)) is not None:
-        with suppress(OSError):
-            its_socket.shutdown(socket.SHUT_RDWR)  # also where a child of a fork has it, too
-        its_socket.close()
-
-
 def _engine_like(engine: AsyncEngine) -> AsyncEngine:
     return create_async_engine(engine.sync_engine.url, pool=engine.sync_engine.pool.recreate())
 
@@ -434,42 +220,3 @@ async def _detached(engine: AsyncEngine) -> DriverConnection:
         connection.terminate()
         raise
     return connection
-
-
-def _keep_alive(connection: DriverConnection) -> None:
-    endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009 -- asyncpg has no setting for this
-    if endpoint.family == socket.AF_UNIX:
-        return
-    endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        if hasattr(socket, option):  # not on every system
-            endpoint.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _know_array_types(connection: DriverConnection) -> None:
-    unused = dict.fromkeys(("basetype", "range_subtype", "attrtypoids", "attrnames", "basetype_name"))
-    array = unused | {"ns": "pg_catalog", "kind": "b", "elemdelim": ",", "depth": 0}
-    getattr(connection, "_protocol").get_settings().register_data_types(  # noqa: B009 -- as above
-        [
-            array | {"name": f"_{name}", "oid": oid, "elemtype": element, "elemtype_name": name}
-            for name, (oid, element) in _ARRAY_TYPES.items()
-        ]
-    )
-
-
-@contextmanager
-def _cancellation_kept() -> Iterator[None]:
-    # A statement that is cancelled may end as if it was not, or raise what its dying connection says instead.
-    # A task that took this for a success, or for a failure to be tried again, would never end.
-    task = asyncio.current_task()
-    assert task is not None
-    before = task.cancelling()
-    error = None
-    try:
-        yield
-    except Exception as raised:
-        error = raised
-    if task.cancelling() > before:
-        raise asyncio.CancelledError from error
-    if error is not None:
-        raise error

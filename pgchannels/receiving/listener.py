@@ -8,7 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from pgchannels.database.connections import Connections, DriverConnection
+from pgchannels.database.connections import Connections
+from pgchannels.database.driver import DriverConnection
 from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import listen

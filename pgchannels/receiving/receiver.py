@@ -9,7 +9,8 @@ import asyncpg
 
 from pgchannels.codec import Codec
 from pgchannels.codec.commands import Flush, Join, Leave, command_in
-from pgchannels.database.connections import Connections, DriverConnection
+from pgchannels.database.connections import Connections
+from pgchannels.database.driver import DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.statements.reading import extent
 from pgchannels.errors import ForeignChannel, InvalidName, LayerClosed, UnreadableMessage, copy_of

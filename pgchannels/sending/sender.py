@@ -11,7 +11,8 @@ from sqlalchemy import Executable
 
 from pgchannels.codec import Codec
 from pgchannels.codec.commands import Command, Flush, Join, Leave, payload_of
-from pgchannels.database.connections import Connections, DriverConnection, Records
+from pgchannels.database.connections import Connections
+from pgchannels.database.driver import DriverConnection, Records
 from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema

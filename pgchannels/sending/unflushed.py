@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from pgchannels.database.connections import Records
+from pgchannels.database.driver import Records
 
 
 class Unflushed:

@@ -9,7 +9,8 @@ from typing import Final
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.connections import Connections, DriverConnection
+from pgchannels.database.connections import Connections
+from pgchannels.database.driver import DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.failures import (
     advice,

@@ -1,6 +1,6 @@
 """How long the database takes for what the layer asks of it."""
 
-from pgchannels.database.connections import driver_text
+from pgchannels.database.compiling import driver_text
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.tables import Schema
 

@@ -1,0 +1,145 @@
+"""A connection of the driver with one job."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import asyncpg
+
+from pgchannels.database.driver import DriverConnection, Progress, Records, cancellation_kept, close_socket
+from pgchannels.database.failures import is_connection_failure, loss_recognised
+
+_LEAVE_TIMEOUT_SECONDS: Final = 1
+
+# A session whose connection was lost goes on with its statement, and waits for its locks. Process IDs are used again.
+_END_SESSION: Final = """
+    SELECT pg_terminate_backend(pid, $3) FROM pg_stat_get_activity($1)
+    WHERE backend_start = $2 AND pg_has_role(usesysid, 'USAGE')
+"""
+
+Session: TypeAlias = tuple[int, datetime]  # of a server process: its number, and its start
+
+
+class HeldConnection:
+    """A connection of the driver that is opened when it is needed, and anew when it was lost; one statement at a time.
+
+    :param on_open: what each new connection is for: it runs before anything else on it.
+    :param silence_seconds: a connection by which nothing comes for so long, though something is asked, is lost. None:
+        whoever asks looks after that.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[tuple[DriverConnection, Session]]],
+        *,
+        on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
+        silence_seconds: float | None = None,
+    ) -> None:
+        self.on_open = on_open
+        self._silence_seconds = silence_seconds
+        self._connect = connect
+        self._connection: DriverConnection | None = None
+        self._progress: Progress
+        self._one_at_a_time = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._session: Session | None = None  # of the last connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as anybody has noticed."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def opened(self) -> DriverConnection:
+        """The connection, opened if there is none.
+
+        :raises CONNECTION_FAILURES: the database could not be reached.
+        """
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            await self._left()  # never one more than was promised
+            connection, session = await self._connect()
+            self._connection = connection
+            if self._silence_seconds is not None:
+                self._progress = Progress.of(connection)
+            try:
+                with self.left_when_lost():
+                    await self._take_over(connection, session)
+                    if self.on_open is not None:
+                        await self.on_open(connection)
+            except BaseException:
+                self.leave()  # whatever failed, it is not what it is for
+                raise
+        return connection
+
+    async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
+        """Run a statement, which the driver prepares once, and return its rows.
+
+        :param silence_seconds: in place of the connection's own. The time counts from when the statement is sent, and
+            begins anew with whatever comes: a slow link with much on its way is no lost one.
+        :raises CONNECTION_FAILURES: the statement may or may not have run.
+        """
+        async with self._one_at_a_time:
+            connection = await self.opened()
+            if self._silence_seconds is None:
+                with self.left_when_lost():
+                    return await connection.fetch(text, *arguments)
+            try:
+                async with self._progress.required_within(silence_seconds or self._silence_seconds):
+                    with self.left_when_lost():
+                        return await connection.fetch(text, *arguments)
+            except TimeoutError:
+                self.leave()
+                raise
+
+    @contextmanager
+    def left_when_lost(self) -> Iterator[None]:
+        """Leave the connection when what runs on it meanwhile fails otherwise than by the server's word.
+
+        What the caller cancels the driver cancels in the server; the next statement waits for that.
+        """
+        try:
+            with cancellation_kept(), loss_recognised(self._connection):
+                yield
+        except Exception as error:
+            if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the connection up. What runs on it is cancelled: in the server it would go on, and hold its locks."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            leaving = asyncio.get_running_loop().create_task(_leave(connection), name="pgchannels leave a connection")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    async def close(self) -> None:
+        """Close the connection; the next statement opens another one."""
+        self.leave()
+        await self._left()
+
+    async def _take_over(self, connection: DriverConnection, session: Session) -> None:
+        """End the session of the connection before this one, should it go on in the server."""
+        if self._session is not None:
+            await connection.execute(_END_SESSION, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
+        self._session = session
+
+    def abandon(self) -> None:
+        """Close the socket, when the event loop is closed: nothing else can be done there any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close_socket(connection)
+
+    async def _left(self) -> None:
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+
+async def _leave(connection: DriverConnection) -> None:
+    # Closing cancels what runs, and waits for the server's word that it has ended.
+    with suppress(Exception):
+        async with asyncio.timeout(_LEAVE_TIMEOUT_SECONDS):
+            await connection.close()
+    connection.terminate()
