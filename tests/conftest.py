@@ -6,6 +6,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -18,6 +19,37 @@ from pgchannels.embedded import EmbeddedServer
 
 # A shell's background job ignores SIGINT, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What takes long: real faults, processes, servers and browsers.
+SLOW_SUITES = ("chaos", "demo", "django", "docs", "doors", "embedded", "examples", "faults", "processes", "wheel")
+_CHOSEN = "PGCHANNELS_TEST_SUITES"  # for the processes of the run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of suites."""
+    parser.addoption("--slow", action="store_true", help=f"run the slow suites instead: {', '.join(SLOW_SUITES)}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose, where no path does."""
+    if not hasattr(config, "workerinput"):
+        is_chosen_by_path = config.args_source is pytest.Config.ArgsSource.ARGS
+        os.environ[_CHOSEN] = "named" if is_chosen_by_path else "slow" if config.getoption("--slow") else "quick"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out what was not chosen."""
+    if collection_path.parent != Path(__file__).parent or not collection_path.is_dir():
+        return None
+    is_slow, chosen = collection_path.name in SLOW_SUITES, os.environ.get(_CHOSEN)
+    return True if chosen in {"slow", "quick"} and is_slow != (chosen == "slow") else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out."""
+    if os.environ.get(_CHOSEN) == "quick":
+        terminalreporter.write_line(f"slow suites not run: {', '.join(SLOW_SUITES)} (`pytest --slow` runs them)")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from pgchannels.database.driver import Records
+from pgchannels.errors import DatabaseUnavailable
 
 
 class Unflushed:
@@ -23,7 +24,12 @@ class Unflushed:
         nodes = {address: (flushed_until, seconds) for _, address, flushed_until, seconds in rows if address}
         for address in nodes:
             if (address, log) not in self._commands:
-                self._commands[address, log] = await self._command(address)
+                try:
+                    self._commands[address, log] = await self._command(address)
+                except DatabaseUnavailable as error:
+                    if not error.may_have_been_sent:
+                        raise
+                    return True  # a crash may have taken it: another log may have to have it
         # Those that a crash took out of the table come back. One that leaves it otherwise has been closed.
         away = {address: known for address, known in self._left.items() if address not in nodes and known[0] != log}
         here = {

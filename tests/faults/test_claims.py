@@ -191,7 +191,7 @@ async def test_claim_that_a_closing_layer_gets_no_answer_to_is_counted_and_logge
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("pgchannels.node._CLOSE_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("pgchannels.process.node._CLOSE_TIMEOUT_SECONDS", 0.5)
     losses = node_of(behind).losses
     await layer.send("jobs", "claimed")
     proxy.freeze_at(b"claimed")
