@@ -22,8 +22,9 @@ class Unflushed:
         """Take the rows of `nodes_to_flush`, and command those that are new; whether there are any to wait for."""
         now, log = asyncio.get_running_loop().time(), rows[0][0] if rows else 0
         nodes = {address: (flushed_until, seconds) for _, address, flushed_until, seconds in rows if address}
-        for address in nodes:
+        for address, (_, seconds) in nodes.items():
             if (address, log) not in self._commands:
+                self._left[address] = log, now + seconds
                 try:
                     self._commands[address, log] = await self._command(address)
                 except DatabaseUnavailable as error:
