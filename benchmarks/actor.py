@@ -7,6 +7,7 @@ begin together.
 """
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -40,6 +41,9 @@ class Stage:
 
 def serve(replies: TextIO) -> None:
     """Play one part after the other until stdin closes."""
+    # A full collection in a fork copies all that was imported, and chance would decide in whose figures that is.
+    gc.collect()
+    gc.freeze()
     while line := _next_line():
         actor = os.getpid()
         if child := os.fork():
