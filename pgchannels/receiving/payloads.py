@@ -14,7 +14,7 @@ from pgchannels.receiving.losses import Bursts, Losses
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each message, and that would take twice as long
 class Opened:
     """A message with a copy of its payload."""
 
