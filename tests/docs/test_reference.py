@@ -36,7 +36,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert [name for name in public if not name.startswith("_") and f"pgchannels.starlette.{name}" not in text] == []
 
 
-@pytest.mark.parametrize("option", DEFAULTS.keys() - {"database"})
+@pytest.mark.parametrize("option", sorted(DEFAULTS.keys() - {"database"}))
 def test_every_option_is_in_its_table_with_its_default(option: str) -> None:
     rows = re.findall(rf"^\| `{option}` \| (?:`(.*?)`|none) \|", (ROOT / OPTIONS).read_text(), re.MULTILINE)
     assert (
