@@ -66,6 +66,7 @@ class Connections:
         self._database = database
         self._engine = None if database.engine is None else _engine_like(database.engine)
         self._clock_offset = 0.0
+        self.clock_readings: int = 0
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._looking_at_pooler = asyncio.Lock()
         self._has_own_sessions = False  # though there is a pooler
@@ -99,6 +100,7 @@ class Connections:
     def set_clock(self, seconds: float) -> None:
         """Take the clock from an answer that has just come: it is behind by the way back at most, and never ahead."""
         self._clock_offset = seconds - time.monotonic()
+        self.clock_readings += 1
 
     async def open(self) -> None:
         """Open the connection for all, so that the first statement need not wait for it."""

@@ -107,7 +107,8 @@ class Receiver:
         )
         self.replays: Replays = Replays(self.log, router, self.catch_up)
         self.queues: Queues = Queues(connections, router, self.hosting, losses, sender)
-        self.has_expired: Callable[[Arrival], bool] = Expiry(options.expiry, connections.database_time).is_over
+        self._expiry = Expiry(options.expiry, connections)
+        self.has_expired: Callable[[Arrival], bool] = self._expiry.is_over
         self.channels: Channels = Channels(
             router, losses, options.capacity_of, has_expired=self.has_expired, note_full=self._note_full
         )
@@ -144,7 +145,10 @@ class Receiver:
         """Take a notification: messages, or that there is something to claim."""
         kind, _, content = text.partition(" ")
         if kind in {"m", "h"}:
-            for arrival in self._arrivals(kind, content):
+            arrivals = self._arrivals(kind, content)
+            if kind == "m" and arrivals:
+                self._expiry.hear(arrivals[0])  # all have one age
+            for arrival in arrivals:
                 self.catch_up.arrive(arrival)
         elif kind == "q":
             self.queues.wake(content)

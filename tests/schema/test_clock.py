@@ -52,6 +52,17 @@ async def test_messages_keep_their_time_to_live(database_url: str) -> None:
         await until(lambda: is_right(node_of(layer), now))
 
 
+async def test_clock_that_was_set_back_makes_no_fresh_message_expire(database_url: str) -> None:
+    async with (
+        MessageLayer(database_url, expiry=60) as layer,
+        layer.subscribe("room") as subscription,
+    ):
+        for number in range(3):
+            node_of(layer)._connections._clock_offset += HOURS * 3600  # as it was told before
+            await layer.publish("room", number)
+            assert (await within(anext(subscription))).payload == number
+
+
 async def test_clock_that_was_set_forward_holds_up_no_message(database_url: str) -> None:
     async with MessageLayer(database_url, heartbeat=3600, send_timeout=3600) as layer:
         await layer.publish("room", 1)
