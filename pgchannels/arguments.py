@@ -1,8 +1,10 @@
 """What the arguments that users give may be: each check returns the value as it is used, or names what is wrong."""
 
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from inspect import iscoroutinefunction
 from numbers import Integral, Real
 from typing import Final, TypeVar
 
@@ -14,6 +16,11 @@ _SHORTEST_SECONDS: Final = 0.001  # with less, what is done again and again take
 _GREATEST_COUNT: Final = 2**31 - 1  # a greater integer the database does not take
 
 _LONGEST_TEXT: Final = 100
+_PASSWORDS: Final = (
+    re.compile(r"(//[^\s:/@'\"]*(?::|%3[aA]))[^\s@]+(?=@|%40)"),
+    re.compile(r"(\b[\w.-]+:)[^\s:/@'\"]+(?=@)"),
+    re.compile(r"((?i:password|passwd|pwd)['\"]?\s*[:=]\s*['\"]?)[^\s'\",;&}]+"),
+)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -22,11 +29,18 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def shown(value: object) -> str:
-    """A value for the text of an error, whatever it is."""
+    """A value for the text of an error, whatever it is; what looks like a password is left out."""
     try:
-        return f"{value!r:.{_LONGEST_TEXT}}"
+        return f"{redacted(repr(value)):.{_LONGEST_TEXT}}"
     except Exception:  # an integer of many digits, or a `__repr__` that fails
         return f"a value of the type {type(value).__name__:.{_LONGEST_TEXT}}"
+
+
+def redacted(text: str) -> str:
+    """A text without what looks like a password in it: in a URL, before a host, or behind the word."""
+    for pattern in _PASSWORDS:
+        text = pattern.sub(r"\1***", text)
+    return text
 
 
 def refusal(name: str, value: object, allowed: str) -> ConfigurationError:
@@ -86,9 +100,9 @@ def require_callable_or_none(name: str, value: T) -> T:
 
     :raises ConfigurationError: it cannot be called.
     """
-    if value is None or callable(value):
+    if value is None or (callable(value) and not iscoroutinefunction(value)):
         return value
-    raise refusal(name, value, "a function, or None")
+    raise refusal(name, value, "a function, or None" + (", no coroutine function" if callable(value) else ""))
 
 
 def _pair(pair: tuple[A, B]) -> tuple[A, B]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import date
 from decimal import Decimal
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from pgchannels.arguments import DAY, refusal, require_callable_or_none, require_seconds
 from pgchannels.errors import (
     ChannelFull,
     DatabaseUnavailable,
@@ -49,7 +51,12 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
     """`FastAPI(lifespan=lifespan(layer))` opens the layer before the first request and closes it after the last.
 
     `wait` is for how many seconds it waits for a database that starts later than the application; see `open`.
+
+    :raises ConfigurationError: one of the two is something else.
     """
+    if not isinstance(layer, MessageLayer):
+        raise refusal("layer", layer, "a MessageLayer")
+    wait = require_seconds("wait", wait, most=DAY, or_zero=True)
 
     @asynccontextmanager
     async def opened(_: Starlette) -> AsyncIterator[None]:
@@ -88,6 +95,10 @@ async def websocket_messages(
         By default what the client sends is ignored.
     :param send_timeout: seconds; a client that takes nothing for so long is too slow.
     """
+    require_callable_or_none("encode", encode)
+    if received is not None and not iscoroutinefunction(received):
+        require_callable_or_none("received", received)
+    send_timeout = require_seconds("send_timeout", send_timeout, most=DAY)
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.accept()
     reading = asyncio.create_task(_read(websocket, received), name="read a websocket")
@@ -114,7 +125,10 @@ async def _read(websocket: WebSocket, received: Callable[[str | bytes], Awaitabl
             raise WebSocketDisconnect(event.get("code", 1005))
         if received is not None:
             text = event.get("text")
-            await received(event["bytes"] if text is None else text)
+            taken = received(event["bytes"] if text is None else text)
+            if not isawaitable(taken):
+                raise refusal("received", received, "a coroutine function")
+            await taken
 
 
 async def _write(

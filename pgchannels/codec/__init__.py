@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pgchannels.codec import envelope, json_format, msgpack_format
-from pgchannels.codec.carriable import Default
+from pgchannels.codec.carriable import Default, require_countable
 from pgchannels.codec.encryption import Keyring
 from pgchannels.codec.envelope import Kind
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
@@ -80,6 +80,7 @@ class Codec:
         return envelope.wrap_named(self._format, serializer.as_bytes(payload))
 
     def _packed(self, pack: Callable[[Any, Default | None], bytes], payload: Any) -> bytes:
+        require_countable(payload, most=LARGEST_MESSAGE_BYTES)
         try:
             return pack(payload, self._default)
         except RecursionError as error:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
+from pgchannels.arguments import redacted
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
 
 # What says that the connection failed, not the statement: the same call may succeed on a new connection.
@@ -108,7 +109,8 @@ class Place:
     hosts: str
 
     def __str__(self) -> str:
-        return f"the database {self.name!r} at {self.hosts}" if self.hosts else "the database"
+        # A URL may stand where a name should.
+        return redacted(f"the database {self.name!r} at {self.hosts}") if self.hosts else "the database"
 
 
 @contextmanager

@@ -21,7 +21,17 @@ _OF_PROTOCOLS: Final = frozenset(
 
 # Every consumer has these, and none of them handles messages.
 _OF_CONSUMERS: Final = frozenset(
-    {"base_send", "channel_layer", "channel_layer_alias", "channel_name", "channel_receive", "dispatch", "scope"}
+    {
+        "as_asgi",
+        "base_send",
+        "channel_layer",
+        "channel_layer_alias",
+        "channel_name",
+        "channel_receive",
+        "dispatch",
+        "scope",
+        "send",
+    }
 )
 
 

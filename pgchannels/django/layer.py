@@ -21,7 +21,7 @@ from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
-from pgchannels.arguments import shown
+from pgchannels.arguments import redacted, shown
 from pgchannels.database.database import Database
 from pgchannels.database.retry import until_there
 from pgchannels.django import requests
@@ -280,5 +280,5 @@ def _imported(option: str, value: Any) -> Any:
         return import_string(value)
     except (ImportError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"{option}={shown(value)} is not the dotted path of a function: {error!s:.100}"
+            f"{option}={shown(value)} is not the dotted path of a function: {redacted(str(error)):.100}"
         ) from error

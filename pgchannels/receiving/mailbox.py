@@ -161,7 +161,7 @@ class Mailbox:
         """
         if self._items and not self._line.places:
             return self.take()
-        if self._error is not None:
+        if self._error is not None and not self._items:
             await asyncio.sleep(0)
         try:
             return await self._line.first(self._take_if_any)

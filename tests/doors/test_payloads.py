@@ -26,7 +26,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 from pydantic import BaseModel
 
-from pgchannels import ConfigurationError, InvalidMessage, MessageLayer
+from pgchannels import ConfigurationError, InvalidMessage, MessageLayer, MessageTooLarge
 from pgchannels.codec import Codec
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.serializers import registry
@@ -173,6 +173,18 @@ def test_json_is_strict(payload: Any) -> None:
         pytest.fail(f"JSON has no {constant}")
 
     json.loads(Codec(serializer_format="json").encode(payload, bound_to="")[1:], parse_constant=fail)
+
+
+@pytest.mark.parametrize("serializer_format", FORMATS)
+def test_payload_whose_containers_are_shared_is_counted_before_it_is_packed(serializer_format: str) -> None:
+    shared: Any = [1]
+    for _ in range(60):
+        shared = [shared, shared]
+    for payload in (shared, {"a": shared, "b": object()}, [None] * 70_000_000):
+        with limited(), pytest.raises(MessageTooLarge, match="holds more than 67,108,864 items"):
+            Codec(serializer_format=serializer_format).encode(payload, bound_to="")
+    few = [[1, 2]] * 3
+    assert through([few, few], serializer_format) == [few, few]
 
 
 # Every type.

@@ -14,6 +14,8 @@ from sqlalchemy import make_url
 
 from pgchannels import ChannelFull, ConfigurationError, InvalidName, InvalidPosition, MessageLayer
 from pgchannels.cli import main
+from pgchannels.django import PostgresChannelLayer
+from pgchannels.starlette import lifespan, websocket_messages
 from tests.conftest import url_of_role
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +172,47 @@ async def refusals_of(layer: MessageLayer, channel: str) -> AsyncIterator[str]:
             except ChannelFull as error:
                 yield str(error)
                 return
+
+
+async def coroutine(_: object) -> None:
+    """What is awaited by nobody where a function is wanted."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("encode", 5), ("encode", coroutine), ("received", "x"), ("send_timeout", 0)]
+)
+async def test_odd_argument_of_the_pump_is_refused_by_name(name: str, value: Any, database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    with pytest.raises(ConfigurationError, match=f"^{name} must be"):
+        await websocket_messages(None, layer.subscribe("room"), **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("layer", "wait"), [(None, 0), ("layer", -1), ("layer", "x")])
+def test_odd_argument_of_the_lifespan_is_refused_by_name(layer: Any, wait: Any) -> None:
+    with pytest.raises(ConfigurationError, match="^layer must be" if layer is None else "^wait must be"):
+        lifespan(layer and MessageLayer("postgresql://localhost/db"), wait=wait)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://app:hunter2@h/db",
+        {"NAME": "x", "PASSWORD": "hunter2"},
+        "postgresql://h/mydb;password=hunter2",
+        "app:hunter2@host",
+        "postgresql://app%3Ahunter2@h/db",
+        ["postgresql://u:hunter2@h/d"],
+    ],
+)
+def test_no_error_shows_a_password_that_stands_where_it_should_not(value: Any) -> None:
+    refusals = []
+    for make in (
+        lambda: PostgresChannelLayer("postgresql://localhost/db", prefix=value),
+        lambda: PostgresChannelLayer("postgresql://localhost/db", default=value),
+        lambda: MessageLayer("postgresql://localhost/db", capacity=value),
+        lambda: MessageLayer("postgresql://localhost/db", schema=value),
+    ):
+        with pytest.raises((ConfigurationError, InvalidName)) as caught:
+            make()
+        refusals.append(str(caught.value))
+    assert not [text for text in refusals if SECRET in text]

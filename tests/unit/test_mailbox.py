@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgchannels import Gap, GapReason, LayerClosed, MessagesLost
@@ -188,6 +188,9 @@ ACTIONS = ["put", "put", "gone", "get", "get", "cancel", "clear", "crash", "back
     st.sampled_from(WhenFull),
     st.booleans(),
 )
+@example(
+    [("get", 0, False), ("get", 0, True), *[("put", 0, True)] * 4, ("get", 0, True)], WhenFull.FAIL, False
+)  # the second one comes when the mailbox has just failed
 @settings(deadline=None)
 def test_receivers_of_one_mailbox_get_each_message_once_in_the_order_of_their_waiting(
     actions: list[tuple[str, int, bool]], when_full: WhenFull, is_closed_at_once: bool

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 from sqlalchemy import URL
 
+from pgchannels.arguments import shown
 from pgchannels.cli import CommandFailed, add_database_commands, run
 from pgchannels.django.configured_layers import configured_layers, main_layer
 from pgchannels.django.database_url import url_of_alias
@@ -47,7 +48,7 @@ def _place(alias: str | None, layer_name: str | None) -> tuple[Callable[[], str 
     if alias is not None and layer_name is not None:
         raise CommandError("give --database or --layer, not both")
     if alias is not None and alias not in connections.settings:
-        raise CommandError(f"{alias!r} is no alias of DATABASES")
+        raise CommandError(f"{shown(alias)} is no alias of DATABASES")
     layers = {layer.name: layer for layer in configured_layers()}
     if layer_name is not None and layer_name not in layers:
         raise CommandError(f"{layer_name!r} is no entry of CHANNEL_LAYERS that uses pgchannels")
