@@ -20,6 +20,8 @@ def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _upgrade(arguments: argparse.Namespace) -> int:
+    if arguments.grant_to == "":
+        raise ConfigurationError("--grant-to is empty: give the name of a role, or leave the option out")
     url = arguments.url or os.environ.get("PGCHANNELS_URL")
     if not url:
         raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")

@@ -77,7 +77,13 @@ class Codec:
             return envelope.wrap(Kind.JSON, self._packed(json_format.pack, payload))
         serializer = registry.get(self._format)
         assert serializer is not None  # the options have checked it, and nothing is ever removed
-        return envelope.wrap_named(self._format, serializer.as_bytes(payload))
+        packed = serializer.as_bytes(payload)
+        if not isinstance(packed, bytes | bytearray):
+            kind = type(packed).__name__
+            raise InvalidMessage(
+                f"the serializer {self._format!r} returned {kind} from as_bytes(): it must return bytes"
+            )
+        return envelope.wrap_named(self._format, bytes(packed))
 
     def _packed(self, pack: Callable[[Any, Default | None], bytes], payload: Any) -> bytes:
         require_countable(payload, most=LARGEST_MESSAGE_BYTES)

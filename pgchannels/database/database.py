@@ -120,14 +120,16 @@ class Database:
         raise no_host(failures) from max(failures.values(), key=lambda failure: bool(advice_at_opening(failure)))
 
     async def _given_password(self) -> str | None:
-        if self._password is None or isinstance(self._password, str):
-            return self._password
+        if self._password is None:
+            return None
+        if isinstance(self._password, str):
+            return str.__str__(self._password)  # the driver takes none of a subclass
         password: object = await _answer(self._password, "the password")
         if not isinstance(password, str):
             raise ConfigurationError(
                 f"the function that gives the password returned {_type_of(password)}: it must return a str"
             )
-        return password
+        return str.__str__(password)
 
 
 def _place_of(url: URL) -> Place:

@@ -236,7 +236,8 @@ def in_words(error: BaseException) -> str:
             return str(failure).partition("\n")[0]
         case DBAPIError():
             return str(failure.orig).partition("\n")[0]
-    return f"the driver failed with {type(failure).__name__}"  # its text may hold anything
+    kind = type(failure).__name__  # its text may hold anything
+    return f"the driver failed with {kind}: it may not know a parameter of the URL, or of an engine's connect_args"
 
 
 def _system_text(failure: OSError) -> str:

@@ -321,3 +321,17 @@ def test_default_beside_a_format_of_ones_own_is_refused() -> None:
     registry.register_serializer("text-of-doors", Text)
     with pytest.raises(ConfigurationError, match=r"^default has no use with serializer_format='text-of-doors'"):
         MessageLayer("postgresql://localhost/db", serializer_format="text-of-doors", default=str)
+
+
+@pytest.mark.parametrize("made", ["text", None, 5])
+def test_serializer_that_makes_no_bytes_is_named(made: Any) -> None:
+    class Careless:
+        def as_bytes(self, message: Any) -> Any:
+            return made
+
+        def from_bytes(self, message: bytes) -> Any:
+            return message
+
+    registry.register_serializer("careless", Careless)
+    with pytest.raises(InvalidMessage, match=f"the serializer 'careless' returned {type(made).__name__} from as_bytes"):
+        Codec(serializer_format="careless").encode(1, bound_to="")

@@ -46,7 +46,10 @@ WORDS: dict[str, tuple[Exception, str]] = {
     "server": (asyncpg.CannotConnectNowError("starting up\nHINT:  Wait."), "starting up"),
     "driver": (asyncpg.InterfaceError("unsupported"), "unsupported"),
     "wrapped": (caused_by(RuntimeError("secret"), PASSWORD_REFUSED), "password authentication failed"),
-    "anything else": (KeyError("secret"), "the driver failed with KeyError"),
+    "anything else": (
+        KeyError("secret"),
+        "the driver failed with KeyError: it may not know a parameter of the URL, or of an engine's connect_args",
+    ),
 }
 
 
