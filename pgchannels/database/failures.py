@@ -50,6 +50,13 @@ _ADVICE_BY_NUMBER: Final = {
     errno.ENETUNREACH: "correct the host, or let this machine reach its network",
 }
 _ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --grant-to ROLE` gives what it needs"),)
+_POOLERS_REFUSALS: Final = {
+    "does not exist": "create it, or correct the name of the database, in the URL or in the pooler's [databases]",
+    "no such database": "correct the name of the database, or add it to the pooler's [databases]",
+    "authentication failed": "correct the user or the password, or the pooler's auth_file",
+    "unsupported startup parameter": "name it in the pooler's ignore_startup_parameters, or leave it out",
+    "admin console": "correct the name of the database: this one is the pooler's own",
+}
 _ADVICE_AT_OPENING: _Advice = (
     (TimeoutError, "correct host and port, or let them pass through the firewall"),
     (
@@ -130,7 +137,8 @@ def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[No
 def is_connection_failure(error: BaseException | None) -> bool:
     """Whether the connection failed rather than the statement, by the error or by the driver's that caused it."""
     failure = _of_driver(error)
-    return isinstance(failure, CONNECTION_FAILURES) and not isinstance(failure, asyncpg.ClientConfigurationError)
+    is_refusal = isinstance(failure, asyncpg.ClientConfigurationError) or _advice_of_pooler(failure) is not None
+    return isinstance(failure, CONNECTION_FAILURES) and not is_refusal
 
 
 def is_undone(error: BaseException | None) -> bool:
@@ -195,11 +203,22 @@ def advice(error: BaseException) -> str:
 def advice_at_opening(error: BaseException) -> str:
     """What to do when no connection can be opened to a host."""
     failure = _of_driver(error) or error
+    if (of_pooler := _advice_of_pooler(failure)) is not None:
+        return f"; {of_pooler}"
+    if "root certificate file" in str(failure):
+        return "; give the file as sslrootcert, or take sslmode=require, which encrypts and looks at no certificate"
     numbers = {getattr(failure, "errno", None), *map(int, _ERROR_NUMBER.findall(str(failure)))}
     by_number = tuple((OSError, text) for number, text in _ADVICE_BY_NUMBER.items() if number in numbers)
     if _NO_TLS in str(failure):
         return "; turn TLS on in the server, or leave sslmode out"
     return _advice(failure, _ADVICE_AT_OPENING + by_number)
+
+
+def _advice_of_pooler(failure: object) -> str | None:
+    """What to do when PgBouncer refuses: it has one code for everything, as for a broken protocol."""
+    if not isinstance(failure, asyncpg.ProtocolViolationError):
+        return None
+    return next((text for words, text in _POOLERS_REFUSALS.items() if words in str(failure)), None)
 
 
 def _advice(failure: BaseException, table: _Advice) -> str:

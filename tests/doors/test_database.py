@@ -722,6 +722,20 @@ async def test_pooler_that_shares_sessions_is_recognised_at_opening(
         await asyncio.gather(*busy, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    ("database", "text"),
+    [("nowhere", 'database "nowhere" does not exist; create it'), ("pgbouncer", "correct the name of the database")],
+)
+async def test_what_a_pooler_refuses_is_refused_at_once(plain_server: EmbeddedServer, database: str, text: str) -> None:
+    with pgbouncer(plain_server, mode="session") as url:
+        layer = MessageLayer(make_url(url).set(database=database))
+        with pytest.raises(DatabaseRefused) as raised:
+            await within(layer.open(wait=3600))
+        assert text in str(raised.value)
+        with pytest.raises(DatabaseRefused):
+            await within(MessageLayer(make_url(url).set(database=database), send_timeout=3600).publish("room", 1))
+
+
 async def keep_busy(url: str) -> None:
     """Ask the server again and again, as other clients of a pooler do."""
     connection = await asyncpg.connect(url)
