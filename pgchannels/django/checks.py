@@ -15,6 +15,7 @@ from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from pgchannels.arguments import redacted
 from pgchannels.database.database import Database
 from pgchannels.database.failures import in_words, is_database_failure
 from pgchannels.database.revision import REVISIONS
@@ -67,7 +68,11 @@ def _check_entry(name: str, entry: object) -> Iterator[checks.CheckMessage]:
         configs |= {"TEST_CONFIG": entry["TEST_CONFIG"]} if "TEST_CONFIG" in entry else {}
         for key, config in configs.items():
             yield from _check_config(f"CHANNEL_LAYERS[{name!r}][{key!r}]", backend, config)
-    elif isinstance(entry, Mapping) and str(entry.get("BACKEND", "")).startswith(OUR_PACKAGE):
+    elif not isinstance(entry, Mapping) or not isinstance(entry.get("BACKEND"), str):
+        yield checks.Error(
+            f"CHANNEL_LAYERS[{name!r}] is no dict with a BACKEND.", hint=f"Write {_EXAMPLE}.", id="pgchannels.E002"
+        )
+    elif str(entry["BACKEND"]).startswith(OUR_PACKAGE):
         yield checks.Error(
             f"CHANNEL_LAYERS[{name!r}]: there is no BACKEND {entry['BACKEND']!r}.",
             hint="It is called 'pgchannels.django.PostgresChannelLayer'.",
@@ -80,8 +85,10 @@ def _check_config(place: str, backend: type[PostgresChannelLayer], config: objec
         if not isinstance(config, Mapping):
             raise TypeError("it is no dict")
         Database(backend(**config).database_url())
-    except (PgChannelsError, TypeError) as error:
-        trouble = str(error).removeprefix("CHANNEL_LAYERS: ")
+    except Exception as error:  # also of a module that `default` names, or of Django's backend
+        is_ours = isinstance(error, PgChannelsError | TypeError)
+        text = str(error).removeprefix("CHANNEL_LAYERS: ") if is_ours else f"{type(error).__name__}: {error}"
+        trouble = redacted(text)
         yield checks.Error(f"{place}: {trouble}.", hint=_hint(config), id="pgchannels.E003")
 
 
@@ -104,7 +111,7 @@ def _hint(config: object) -> str:
 def _is_usable(alias: str) -> bool:
     try:
         Database(PostgresChannelLayer(database=alias).database_url())
-    except PgChannelsError:
+    except Exception:  # whatever its settings are
         return False
     return True
 

@@ -96,11 +96,15 @@ def test_layer_of_a_project_that_inherits_ours_is_checked() -> None:
         ({}, "W001"),
         ({"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}, "W001"),
         ({"default": {"BACKEND": "not.installed.Layer"}}, "W001"),
-        ({"default": None}, "W001"),
+        ({"default": None}, "E002"),
+        ({"default": {}}, "E002"),
+        ({"default": {"BACKEND": None}}, "E002"),
+        ({"default": {"BACKEND": BACKEND, "CONFIG": {"OPTIONS": "x", "NAME": "db"}}}, "E003"),
+        ({"default": {"BACKEND": BACKEND, "CONFIG": {"OPTIONS": {1: 1}, "NAME": "db"}}}, "E003"),
     ],
 )
 def test_settings_without_a_layer_of_ours_are_told(layers: object, number: str) -> None:
-    [found] = check_settings(layers)
+    found = check_settings(layers)[0]
     assert (found.id, bool(found.hint)) == (f"pgchannels.{number}", True)
 
 
