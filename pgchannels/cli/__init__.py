@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pgchannels import __version__
+from pgchannels.arguments import redacted
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.upgrade import add_upgrade_command
@@ -19,9 +20,16 @@ class CommandFailed(PgChannelsError):
     """A command could not do what it should; the text says why."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows no password of a URL that stands in the wrong place."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(redacted(message))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and says on standard error what went wrong."""
-    parser = argparse.ArgumentParser(prog="pgchannels", description="A message layer in your PostgreSQL.")
+    parser = _Parser(prog="pgchannels", description="A message layer in your PostgreSQL.")
     parser.add_argument("--version", action="version", version=f"pgchannels {__version__}")
     parser.set_defaults(run=lambda _: _print_help(parser))
     commands = parser.add_subparsers(metavar="COMMAND")

@@ -92,6 +92,13 @@ def test_schema_of_a_stranger_is_not_taken_over(
         asyncio.run(execute(empty_database_url, f"DROP OWNED BY {roles} CASCADE; DROP ROLE {roles}"))
 
 
+def test_url_in_the_wrong_place_is_shown_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["upgrade", f"postgresql://u:{SECRET}@localhost/db"])
+    error = capsys.readouterr().err
+    assert "unrecognized arguments: postgresql://u:***@localhost/db" in error
+
+
 def test_empty_role_is_refused(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upgrade", "--url", empty_database_url, "--grant-to", ""]) == 1
     assert "--grant-to is empty" in capsys.readouterr().err
