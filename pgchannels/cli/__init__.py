@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and says on standard error what went wrong."""
-    parser = _Parser(prog="pgchannels", description="A message layer in your PostgreSQL.")
+    parser: argparse.ArgumentParser = _Parser(prog="pgchannels", description="A message layer in your PostgreSQL.")
     parser.add_argument("--version", action="version", version=f"pgchannels {__version__}")
     parser.set_defaults(run=lambda _: _print_help(parser))
     commands = parser.add_subparsers(metavar="COMMAND")
