@@ -50,6 +50,7 @@ _ADVICE_BY_NUMBER: Final = {
     errno.ENETUNREACH: "correct the host, or let this machine reach its network",
 }
 _ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --grant-to ROLE` gives what it needs"),)
+_UNKNOWN_PARAMETER: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 _POOLERS_REFUSALS: Final = {
     "does not exist": "create it, or correct the name of the database, in the URL or in the pooler's [databases]",
     "no such database": "correct the name of the database, or add it to the pooler's [databases]",
@@ -255,6 +256,10 @@ def in_words(error: BaseException) -> str:
             return str(failure).partition("\n")[0]
         case DBAPIError():
             return str(failure.orig).partition("\n")[0]
+    if isinstance(failure, TypeError) and (named := _UNKNOWN_PARAMETER.search(str(failure))):
+        return (
+            f"asyncpg knows no parameter {named[1]!r}: take it out of the engine's URL or connect_args (TLS is `ssl`)"
+        )
     kind = type(failure).__name__  # its text may hold anything
     return f"the driver failed with {kind}: it may not know a parameter of the URL, or of an engine's connect_args"
 

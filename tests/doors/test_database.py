@@ -722,6 +722,14 @@ async def test_pooler_that_shares_sessions_is_recognised_at_opening(
         await asyncio.gather(*busy, return_exceptions=True)
 
 
+async def test_parameter_of_an_engine_that_the_driver_does_not_know_is_named(plain_server: EmbeddedServer) -> None:
+    url = make_url(plain_server.url()).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url.update_query_dict({"sslmode": "require"}))
+    with pytest.raises(DatabaseRefused, match="asyncpg knows no parameter 'sslmode': take it out"):
+        await within(MessageLayer(engine).open())
+    await engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("database", "text"),
     [("nowhere", 'database "nowhere" does not exist; create it'), ("pgbouncer", "correct the name of the database")],
