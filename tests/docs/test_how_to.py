@@ -34,7 +34,10 @@ from main import app, layer
 
 @app.get("/subscriptions")
 async def subscriptions() -> int:
-    return len(layer._process.here().receiver._subscribed)
+    routes = layer._process.here().receiver.router._routes.values()
+    begun = [one for route in routes for one in route.recipients.values()]
+    recipients = [*begun, *(one for route in routes for _, one in route.beginning.values())]
+    return len({id(one) for one in recipients if type(one).__name__ == "Mailbox"})  # that have begun
 """
 
 

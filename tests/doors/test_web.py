@@ -24,11 +24,17 @@ STOP_SECONDS: Final = 10  # it takes a fraction of one, on a machine that has no
 OBSERVED: Final = """
 import asyncio
 from main import app, layer
+from pgchannels.receiving.mailbox import Mailbox
 
 @app.get("/state")
 async def state() -> dict[str, int]:
-    receiver = layer._process.here().receiver
-    return {"tasks": len(asyncio.all_tasks()), "subscriptions": len(receiver._subscribed)}
+    routes = layer._process.here().receiver.router._routes.values()
+    begun = [one for route in routes for one in route.recipients.values()]
+    recipients = [*begun, *(one for route in routes for _, one in route.beginning.values())]
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "subscriptions": len({id(one) for one in recipients if isinstance(one, Mailbox)}),  # that have begun
+    }
 """
 ODD: Final = """
 import datetime, decimal, uuid
