@@ -180,7 +180,7 @@ def test_payload_whose_containers_are_shared_is_counted_before_it_is_packed(seri
     shared: Any = [1]
     for _ in range(60):
         shared = [shared, shared]
-    for payload in (shared, {"a": shared, "b": object()}, [None] * 70_000_000):
+    for payload in (shared, {"a": shared, "b": object()}, [[None] * 1000] * 70_000):
         with limited(), pytest.raises(MessageTooLarge, match="holds more than 67,108,864 items"):
             Codec(serializer_format=serializer_format).encode(payload, bound_to="")
     few = [[1, 2]] * 3
