@@ -216,9 +216,5 @@ async def _detached(engine: AsyncEngine) -> DriverConnection:
     pooled = await engine.raw_connection()
     connection: DriverConnection = pooled.driver_connection  # type: ignore[assignment]  # or what stands for one
     pooled.detach()
-    try:
-        await prepare(connection)
-    except BaseException:
-        connection.terminate()
-        raise
+    await prepare(connection)
     return connection

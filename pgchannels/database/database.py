@@ -186,11 +186,7 @@ async def _in_thread(function: Callable[[], T]) -> T:
 async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
     async with asyncio.timeout(_seconds_for_each(url)):
         connection = await _connected(url, host, password)
-        try:
-            await prepare(connection)
-        except BaseException:
-            connection.terminate()
-            raise
+        await prepare(connection)
     return connection
 
 
@@ -220,9 +216,19 @@ def _seconds_for_each(url: DatabaseUrl) -> float:
 async def prepare(connection: "asyncpg.Connection[Any]") -> None:
     """Give a connection the settings that our statements need, whatever its role, its database or its URL sets.
 
+    One that cannot have them is terminated.
+
     :raises ConnectionError: its server takes no writes, as long as it is a standby or its transactions are read-only.
     :raises SessionShared: a pooler has given it no session of its own.
     """
+    try:
+        await _prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _prepare(connection: "asyncpg.Connection[Any]") -> None:
     with loss_recognised(connection):
         try:
             row = await connection.fetchrow(_PREPARE)

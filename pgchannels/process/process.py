@@ -123,9 +123,8 @@ class Process:
         node = self._nodes.pop(loop, None)
         if node is not None:
             node.abandon()
-            self._background.submit(
-                lambda sender: sender.remove_node(node.identity.id)
-            )  # a flush would wait for its lease
+            # A flush would wait for its lease.
+            self._background.submit(lambda sender: sender.remove_node(node.identity.id))
         end_tasks(loop)
 
     def _begin_anew(self) -> None:
