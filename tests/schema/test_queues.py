@@ -48,11 +48,13 @@ class Sent:
 
 @dataclass
 class Queue:
-    """All that was ever sent to a queue, and how many of these were claimed or have expired before those."""
+    """All that was ever sent to a queue, how many of these were claimed or have expired before those, and how many had
+    been sent whenever the queue could be forgotten.
+    """
 
     sent: list[Sent] = field(default_factory=list)
     claimed: int = 0
-    forgettable: int = 0
+    forgettable: set[int] = field(default_factory=lambda: {0})
 
     def take(self, payload: bytes, capacity: int, *, turn: int) -> bool:
         """Put a message into the queue unless the one that came `capacity` messages before still waits."""
@@ -63,9 +65,9 @@ class Queue:
         return True
 
     def note_turn(self, turn: int) -> None:
-        """Take notice that half of the retention has passed."""
+        """Record that half of the retention has passed."""
         if self.sent and turn - self.sent[-1].turn >= REMEMBERED_TURNS:
-            self.forgettable = len(self.sent)
+            self.forgettable.add(len(self.sent))
 
     def claim(self, most: int, *, turn: int) -> tuple[list[bytes], set[int]]:
         """The first messages that have not expired, and how many have before them, as far as that is remembered."""
@@ -73,9 +75,9 @@ class Queue:
         fresh = [(place, sent.payload) for place, sent in waiting if sent.turn > turn - 2][:most]
         claiming = fresh[-1][0] + 1 if fresh else len(self.sent)
         lost = claiming - self.claimed - len(fresh)
-        forgettable = max(self.forgettable - self.claimed, 0)
+        forgotten = {max(sent - self.claimed, 0) for sent in self.forgettable}
         self.claimed = claiming
-        return [payload for _, payload in fresh], {lost, lost - forgettable}
+        return [payload for _, payload in fresh], {lost - number for number in forgotten}
 
 
 class Queues(RuleBasedStateMachine):
