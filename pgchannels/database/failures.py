@@ -256,6 +256,8 @@ def in_words(error: BaseException) -> str:
             return str(failure).partition("\n")[0]
         case DBAPIError():
             return str(failure.orig).partition("\n")[0]
+        case RuntimeError() if "shutdown" in str(failure):  # of the pool of threads that looks names up
+            return "the process is ending, and Python looks up no host names any more: send before it ends"
     if isinstance(failure, TypeError) and (named := _UNKNOWN_PARAMETER.search(str(failure))):
         return (
             f"asyncpg knows no parameter {named[1]!r}: take it out of the engine's URL or connect_args (TLS is `ssl`)"

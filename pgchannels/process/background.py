@@ -26,6 +26,14 @@ _STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
 T = TypeVar("T")
 Request = Callable[[Sender], Awaitable[T]]
 
+_running: "set[BackgroundSender]" = set()
+
+
+@atexit.register  # while this is imported: what the application registers later still sends
+def _stop_all() -> None:
+    for sender in list(_running):
+        sender.stop()
+
 
 @dataclass(eq=False, slots=True)
 class _Call:
@@ -157,14 +165,23 @@ class BackgroundSender:
     def _start(self) -> None:
         self._is_to_end = False
         run = partial(self._run, self._new_service())
-        self._thread = start_thread(run, name="pgchannels sender")
-        atexit.register(self.stop)
+        try:
+            self._thread = start_thread(run, name="pgchannels sender")
+        except RuntimeError as error:
+            raise LayerClosed(
+                f"the thread that sends for this process cannot be started ({error}): send before the process ends, or"
+                " allow it more threads"
+            ) from error
+        _running.add(self)
 
     def _run(self, service: "_Service") -> None:
+        # Not `asyncio.run`: it ends the loop's pool of threads by another thread, and an ending process may start none.
+        loop = asyncio.new_event_loop()
         try:
-            asyncio.run(self._serve(service))
+            loop.run_until_complete(self._serve(service))
         finally:
-            atexit.unregister(self.stop)
+            loop.close()
+            _running.discard(self)
             with self._lock:
                 self._thread = self._service = None
                 self._is_woken = False  # before looking for calls: one that is added now wakes again, or is seen
@@ -230,7 +247,10 @@ class _Service:
     async def close(self) -> None:
         """Wait until all requests are answered, for some time, and disconnect."""
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_LAST_CALLS_SECONDS)
+            _, late = await asyncio.wait(self._under_way, timeout=_LAST_CALLS_SECONDS)
+            for sending in late:
+                sending.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._sender.close()
         await self._connections.close()
 

@@ -1,0 +1,60 @@
+"""What a process sends while it ends; Python 3.12 starts no thread any more then."""
+
+import asyncio
+import sys
+
+from pgchannels import MessageLayer
+from tests.faults.proxy import Proxy
+from tests.waiting import within
+
+SCRIPT = """
+import atexit, sys
+from pgchannels import DatabaseRefused, LayerClosed, MessageLayer
+
+_, url, first = sys.argv
+layer = MessageLayer(url)
+
+@atexit.register
+def say_goodbye():
+    try:
+        layer.sync.publish("room", "goodbye")
+    except (DatabaseRefused, LayerClosed) as error:
+        print(error)
+
+if first:
+    layer.sync.publish("room", first)
+"""
+
+
+async def test_process_that_has_sent_sends_at_its_end_without_a_word(database_url: str) -> None:
+    assert await output(database_url, "hello") == ""
+    assert await published(database_url) == ["hello", "goodbye"]
+
+
+async def test_process_that_sends_nothing_before_its_end_is_told_to(database_url: str) -> None:
+    assert "send before" in await output(database_url, "")
+    assert await published(database_url) == []
+
+
+async def output(database_url: str, first: str) -> str:
+    """What a process prints that publishes this and, at its end, "goodbye" to a host whose name is looked up."""
+    async with Proxy(database_url) as proxy:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT),
+            *(proxy.url.replace("127.0.0.1", "localhost"), first),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            text, _ = await within(process.communicate())
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0, text.decode()
+    return text.decode()
+
+
+async def published(database_url: str) -> list[object]:
+    async with MessageLayer(database_url) as layer:
+        return [message.payload for message in await layer.history("room")]
