@@ -17,4 +17,6 @@ Slow, run by `pytest --slow`:
 * `doors`: what comes in from outside: payloads, URLs, settings, tools, web clients.
 * `django`, `docs`, `examples`, `demo`: projects, pages, programs and browsers as their users run them.
 * `embedded`, `wheel`: the private server, the package.
+
+What several of them need lives in `support`; none imports from the tests of another.
 """

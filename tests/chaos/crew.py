@@ -12,7 +12,7 @@ from tests.chaos.ledger import Ending
 from tests.chaos.member import Member, Role
 from tests.chaos.process import Part
 from tests.chaos.subscriber import WIDEST
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
 
 TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"

@@ -17,7 +17,7 @@ from pgchannels.embedded import EmbeddedServer
 from tests.chaos.crew import PLACES, Crew
 from tests.chaos.journal import Crashed, Journal
 from tests.chaos.ledger import Ending
-from tests.faults.proxy import Direction, Proxy
+from tests.support.proxy import Direction, Proxy
 
 HOLDER: Final = "chaos holder"  # the application_name of a session that no fault is to end
 _PAUSE_SECONDS: Final = (0.2, 1.5)

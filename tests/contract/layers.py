@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from channels.layers import InMemoryChannelLayer
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 AnyLayer: TypeAlias = InMemoryChannelLayer | PostgresChannelLayer
 Message: TypeAlias = dict[str, Any]

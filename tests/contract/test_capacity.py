@@ -4,7 +4,7 @@ import pytest
 from channels.exceptions import ChannelFull
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 from .layers import AnyLayer, closing
 

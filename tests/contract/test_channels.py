@@ -3,7 +3,7 @@
 import asyncio
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .conftest import LayerFactory
 from .layers import CAPACITY, AnyLayer, Message, closing, drain, receive_many, said, texts

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .layers import AnyLayer, closing, drain, said, texts
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .layers import AnyLayer, drain, receive_many, said, texts
 

@@ -10,7 +10,7 @@ import pytest
 
 from pgchannels import InvalidMessage
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .layers import AnyLayer, Message, closing, drain, said
 

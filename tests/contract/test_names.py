@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .layers import AnyLayer, drain, said, texts
 

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 from .layers import drain, said, texts
 

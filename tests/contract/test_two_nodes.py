@@ -7,7 +7,7 @@ import pytest
 
 from pgchannels import LayerClosed
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .layers import drain, said, texts
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pgchannels.cli import demo
-from tests.examples.programs import (
+from tests.support.browser import Tab, chromium, shows
+from tests.support.programs import (
     LIMIT_SECONDS,
     Program,
     answers,
@@ -22,8 +23,6 @@ from tests.examples.programs import (
     is_free,
     running,
 )
-
-from .browser import Tab, chromium, shows
 
 ANYWHERE = Path("/")
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.examples.programs import LIMIT_SECONDS, chat, free_port
-
-from .browser import Tab, chromium, shows
+from tests.support.browser import Tab, chromium, shows
+from tests.support.programs import LIMIT_SECONDS, chat, free_port
 
 
 @pytest.fixture

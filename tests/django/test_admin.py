@@ -2,8 +2,8 @@
 
 import pytest
 
-from .databases import django_database
-from .processes import Databases, manage
+from tests.support.django_databases import django_database
+from tests.support.django_processes import Databases, manage
 
 SETTINGS = "--settings=admin_settings"
 

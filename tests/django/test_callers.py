@@ -14,10 +14,10 @@ import pytest
 from websockets.sync.client import connect
 
 from pgchannels import MessageLayer, Subscription
-from tests.waiting import LIMIT_SECONDS, until, within
+from tests.support.django_databases import connection_count
+from tests.support.django_servers import HERE, daphne, manage, runserver, script, uvicorn
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
-from .databases import connection_count
-from .servers import HERE, daphne, manage, runserver, script, uvicorn
 from .test_groups_and_topics import texts_of
 
 PROJECT = HERE / "callers"

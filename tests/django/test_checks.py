@@ -13,10 +13,10 @@ from django.test import modify_settings, override_settings
 from pgchannels.database import revision
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.checks import check_layers, check_tables
+from tests.support.django_databases import django_database, tcp_road
+from tests.support.django_processes import manage
 
 from .conftest import AddDatabase, channel_layers
-from .databases import django_database, tcp_road
-from .processes import manage
 from .test_configuration import IMPOSSIBLE, POSTGRESQL, URL
 
 BACKEND = "pgchannels.django.PostgresChannelLayer"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from .databases import django_database, has_tables
-from .processes import CommandFailed, manage
+from tests.support.django_databases import django_database, has_tables
+from tests.support.django_processes import CommandFailed, manage
 
 
 async def test_upgrade_makes_the_tables_in_the_database_of_the_layer(empty_database_url: str) -> None:

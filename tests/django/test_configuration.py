@@ -15,10 +15,10 @@ from django.test import override_settings
 
 from pgchannels import ConfigurationError, InvalidName, SchemaMissing
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.django_databases import django_database, socket_road, tcp_road
+from tests.support.waiting import within
 
 from .conftest import AddDatabase, channel_layers, the_layer
-from .databases import django_database, socket_road, tcp_road
 
 # Nobody answers at port 1 of this machine.
 POSTGRESQL = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "127.0.0.1", "PORT": 1}

@@ -12,10 +12,10 @@ from django.db.utils import DatabaseError
 from pgchannels import ConfigurationError, PgChannelsError
 from pgchannels.database.database import Database
 from pgchannels.django.database_url import url_of
+from tests.support.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
 
 from .conftest import AddDatabase, channel_layers, the_layer
 from .test_configuration import POSTGRESQL, works
-from .tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
 
 NO_PASSWORD = {"PASSWORD": ""}
 

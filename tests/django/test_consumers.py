@@ -10,9 +10,8 @@ from channels.testing import WebsocketCommunicator
 
 from pgchannels import MessageLayer
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import LIMIT_SECONDS, within
-
-from .consumers import ChatConsumer, SynchronousChatConsumer
+from tests.support.consumers import ChatConsumer, SynchronousChatConsumer
+from tests.support.waiting import LIMIT_SECONDS, within
 
 CONSUMERS = pytest.mark.parametrize("consumer", [ChatConsumer, SynchronousChatConsumer])
 

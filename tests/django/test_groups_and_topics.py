@@ -12,10 +12,10 @@ from channels.layers import get_channel_layer
 from pgchannels import MessageLayer, Subscription
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.serializers import registry
-from tests.waiting import until, within
+from tests.support.django_databases import connection_count
+from tests.support.waiting import until, within
 
 from .conftest import the_layer
-from .databases import connection_count
 
 T = TypeVar("T")
 

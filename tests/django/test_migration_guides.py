@@ -11,12 +11,12 @@ from django.test import override_settings
 
 from pgchannels import MessageLayer
 from pgchannels.django import PostgresChannelLayer
-from tests.docs.snippets import PLACEHOLDER, first_column, snippet, snippets
-from tests.waiting import within
+from tests.support.django_databases import tcp_road
+from tests.support.django_processes import manage
+from tests.support.snippets import PLACEHOLDER, first_column, snippet, snippets
+from tests.support.waiting import within
 
 from .conftest import AddDatabase, the_layer
-from .databases import tcp_road
-from .processes import manage
 from .test_configuration import works
 from .test_groups_and_topics import in_plain_thread
 

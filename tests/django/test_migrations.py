@@ -11,10 +11,9 @@ import pytest
 from pgchannels import MessageLayer, SchemaMissing
 from pgchannels.database.migrations import upgrade_sql
 from pgchannels.database.revision import upgrading_lock
-from tests.waiting import until, within
-
-from .databases import connection_count, django_database, has_tables, tcp_road
-from .processes import CommandFailed, Databases, manage, upgrade
+from tests.support.django_databases import connection_count, django_database, has_tables, tcp_road
+from tests.support.django_processes import CommandFailed, Databases, manage, upgrade
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

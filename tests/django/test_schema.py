@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync
 from pgchannels import SchemaMissing
 from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 from .conftest import channel_layers, the_layer
 from .test_groups_and_topics import in_plain_thread

@@ -11,7 +11,7 @@ from channels.exceptions import ChannelFull, MessageTooLarge
 
 from pgchannels import LayerClosed, MessageLayer, WouldBlock
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 MESSAGE: dict[str, Any] = {"type": "chat.message", "text": "hello"}
 

@@ -8,7 +8,7 @@ from django.test import override_settings
 from pgchannels import ConfigurationError
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.testing import empty_channel_layers
-from tests.waiting import within
+from tests.support.waiting import within
 
 from .conftest import the_layer
 from .test_configuration import URL

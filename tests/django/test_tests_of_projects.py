@@ -9,10 +9,9 @@ from typing import Final
 import asyncpg
 import pytest
 
-from tests.docs.snippets import snippet
-
-from .databases import django_database
-from .processes import Databases, manage, pytest_django
+from tests.support.django_databases import django_database
+from tests.support.django_processes import Databases, manage, pytest_django
+from tests.support.snippets import snippet
 
 GUIDE: Final = "docs/how-to/django.md"
 # What a project writes with the helpers of the guide.

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.demo.browser import chromium
-from tests.examples.programs import LIMIT_SECONDS
-
-from .servers import HERE, daphne, manage
+from tests.support.browser import chromium
+from tests.support.django_servers import HERE, daphne, manage
+from tests.support.programs import LIMIT_SECONDS
 
 CHAT = "mysite.asgi:application"
 

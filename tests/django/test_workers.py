@@ -9,10 +9,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.examples.programs import Program, eventually
-
-from .databases import connection_count
-from .servers import HERE, daphne, manage, runworker
+from tests.support.django_databases import connection_count
+from tests.support.django_servers import HERE, daphne, manage, runworker
+from tests.support.programs import Program, eventually
 
 PROJECT = HERE / "background"
 CHANNELS = ("thumbnails-generate", "thumbnails-delete")

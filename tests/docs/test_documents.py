@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from .snippets import PLACEHOLDER, ROOT, snippet, snippets
+from tests.support.snippets import PLACEHOLDER, ROOT, snippet, snippets
 
 DOCUMENTS: Final = sorted(
     str(path.relative_to(ROOT))

@@ -22,10 +22,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from pgchannels import MessageLayer
-from tests.demo.browser import chromium
-from tests.examples.programs import LIMIT_SECONDS, Program, eventually, free_port, run, running
-
-from .snippets import PLACEHOLDER, ROOT, commands, snippet, snippets, write_files
+from tests.support.browser import chromium
+from tests.support.programs import LIMIT_SECONDS, Program, eventually, free_port, run, running
+from tests.support.snippets import PLACEHOLDER, ROOT, commands, snippet, snippets, write_files
 
 FASTAPI, EVENTS, HEALTH = "docs/how-to/fastapi.md", "docs/how-to/server-sent-events.md", "docs/how-to/deployment.md"
 BROADCASTER, TESTING = "docs/how-to/migrate-from-broadcaster.md", "docs/how-to/testing.md"

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from pgchannels import MessageLayer
-from tests.examples.programs import run
-from tests.waiting import within
-
-from .snippets import PLACEHOLDER, commands, snippet, snippets, write_files
+from tests.support.programs import run
+from tests.support.snippets import PLACEHOLDER, commands, snippet, snippets, write_files
+from tests.support.waiting import within
 
 README, INSTALL, DJANGO = "README.md", "docs/install.md", "docs/how-to/django.md"
 

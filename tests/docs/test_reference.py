@@ -16,8 +16,7 @@ from pgchannels.cli import add_database_commands
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.codec import Codec
 from pgchannels.django import PostgresChannelLayer
-
-from .snippets import PLACEHOLDER, ROOT, first_column, snippet, snippets
+from tests.support.snippets import PLACEHOLDER, ROOT, first_column, snippet, snippets
 
 REFERENCE: Final = ROOT / "docs/reference"
 OPTIONS, MESSAGES, COMMANDS = (f"docs/reference/{name}.md" for name in ("options", "messages", "command-line"))

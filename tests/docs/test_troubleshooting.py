@@ -9,8 +9,7 @@ import pytest
 
 import pgchannels
 from pgchannels import GapReason, PgChannelsError
-
-from .snippets import ROOT
+from tests.support.snippets import ROOT
 
 PAGE: Final = (ROOT / "docs/how-to/troubleshooting.md").read_text()
 REFERENCE: Final = (ROOT / "docs/reference/errors.md").read_text()

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.demo.browser import chromium
-from tests.examples.programs import LIMIT_SECONDS, Program, answers, eventually, free_port, run, running
-
-from .snippets import commands, snippets, write_files
+from tests.support.browser import chromium
+from tests.support.programs import LIMIT_SECONDS, Program, answers, eventually, free_port, run, running
+from tests.support.snippets import commands, snippets, write_files
 
 FASTAPI, DJANGO, QUEUE = (f"docs/tutorials/{name}.md" for name in ("fastapi-chat", "django-chat", "work-queue"))
 LIMIT_MS = LIMIT_SECONDS * 1000

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pgchannels.embedded import EmbeddedServer
-from tests.examples.programs import free_port, running
+from tests.support.programs import free_port, running
 
 
 @contextmanager

@@ -34,15 +34,15 @@ from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import program_name
 from pgchannels.starlette import lifespan
 from tests.django.conftest import AddDatabase, add_database, channel_layers, the_layer
-from tests.django.servers import ROOT, daphne, environment_of, runworker
 from tests.django.test_configuration import works
 from tests.django.test_workers import CHANNELS, PROJECT
-from tests.django.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
-from tests.docs.snippets import snippet
 from tests.doors.pgbouncer import pgbouncer
-from tests.examples.programs import free_port, run, running
-from tests.faults.proxy import Proxy
-from tests.waiting import until, within
+from tests.support.django_servers import ROOT, daphne, environment_of, runworker
+from tests.support.programs import free_port, run, running
+from tests.support.proxy import Proxy
+from tests.support.snippets import snippet
+from tests.support.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
+from tests.support.waiting import until, within
 
 LIMIT_SECONDS = 10
 SECRET = "hunter2"

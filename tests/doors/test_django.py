@@ -26,17 +26,17 @@ from pgchannels import ConfigurationError, InvalidMessage, LayerClosed, MessageL
 from pgchannels.django import PostgresChannelLayer
 from tests.conftest import new_database, url_of_role
 from tests.django.conftest import channel_layers, the_layer
-from tests.django.consumers import ChatConsumer, SynchronousChatConsumer
-from tests.django.databases import django_database, has_tables
-from tests.django.processes import CommandFailed, Databases, Layers, manage, pytest_django
-from tests.django.servers import LOOPBACK, environment_of, runworker
 from tests.django.test_consumers import heard, visitor
 from tests.django.test_migrations import connected
 from tests.django.test_workers import CHANNELS
 from tests.django.test_workers import PROJECT as BACKGROUND
-from tests.docs.snippets import snippet
-from tests.examples.programs import Program, eventually, free_port, running
-from tests.waiting import LIMIT_SECONDS, within
+from tests.support.consumers import ChatConsumer, SynchronousChatConsumer
+from tests.support.django_databases import django_database, has_tables
+from tests.support.django_processes import CommandFailed, Databases, Layers, manage, pytest_django
+from tests.support.django_servers import LOOPBACK, environment_of, runworker
+from tests.support.programs import Program, eventually, free_port, running
+from tests.support.snippets import snippet
+from tests.support.waiting import LIMIT_SECONDS, within
 
 PROJECT = Path(__file__).parent / "project"
 

@@ -16,8 +16,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.docs.snippets import PLACEHOLDER, snippet
-from tests.examples.programs import LIMIT_SECONDS, Program, eventually, free_port, running
+from tests.support.programs import LIMIT_SECONDS, Program, eventually, free_port, running
+from tests.support.snippets import PLACEHOLDER, snippet
 
 STOP_SECONDS: Final = 10  # it takes a fraction of one, on a machine that has nothing else to do
 # Beside the application of README, on which nothing may depend.

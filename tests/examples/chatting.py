@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from websockets.sync.client import ClientConnection, connect
 
-from .programs import LIMIT_SECONDS
+from tests.support.programs import LIMIT_SECONDS
 
 
 class Person:

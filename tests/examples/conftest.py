@@ -9,8 +9,7 @@ import asyncpg
 import pytest
 
 from tests.conftest import url_of_database
-
-from .programs import chat, free_port
+from tests.support.programs import chat, free_port
 
 CHATS = {"fastapi_chat": "fastapi", "django_chat": "django"}
 

@@ -7,9 +7,10 @@ from http.client import HTTPConnection
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.programs import EXAMPLES, LIMIT_SECONDS, chat, commands_of, free_port, running, with_port
+
 from .chatting import joined
 from .conftest import CHATS
-from .programs import EXAMPLES, LIMIT_SECONDS, chat, commands_of, free_port, running, with_port
 
 
 def test_page_is_served(port: int) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import until, within
-
-from .programs import EXAMPLES
+from tests.support.programs import EXAMPLES
+from tests.support.waiting import until, within
 
 
 @pytest.fixture

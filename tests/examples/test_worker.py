@@ -4,7 +4,7 @@ import re
 import signal
 from contextlib import ExitStack
 
-from .programs import EXAMPLES, Program, commands_of, eventually, run, running
+from tests.support.programs import EXAMPLES, Program, commands_of, eventually, run, running
 
 FOLDER = EXAMPLES / "worker"
 JOBS = 20

@@ -11,7 +11,7 @@ from typing import Final, Self
 import asyncpg
 
 from pgchannels.embedded import EmbeddedServer
-from tests.waiting import until
+from tests.support.waiting import until
 
 _COPY_LIMIT_SECONDS: Final = 60
 

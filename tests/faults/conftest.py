@@ -7,7 +7,7 @@ import pytest
 
 from pgchannels.database import migrations
 from tests.faults.cluster import Cluster
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture

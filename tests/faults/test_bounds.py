@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseUnavailable, MessageLayer
-from tests.faults.proxy import Proxy
-from tests.faults.roads import node_of
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

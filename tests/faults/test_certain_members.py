@@ -12,8 +12,8 @@ from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import node_name_of
-from tests.faults.proxy import Proxy
-from tests.waiting import LIMIT_SECONDS, POLL_SECONDS, within
+from tests.support.proxy import Proxy
+from tests.support.waiting import LIMIT_SECONDS, POLL_SECONDS, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -8,10 +8,10 @@ from typing import Final
 import pytest
 
 from pgchannels import Gap, GapReason, LayerClosed, MessageLayer, MessagesLost
-from tests.faults.proxy import Proxy
-from tests.faults.roads import Connection, node_of
 from tests.layer.test_gaps import rotate_everything_away
-from tests.waiting import LIMIT_SECONDS, until, within
+from tests.support.proxy import Proxy
+from tests.support.roads import Connection, node_of
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
 QUEUE: Final = "queue:asgi:jobs"
 NO_HEARTBEAT: Final = 3600  # seconds: nothing is mended by chance

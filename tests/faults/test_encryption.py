@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer
-from tests.faults.roads import ROADS, Connection, deliver, node_of
-from tests.waiting import within
+from tests.support.roads import ROADS, Connection, deliver, node_of
+from tests.support.waiting import within
 
 OLD, NEW = "the old key", b"the new key"
 Keys: TypeAlias = tuple[str | bytes, ...]

@@ -12,8 +12,8 @@ from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.node import Node
 from pgchannels.receiving.replay import Cursor
 from pgchannels.subscription import Subscription
-from tests.faults.roads import node_of
-from tests.waiting import until, within
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 
 class Defect(Exception):

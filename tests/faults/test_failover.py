@@ -9,9 +9,9 @@ import pytest
 
 from pgchannels import DatabaseUnavailable, GapReason, MessageLayer
 from tests.faults.cluster import Cluster
-from tests.faults.proxy import Proxy
 from tests.faults.traffic import traffic
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
 

@@ -10,9 +10,9 @@ from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.process.node import Node
-from tests.faults.gates import Gate
-from tests.faults.proxy import Proxy
-from tests.waiting import until, within
+from tests.support.gates import Gate
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
 

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from pgchannels import MessageLayer
-from tests.faults.gates import Gate
-from tests.faults.roads import node_of
-from tests.waiting import until, within
+from tests.support.gates import Gate
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -3,11 +3,11 @@
 import asyncpg
 
 from pgchannels import Gap, GapReason, MessageLayer
-from tests.faults.gates import Gate
-from tests.faults.proxy import Proxy
-from tests.faults.roads import node_of
 from tests.faults.test_invariants import beat, behind, come_back, cut_off, forget_all_nodes, is_live, received
-from tests.waiting import within
+from tests.support.gates import Gate
+from tests.support.proxy import Proxy
+from tests.support.roads import node_of
+from tests.support.waiting import within
 
 __all__ = ["behind"]  # a fixture
 

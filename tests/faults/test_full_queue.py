@@ -17,8 +17,8 @@ from pgchannels.database.grants import grant
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.embedded.binaries import find_binaries
 from tests.conftest import url_of_role
-from tests.faults.roads import node_of
-from tests.waiting import until, within
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

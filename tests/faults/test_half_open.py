@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
-from tests.faults.proxy import Proxy
-from tests.faults.roads import node_of
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

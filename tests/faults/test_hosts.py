@@ -16,8 +16,8 @@ from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, prep
 from pgchannels.database.failures import HostsRefused
 from pgchannels.embedded import EmbeddedServer
 from tests.faults.cluster import Cluster
-from tests.faults.proxy import Proxy
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
 PASSWORD, WRONG = "secret/word", "wrong/word"

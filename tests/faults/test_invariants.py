@@ -13,12 +13,12 @@ from pgchannels.database.database import Database
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.node import Node
 from pgchannels.receiving import catch_up
-from tests.faults.gates import Gate
-from tests.faults.proxy import Proxy
-from tests.faults.roads import node_of
 from tests.faults.test_memberships import numbered, numbers
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import steps, until, within
+from tests.support.gates import Gate
+from tests.support.proxy import Proxy
+from tests.support.roads import node_of
+from tests.support.waiting import steps, until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

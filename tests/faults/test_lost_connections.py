@@ -8,8 +8,8 @@ import pytest
 from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer, MessagesLost, Position
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.proxy import Proxy
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 

@@ -13,8 +13,8 @@ from pgchannels.codec import Codec
 from pgchannels.names import node_address
 from pgchannels.process.node import Node
 from tests.faults.malformed import MalformedNotifications, malformed_envelopes
-from tests.faults.roads import ROADS, Connection, deliver, node_of
-from tests.waiting import within
+from tests.support.roads import ROADS, Connection, deliver, node_of
+from tests.support.waiting import within
 
 SEED: Final = 20_260_301
 NOTIFICATIONS: Final = 100_000

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from pgchannels.django import PostgresChannelLayer
-from tests.faults.gates import Gate
-from tests.faults.proxy import Proxy
-from tests.waiting import until, within
+from tests.support.gates import Gate
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pgchannels import InvalidName, MessageLayer, MessageTooLarge
 from pgchannels.codec import LARGEST_MESSAGE_BYTES
 from pgchannels.database import migrations
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 LARGEST_INLINE_BYTES: Final = 5_500
 SIZES: Final = range(LARGEST_INLINE_BYTES - 2, LARGEST_INLINE_BYTES + 3)

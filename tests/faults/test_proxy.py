@@ -7,8 +7,8 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from tests.faults.proxy import Proxy
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseUnavailable, Gap, MessageLayer
-from tests.faults.proxy import Proxy
-from tests.faults.roads import node_of
-from tests.waiting import steps, until, within
+from tests.support.proxy import Proxy
+from tests.support.roads import node_of
+from tests.support.waiting import steps, until, within
 
 ROOM = "topic:asgi:room"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

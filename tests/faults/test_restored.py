@@ -15,7 +15,7 @@ from pgchannels import Gap, GapReason, MessageLayer, PgChannelsError, Position, 
 from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.embedded import EmbeddedServer
-from tests.waiting import LIMIT_SECONDS, POLL_SECONDS, until, within
+from tests.support.waiting import LIMIT_SECONDS, POLL_SECONDS, until, within
 
 Send: TypeAlias = Callable[[str, str], Awaitable[Position]]
 

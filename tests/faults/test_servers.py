@@ -12,9 +12,9 @@ import pytest
 from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.proxy import Proxy
 from tests.faults.traffic import LARGE, Road, traffic
-from tests.waiting import within
+from tests.support.proxy import Proxy
+from tests.support.waiting import within
 
 HEARTBEAT_SECONDS = 0.3
 ROUNDS = 2

@@ -6,8 +6,8 @@ from typing import Final
 import pytest
 
 from pgchannels import Gap, MessageLayer
-from tests.faults.proxy import Proxy
-from tests.waiting import within
+from tests.support.proxy import Proxy
+from tests.support.waiting import within
 
 HEARTBEAT_SECONDS: Final = 0.3
 BYTES_PER_SECOND: Final = 1_000_000

@@ -9,8 +9,8 @@ import pytest
 from pgchannels import MessageLayer
 from pgchannels.database import migrations
 from tests.faults.cluster import Cluster
-from tests.faults.proxy import Proxy
-from tests.waiting import within
+from tests.support.proxy import Proxy
+from tests.support.waiting import within
 
 HEARTBEAT_SECONDS: Final = 0.3
 STARTUP: Final = b"user\0postgres"  # in the first packet of each connection

@@ -6,9 +6,9 @@ import pytest
 
 from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
 from pgchannels.sending import backlog
-from tests.faults.proxy import Proxy
-from tests.faults.roads import node_of
-from tests.waiting import steps, within
+from tests.support.proxy import Proxy
+from tests.support.roads import node_of
+from tests.support.waiting import steps, within
 
 ROOM = 200_000
 SIZE = 10_000

@@ -9,9 +9,9 @@ import pytest
 
 from pgchannels import LayerClosed, MessageLayer, Subscription
 from pgchannels.django import PostgresChannelLayer
-from tests.faults.proxy import Proxy
-from tests.faults.roads import ROADS, Road
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.roads import ROADS, Road
+from tests.support.waiting import until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

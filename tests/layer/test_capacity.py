@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from pgchannels import ChannelFull, Gap, GapReason, MessageLayer
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 CAPACITY, MOST_TAKEN = 5, 1_000
 

@@ -8,8 +8,8 @@ import pytest
 
 from pgchannels import LayerClosed, MessageLayer
 from pgchannels.receiving.arrival import Arrival
-from tests.faults.roads import node_of
-from tests.waiting import steps, within
+from tests.support.roads import node_of
+from tests.support.waiting import steps, within
 
 
 async def test_channel_receives_what_any_node_sends(layer: MessageLayer, other_layer: MessageLayer) -> None:

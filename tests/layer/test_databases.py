@@ -7,7 +7,7 @@ from sqlalchemy.pool import NullPool
 
 from pgchannels import MessageLayer
 from pgchannels.database.url import DatabaseTarget
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 async def require_delivery(target: DatabaseTarget) -> None:

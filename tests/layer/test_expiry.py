@@ -10,8 +10,8 @@ import pytest
 from pgchannels import ChannelFull, Gap, GapReason, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.node import Node
-from tests.faults.roads import node_of
-from tests.waiting import LIMIT_SECONDS, until, within
+from tests.support.roads import node_of
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
 EXPIRY_SECONDS = 0.5
 NO_HEARTBEAT = 3600.0  # nothing is swept by chance

@@ -7,7 +7,7 @@ import pytest
 from pgchannels import MessageLayer
 from pgchannels.arguments import DAY, TEN_YEARS
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 @pytest.mark.parametrize(

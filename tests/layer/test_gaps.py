@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer, MessagesLost, Position
-from tests.faults.roads import ROADS, deliver, node_of
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import until, within
+from tests.support.roads import ROADS, deliver, node_of
+from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.2
 

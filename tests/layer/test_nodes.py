@@ -8,7 +8,7 @@ import asyncpg
 
 from pgchannels import MessageLayer, Subscription
 from tests.schema.test_rotation import count_slots
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 NODES = 20
 OF_DEAD_NODE = """

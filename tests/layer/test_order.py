@@ -9,8 +9,8 @@ import pytest
 from pgchannels import ConfigurationError, MessageLayer
 from pgchannels.codec.commands import Join, Leave
 from pgchannels.names import node_address
-from tests.faults.roads import node_of
-from tests.waiting import steps, until, within
+from tests.support.roads import node_of
+from tests.support.waiting import steps, until, within
 
 TOPICS = [f"topic-{number}" for number in range(6)]
 

@@ -21,7 +21,7 @@ from pgchannels import (
 )
 from pgchannels.database.tables import LARGEST_BATCH
 from pgchannels.errors import ConfigurationError, PgChannelsError
-from tests.waiting import steps, within
+from tests.support.waiting import steps, within
 
 
 async def receive(subscription: Subscription, count: int) -> list[Message]:

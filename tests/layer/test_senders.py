@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseRefused, MessageLayer, PgChannelsError, SchemaMissing
-from tests.waiting import LIMIT_SECONDS, until, within
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
 
 async def connections_to_this_database(connection: "asyncpg.Connection[asyncpg.Record]") -> int:

@@ -4,7 +4,7 @@ from starlette.applications import Starlette
 
 from pgchannels import MessageLayer
 from pgchannels.starlette import lifespan
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 async def test_layer_is_open_while_the_application_runs(database_url: str) -> None:

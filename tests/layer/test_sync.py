@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pgchannels import InvalidMessage, InvalidName, MessageLayer, SchemaMissing, WouldBlock
-from tests.waiting import LIMIT_SECONDS, within
+from tests.support.waiting import LIMIT_SECONDS, within
 
 
 async def test_threads_publish_to_subscribers_in_the_order_of_their_calls(layer: MessageLayer) -> None:

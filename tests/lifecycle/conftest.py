@@ -11,7 +11,7 @@ import pytest
 
 from pgchannels import MessageLayer, Subscription
 from tests.layer.test_senders import has_connections
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 from .steps import SteppingLoop
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from tests.waiting import LIMIT_SECONDS
+from tests.support.waiting import LIMIT_SECONDS
 
 _COMPLETED_IN_A_ROW: Final = 3  # one call may have been through sooner than the next one will be
 

@@ -16,9 +16,9 @@ from pgchannels import DatabaseUnavailable, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.background import BackgroundSender
 from pgchannels.serializers import registry
-from tests.faults.proxy import Proxy
 from tests.layer.test_senders import connections_to_this_database, has_connections
-from tests.waiting import until, within
+from tests.support.proxy import Proxy
+from tests.support.waiting import until, within
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

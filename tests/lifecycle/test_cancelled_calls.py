@@ -10,7 +10,7 @@ import pytest
 
 from pgchannels import MessageLayer, Subscription
 from tests.layer.test_senders import connections_to_this_database
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 from .conftest import Probe
 from .steps import attempts

@@ -7,7 +7,7 @@ import pytest
 
 from pgchannels import LayerClosed, MessageLayer
 from tests.layer.test_senders import connections_to_this_database, has_connections
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 from .steps import attempts
 

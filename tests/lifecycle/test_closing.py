@@ -11,7 +11,7 @@ import pytest
 
 from pgchannels import LayerClosed, MessageLayer
 from tests.layer.test_senders import has_connections
-from tests.waiting import steps, until, within
+from tests.support.waiting import steps, until, within
 
 PUBLISHERS = 50
 

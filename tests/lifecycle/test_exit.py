@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 from pgchannels import MessageLayer
-from tests.faults.proxy import Proxy
-from tests.waiting import within
+from tests.support.proxy import Proxy
+from tests.support.waiting import within
 
 SCRIPT = """
 import atexit, sys

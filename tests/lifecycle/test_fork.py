@@ -10,7 +10,7 @@ import asyncpg
 
 from pgchannels import MessageLayer
 from tests.layer.test_senders import has_connections
-from tests.waiting import LIMIT_SECONDS, until, within
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 4

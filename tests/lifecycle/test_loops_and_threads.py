@@ -11,7 +11,7 @@ import uvloop
 
 from pgchannels import MessageLayer
 from tests.layer.test_senders import connections_to_this_database, has_connections
-from tests.waiting import until, within
+from tests.support.waiting import until, within
 
 CONNECTIONS_OF_A_NODE = 3
 RECEIVING_THREADS = 4

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tests.layer.test_senders import has_connections
-from tests.waiting import until
+from tests.support.waiting import until
 
 from .mixtures import MIXTURES
 from .test_fork import quiet_output

@@ -13,9 +13,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.examples.programs import EXAMPLES, LIMIT_SECONDS, Program, eventually, free_port, is_free, running
 from tests.layer.test_senders import has_connections
-from tests.waiting import until
+from tests.support.programs import EXAMPLES, LIMIT_SECONDS, Program, eventually, free_port, is_free, running
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-X", "dev", "-W", "error"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from pgchannels import MessageLayer, Position
-from tests.waiting import within
+from tests.support.waiting import within
 
 ROOT = Path(__file__).parents[2]
 

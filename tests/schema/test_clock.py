@@ -8,9 +8,9 @@ from sqlalchemy import Float, extract, func, select
 
 from pgchannels import MessageLayer
 from pgchannels.process.node import Node
-from tests.faults.roads import node_of
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import until, within
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 HOURS: Final = 5
 

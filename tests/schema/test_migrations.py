@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 
 from pgchannels import InvalidName, MessageLayer, SchemaMissing, SchemaOutdated
 from pgchannels.database import migrations, revision
-from tests.waiting import within
+from tests.support.waiting import within
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 
 from pgchannels import MessageLayer
 from pgchannels.database import migrations
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 @pytest.mark.parametrize("schema", ["team_", "__", "__x", "s__"])

@@ -27,7 +27,7 @@ from pgchannels.database.statements import measuring, membership, nodes, queues,
 from pgchannels.database.tables import LARGEST_BATCH
 from tests.conftest import new_database
 from tests.schema.plans import LARGE_TABLES, Explained, Plan
-from tests.waiting import within
+from tests.support.waiting import within
 
 MESSAGES: Final = 1_000_000
 MOST_ROWS: Final = reading.PAGE_ROWS  # that a step of a plan may read of a slot or another table

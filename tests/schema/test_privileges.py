@@ -14,11 +14,11 @@ from pgchannels import DatabaseRefused, MessageLayer
 from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
-from tests.faults.gates import Gate
-from tests.faults.roads import node_of
 from tests.schema.planted import CAUGHT, PATH, plant
 from tests.schema.test_rotation import let_pass, rotate
-from tests.waiting import until, within
+from tests.support.gates import Gate
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 TABLES = (
     "log",

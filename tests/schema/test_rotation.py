@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 
 async def rotate(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.waiting import until
+from tests.support.waiting import until
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

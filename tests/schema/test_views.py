@@ -8,7 +8,7 @@ import pytest
 from pgchannels import MessageLayer
 from pgchannels.database.tables import VIEWS
 from pgchannels.django import PostgresChannelLayer
-from tests.waiting import within
+from tests.support.waiting import within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

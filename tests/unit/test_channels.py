@@ -15,8 +15,8 @@ from pgchannels.receiving.channels import Channels
 from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Item
 from pgchannels.receiving.router import Router
+from tests.support.waiting import steps, within
 from tests.unit.test_mailbox import Receivers
-from tests.waiting import steps, within
 
 CAPACITY: Final = 3
 PREFIX: Final = "specific.node!"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pgchannels import Gap, GapReason, LayerClosed, MessagesLost
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, ListenerState, Mailbox, WhenFull
-from tests.waiting import steps, within
+from tests.support.waiting import steps, within
 
 CAPACITY = 3
 

@@ -31,8 +31,8 @@ from tests.faults.machine.groups import GROUPS, Seat, Visit
 from tests.faults.machine.senders import HASTY, LARGE, QUEUE, Burst
 from tests.faults.machine.trace import Trace, step_name
 from tests.faults.machine.world import BEHIND, BESIDE, CROWD_BEHIND, CROWD_BESIDE, SEATS, STANDING, World
-from tests.faults.proxy import Direction
-from tests.waiting import until
+from tests.support.proxy import Direction
+from tests.support.waiting import until
 
 LIMIT_SECONDS: Final = 150  # of a step: several limits of pgchannels, 30 seconds each, may follow each other
 TEMPLATE: Final = "template_of_the_machine"

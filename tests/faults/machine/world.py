@@ -22,8 +22,8 @@ from tests.faults.machine.verification import (
     verify_senders,
     verify_stream,
 )
-from tests.faults.proxy import Direction, Proxy
-from tests.waiting import POLL_SECONDS, within
+from tests.support.proxy import Direction, Proxy
+from tests.support.waiting import POLL_SECONDS, within
 
 BEHIND, BESIDE = "behind", "beside"  # the proxy, as is HASTY
 CROWD_BEHIND, CROWD_BESIDE = "crowd behind", "crowd beside"  # layers of Channels, whose channels are in groups

@@ -7,7 +7,7 @@ from django.urls import path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "news.settings")
 pages = get_asgi_application()
 
-from tests.django.consumers import ChatConsumer, SynchronousChatConsumer  # noqa: E402 (needs the apps)
+from tests.support.consumers import ChatConsumer, SynchronousChatConsumer  # noqa: E402 (needs the apps)
 
 sockets = URLRouter([path("async/", ChatConsumer.as_asgi()), path("sync/", SynchronousChatConsumer.as_asgi())])
 application = ProtocolTypeRouter({"http": pages, "websocket": sockets})

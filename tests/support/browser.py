@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.examples.programs import LIMIT_SECONDS
+from tests.support.programs import LIMIT_SECONDS
 
 ARGUMENTS = [
     "--headless",

@@ -1,4 +1,4 @@
-"""Servers and programs of the projects in this folder, each in a process of its own."""
+"""Servers and programs of the projects in `tests/django`, each in a process of its own."""
 
 import json
 import sys
@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.examples.programs import Program, answers, eventually, free_port, run, running
+from tests.support.django_databases import django_database
+from tests.support.programs import Program, answers, eventually, free_port, run, running
 
-from .databases import django_database
-
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "django"
 ROOT = HERE.parents[1]
 LOOPBACK = "127.0.0.1"
 _STRICT_PYTHON = (sys.executable, "-X", "dev", "-W", "error")

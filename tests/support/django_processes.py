@@ -1,4 +1,4 @@
-"""Processes of the small project in `project/`, and of the command line of the package."""
+"""Processes of the small project in `tests/django/project`, and of the command line of the package."""
 
 import asyncio
 import json
@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import within
+from tests.support.waiting import within
 
-PROJECT = Path(__file__).parent / "project"
+PROJECT = Path(__file__).parents[1] / "django" / "project"
 
 Databases = dict[str, dict[str, Any]]
 Layers = dict[str, dict[str, Any]]

@@ -13,8 +13,7 @@ import asyncpg
 
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-
-from .certificates import Authority
+from tests.support.certificates import Authority
 
 SYSTEM_BINARIES = Path("/usr/lib/postgresql/15/bin")  # the packaged ones are built without TLS
 PASSWORD = "pass word"
