@@ -3,9 +3,9 @@
 import asyncio
 
 from pgchannels.django import PostgresChannelLayer
+from tests.contract.conftest import LayerFactory
 from tests.support.waiting import within
 
-from .conftest import LayerFactory
 from .layers import CAPACITY, AnyLayer, Message, closing, drain, receive_many, said, texts
 
 

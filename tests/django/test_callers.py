@@ -14,11 +14,10 @@ import pytest
 from websockets.sync.client import connect
 
 from pgchannels import MessageLayer, Subscription
+from tests.django.talking import texts_of
 from tests.support.django_databases import connection_count
 from tests.support.django_servers import HERE, daphne, manage, runserver, script, uvicorn
 from tests.support.waiting import LIMIT_SECONDS, until, within
-
-from .test_groups_and_topics import texts_of
 
 PROJECT = HERE / "callers"
 CONNECTIONS_OF_A_PROCESS = 3

@@ -13,11 +13,10 @@ from django.test import modify_settings, override_settings
 from pgchannels.database import revision
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.checks import check_layers, check_tables
+from tests.django.impossible import IMPOSSIBLE, POSTGRESQL, URL
 from tests.support.django_databases import django_database, tcp_road
 from tests.support.django_processes import manage
-
-from .conftest import AddDatabase, channel_layers
-from .test_configuration import IMPOSSIBLE, POSTGRESQL, URL
+from tests.support.django_settings import AddDatabase, channel_layers
 
 BACKEND = "pgchannels.django.PostgresChannelLayer"
 

@@ -15,28 +15,13 @@ from django.test import override_settings
 
 from pgchannels import ConfigurationError, InvalidName, SchemaMissing
 from pgchannels.django import PostgresChannelLayer
+from tests.django.impossible import IMPOSSIBLE, POSTGRESQL
 from tests.support.django_databases import django_database, socket_road, tcp_road
+from tests.support.django_settings import AddDatabase, channel_layers, the_layer, works
 from tests.support.waiting import within
-
-from .conftest import AddDatabase, channel_layers, the_layer
-
-# Nobody answers at port 1 of this machine.
-POSTGRESQL = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "127.0.0.1", "PORT": 1}
-
-URL = "postgresql://127.0.0.1:1/shop"
 
 # For a configuration that is taken though it should not be.
 IMPATIENT = {"send_timeout": 1}
-
-
-async def works(layer: PostgresChannelLayer) -> bool:
-    """Send a message there and back, and close the layer."""
-    try:
-        channel = await within(layer.new_channel())
-        await within(layer.send(channel, {"type": "hello"}))
-        return await within(layer.receive(channel)) == {"type": "hello"}
-    finally:
-        await layer.close()
 
 
 @pytest.fixture
@@ -188,39 +173,6 @@ async def test_two_layers_of_the_settings_are_apart(database_url: str) -> None:
             layer = get_channel_layer(name)
             assert isinstance(layer, PostgresChannelLayer)
             assert await works(layer)
-
-
-IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
-    "no database": ({}, "url.*database"),
-    "no database but options": ({"prefix": "shop"}, "url.*database"),
-    "empty url": ({"url": ""}, "url|postgresql"),
-    "no url": ({"url": None}, "url"),
-    "empty alias": ({"database": ""}, "database|alias"),
-    "unknown alias": ({"database": "nowhere"}, "nowhere"),
-    "unknown option beside url": ({"url": URL, "capasity": 5}, "capasity"),
-    "option of another layer": ({"url": URL, "hosts": [("127.0.0.1", 6379)]}, "hosts"),
-    "unknown option beside keys": ({**POSTGRESQL, "NAMES": "shop"}, "names"),
-    "url and keys": ({"url": URL, "NAME": "shop"}, "url.*name|name.*url"),
-    "url and alias": ({"url": URL, "database": "default"}, "url.*database|database.*url"),
-    "alias and keys": ({**POSTGRESQL, "database": "default"}, "database.*(name|keys)|name.*database"),
-    "url of another database": ({"url": "mysql://127.0.0.1:1/shop"}, "postgresql"),
-    "url that is none": ({"url": "no url"}, "url|postgresql"),
-    "url with a port that is none": ({"url": "postgresql://127.0.0.1:port/shop"}, "url|port"),
-    "engine sqlite3": ({**POSTGRESQL, "ENGINE": "django.db.backends.sqlite3"}, "sqlite3"),
-    "engine mysql": ({**POSTGRESQL, "ENGINE": "django.db.backends.mysql"}, "mysql"),
-    "port that is none": ({**POSTGRESQL, "PORT": "no port"}, "port"),
-    "keys without a name": ({key: value for key, value in POSTGRESQL.items() if key != "NAME"}, "name"),
-    "expiry that is no number": ({**POSTGRESQL, "expiry": "soon"}, "expiry"),
-    "no expiry": ({**POSTGRESQL, "expiry": 0}, "expiry"),
-    "group_expiry below zero": ({**POSTGRESQL, "group_expiry": -1}, "group_expiry"),
-    "no capacity": ({**POSTGRESQL, "capacity": 0}, "capacity"),
-    "capacity that is no number": ({**POSTGRESQL, "capacity": "many"}, "capacity"),
-    "no capacity for a pattern": ({**POSTGRESQL, "channel_capacity": {"http.*": 0}}, "capacity"),
-    "channel_capacity without patterns": ({**POSTGRESQL, "channel_capacity": 5}, "channel_capacity"),
-    "one key instead of several": ({**POSTGRESQL, "symmetric_encryption_keys": "key"}, "symmetric_encryption_keys"),
-    "key that is no text": ({**POSTGRESQL, "symmetric_encryption_keys": [5]}, "symmetric_encryption_keys"),
-    "no send_timeout": ({**POSTGRESQL, "send_timeout": 0}, "send_timeout"),
-}
 
 
 @pytest.mark.parametrize(("config", "trouble"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())

@@ -12,10 +12,9 @@ from django.db.utils import DatabaseError
 from pgchannels import ConfigurationError, PgChannelsError
 from pgchannels.database.database import Database
 from pgchannels.django.database_url import url_of
+from tests.django.impossible import POSTGRESQL
+from tests.support.django_settings import AddDatabase, channel_layers, the_layer, works
 from tests.support.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
-
-from .conftest import AddDatabase, channel_layers, the_layer
-from .test_configuration import POSTGRESQL, works
 
 NO_PASSWORD = {"PASSWORD": ""}
 

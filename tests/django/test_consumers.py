@@ -1,36 +1,17 @@
 """Real consumers of Channels on the layer."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from channels.testing import WebsocketCommunicator
 
 from pgchannels import MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from tests.support.consumers import ChatConsumer, SynchronousChatConsumer
-from tests.support.waiting import LIMIT_SECONDS, within
+from tests.support.visitors import heard, visitor
+from tests.support.waiting import within
 
 CONSUMERS = pytest.mark.parametrize("consumer", [ChatConsumer, SynchronousChatConsumer])
-
-
-@asynccontextmanager
-async def visitor(consumer: Any) -> AsyncIterator[WebsocketCommunicator]:
-    """A websocket connected to a consumer."""
-    communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
-    connected, _ = await communicator.connect(timeout=LIMIT_SECONDS)
-    assert connected
-    try:
-        yield communicator
-    finally:
-        await communicator.disconnect(timeout=LIMIT_SECONDS)
-
-
-async def heard(communicator: WebsocketCommunicator) -> Any:
-    """What the consumer sends next."""
-    return await communicator.receive_json_from(timeout=LIMIT_SECONDS)
 
 
 @CONSUMERS

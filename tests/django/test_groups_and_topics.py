@@ -2,38 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.layers import get_channel_layer
 
-from pgchannels import MessageLayer, Subscription
+from pgchannels import MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.serializers import registry
+from tests.django.talking import in_plain_thread, texts_of
 from tests.support.django_databases import connection_count
+from tests.support.django_settings import the_layer
 from tests.support.waiting import until, within
-
-from .conftest import the_layer
 
 T = TypeVar("T")
 
 MAXIMUM_CONNECTIONS = 3 + 1  # of the subscriber's layer, and of the channel layer, which only sends
-
-
-def in_plain_thread(function: Callable[[], T]) -> "asyncio.Future[T]":
-    """The result of a function that runs in a thread without an event loop and without a context."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run).start()
-    return asyncio.wrap_future(future)
 
 
 def send_many(texts: range) -> None:
@@ -42,11 +26,6 @@ def send_many(texts: range) -> None:
         layer = get_channel_layer()
         assert layer
         async_to_sync(layer.group_send)("room", {"type": "chat.message", "text": text})
-
-
-async def texts_of(subscription: Subscription, count: int) -> list[Any]:
-    """What the next messages say."""
-    return [(await within(anext(subscription))).payload["text"] for _ in range(count)]
 
 
 def threads_of_layers() -> set[threading.Thread]:

@@ -11,14 +11,12 @@ from django.test import override_settings
 
 from pgchannels import MessageLayer
 from pgchannels.django import PostgresChannelLayer
+from tests.django.talking import in_plain_thread
 from tests.support.django_databases import tcp_road
 from tests.support.django_processes import manage
+from tests.support.django_settings import AddDatabase, the_layer, works
 from tests.support.snippets import PLACEHOLDER, first_column, snippet, snippets
 from tests.support.waiting import within
-
-from .conftest import AddDatabase, the_layer
-from .test_configuration import works
-from .test_groups_and_topics import in_plain_thread
 
 REDIS, POSTGRES = "docs/how-to/migrate-from-channels-redis.md", "docs/how-to/migrate-from-channels-postgres.md"
 OURS = "pgchannels.django.PostgresChannelLayer"

@@ -1,8 +1,6 @@
 """The tables come and go with `manage.py migrate`."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
@@ -11,7 +9,7 @@ import pytest
 from pgchannels import MessageLayer, SchemaMissing
 from pgchannels.database.migrations import upgrade_sql
 from pgchannels.database.revision import upgrading_lock
-from tests.support.django_databases import connection_count, django_database, has_tables, tcp_road
+from tests.support.django_databases import connected, connection_count, django_database, has_tables, tcp_road
 from tests.support.django_processes import CommandFailed, Databases, manage, upgrade
 from tests.support.waiting import until, within
 
@@ -22,13 +20,6 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 def databases(empty_database_url: str) -> Databases:
     """The databases of a project: one, empty."""
     return {"default": django_database(empty_database_url)}
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(url)
-    yield connection
-    await connection.close()
 
 
 async def both_wait(connection: Connection) -> bool:

@@ -9,7 +9,7 @@ from channels.exceptions import ChannelFull
 
 from pgchannels import ConfigurationError, MessageLayer
 from pgchannels.django import PostgresChannelLayer
-from tests.layer.test_gaps import lose_the_log
+from tests.support.log import lose_the_log
 from tests.support.waiting import until, within
 
 NOTICES: dict[str, Any] = {"on_disconnect": "database.lost", "on_reconnect": "database.back", "on_gap": "messages.lost"}

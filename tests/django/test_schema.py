@@ -10,10 +10,9 @@ from asgiref.sync import async_to_sync
 from pgchannels import SchemaMissing
 from pgchannels.database import migrations
 from pgchannels.django import PostgresChannelLayer
+from tests.django.talking import in_plain_thread
+from tests.support.django_settings import channel_layers, the_layer
 from tests.support.waiting import until, within
-
-from .conftest import channel_layers, the_layer
-from .test_groups_and_topics import in_plain_thread
 
 COMMANDS = r"manage\.py migrate|pgchannels upgrade"
 

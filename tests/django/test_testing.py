@@ -8,11 +8,10 @@ from django.test import override_settings
 from pgchannels import ConfigurationError
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.testing import empty_channel_layers
+from tests.django.impossible import URL
+from tests.django.talking import in_plain_thread
+from tests.support.django_settings import the_layer
 from tests.support.waiting import within
-
-from .conftest import the_layer
-from .test_configuration import URL
-from .test_groups_and_topics import in_plain_thread
 
 BACKEND = "pgchannels.django.PostgresChannelLayer"
 

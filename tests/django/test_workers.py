@@ -10,11 +10,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.django_databases import connection_count
-from tests.support.django_servers import HERE, daphne, manage, runworker
+from tests.support.django_servers import BACKGROUND, CHANNELS, daphne, manage, runworker
 from tests.support.programs import Program, eventually
-
-PROJECT = HERE / "background"
-CHANNELS = ("thumbnails-generate", "thumbnails-delete")
 
 
 @pytest.fixture
@@ -22,7 +19,8 @@ def workers(request: pytest.FixtureRequest, database_url: str) -> Iterator[list[
     """As many workers as the test asks for, each for both channels."""
     with ExitStack() as running:
         yield [
-            running.enter_context(runworker(*CHANNELS, folder=PROJECT, url=database_url)) for _ in range(request.param)
+            running.enter_context(runworker(*CHANNELS, folder=BACKGROUND, url=database_url))
+            for _ in range(request.param)
         ]
 
 
@@ -45,12 +43,12 @@ def generate(number: int, url: str) -> None:
         "from asgiref.sync import async_to_sync; from channels.layers import get_channel_layer; "
         f"async_to_sync(get_channel_layer().send)('thumbnails-generate', {{'type': 'generate', 'id': {number}}})"
     )
-    manage("shell", "-c", sending, folder=PROJECT, url=url)
+    manage("shell", "-c", sending, folder=BACKGROUND, url=url)
 
 
 @pytest.mark.parametrize("workers", [1, 2], indirect=True)
 def test_each_job_of_a_view_is_done_once(workers: list[Program], database_url: str) -> None:
-    with daphne("thumbnails.asgi:application", folder=PROJECT, url=database_url) as port:
+    with daphne("thumbnails.asgi:application", folder=BACKGROUND, url=database_url) as port:
         for path in ("generate/1/100", "delete/7", "delete/8"):
             with urlopen(f"http://127.0.0.1:{port}/{path}/") as answer:
                 assert answer.status == 200
@@ -68,7 +66,7 @@ def test_job_that_was_sent_while_no_worker_ran_waits_for_one(workers: list[Progr
     first.line("generated 1.")
     end(first, signal.SIGTERM)
     generate(2, database_url)
-    with runworker(*CHANNELS, folder=PROJECT, url=database_url) as second:
+    with runworker(*CHANNELS, folder=BACKGROUND, url=database_url) as second:
         second.line("generated 2.")
         assert done([first, second]) == [1, 2]
 

@@ -33,11 +33,9 @@ from pgchannels.django.database_url import url_of
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import program_name
 from pgchannels.starlette import lifespan
-from tests.django.conftest import AddDatabase, add_database, channel_layers, the_layer
-from tests.django.test_configuration import works
-from tests.django.test_workers import CHANNELS, PROJECT
 from tests.doors.pgbouncer import pgbouncer
-from tests.support.django_servers import ROOT, daphne, environment_of, runworker
+from tests.support.django_servers import BACKGROUND, CHANNELS, ROOT, daphne, environment_of, runworker
+from tests.support.django_settings import AddDatabase, add_database, channel_layers, the_layer, works
 from tests.support.programs import free_port, run, running
 from tests.support.proxy import Proxy
 from tests.support.snippets import snippet
@@ -592,7 +590,7 @@ async def test_uvicorn_and_worker_come_up_before_their_server(later: Proxy, tmp_
     uvicorn = ["uvicorn", "--port", str(free_port()), "main:app"]
     with (
         running(uvicorn, folder=tmp_path, environment=environment_of(later.url)) as server,
-        runworker(*CHANNELS, folder=PROJECT, url=later.url) as worker,
+        runworker(*CHANNELS, folder=BACKGROUND, url=later.url) as worker,
     ):
         for program in (server, worker):
             await asyncio.to_thread(program.line, "waiting for the database: cannot reach the database")
@@ -609,7 +607,7 @@ async def test_daphne_comes_up_before_its_server(later: Proxy) -> None:
         with urlopen(f"http://127.0.0.1:{port}/generate/1/1/") as answer:
             return int(answer.status)
 
-    with daphne("thumbnails.asgi:application", folder=PROJECT, url=later.url) as port:
+    with daphne("thumbnails.asgi:application", folder=BACKGROUND, url=later.url) as port:
         answering = asyncio.create_task(asyncio.to_thread(get, port))
         later.restore()
         assert await within(answering) == 200

@@ -25,17 +25,14 @@ from websockets.sync.client import ClientConnection, connect
 from pgchannels import ConfigurationError, InvalidMessage, LayerClosed, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from tests.conftest import new_database, url_of_role
-from tests.django.conftest import channel_layers, the_layer
-from tests.django.test_consumers import heard, visitor
-from tests.django.test_migrations import connected
-from tests.django.test_workers import CHANNELS
-from tests.django.test_workers import PROJECT as BACKGROUND
 from tests.support.consumers import ChatConsumer, SynchronousChatConsumer
-from tests.support.django_databases import django_database, has_tables
+from tests.support.django_databases import connected, django_database, has_tables
 from tests.support.django_processes import CommandFailed, Databases, Layers, manage, pytest_django
-from tests.support.django_servers import LOOPBACK, environment_of, runworker
+from tests.support.django_servers import BACKGROUND, CHANNELS, LOOPBACK, environment_of, runworker
+from tests.support.django_settings import channel_layers, the_layer
 from tests.support.programs import Program, eventually, free_port, running
 from tests.support.snippets import snippet
+from tests.support.visitors import heard, visitor
 from tests.support.waiting import LIMIT_SECONDS, within
 
 PROJECT = Path(__file__).parent / "project"

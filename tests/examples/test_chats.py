@@ -7,10 +7,10 @@ from http.client import HTTPConnection
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.examples.conftest import CHATS
 from tests.support.programs import EXAMPLES, LIMIT_SECONDS, chat, commands_of, free_port, running, with_port
 
 from .chatting import joined
-from .conftest import CHATS
 
 
 def test_page_is_served(port: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from pgchannels import MessageLayer
 from pgchannels.database import migrations
 from tests.faults.cluster import Cluster
 from tests.support.proxy import Proxy
@@ -25,3 +26,11 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
     """A proxy before the database of the test."""
     async with Proxy(database_url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
+    """A layer behind the proxy, which beats only when it is told to."""
+    async with MessageLayer(proxy.url, heartbeat=3600) as layer:
+        yield layer
+        proxy.restore()

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from pgchannels import Gap, GapReason, LayerClosed, MessageLayer, MessagesLost
-from tests.layer.test_gaps import rotate_everything_away
+from tests.support.log import rotate_everything_away
 from tests.support.proxy import Proxy
 from tests.support.roads import Connection, node_of
 from tests.support.waiting import LIMIT_SECONDS, until, within

@@ -12,15 +12,10 @@ from pgchannels.embedded import EmbeddedServer
 from pgchannels.process.node import Node
 from tests.support.gates import Gate
 from tests.support.proxy import Proxy
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
-
-
-def node_of(layer: PostgresChannelLayer) -> Node:
-    node = layer._process.here()
-    assert node is not None
-    return node
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import asyncpg
 
 from pgchannels import Gap, GapReason, MessageLayer
-from tests.faults.test_invariants import beat, behind, come_back, cut_off, forget_all_nodes, is_live, received
+from tests.faults.conftest import behind
+from tests.faults.moments import beat, come_back, cut_off, forget_all_nodes, is_live, received
 from tests.support.gates import Gate
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of

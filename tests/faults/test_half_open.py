@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseUnavailable, LayerClosed, MessageLayer
-from tests.schema.test_rotation import let_pass, rotate
+from tests.support.log import let_pass, rotate
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of
 from tests.support.waiting import until, within

@@ -1,21 +1,21 @@
 """What the comments of the receiving parts state holds when things happen in between: at a gate, each at its moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TypeAlias
 
 import asyncpg
 import pytest
 
-from pgchannels import Gap, GapReason, MessageLayer, Subscription
+from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.django import PostgresChannelLayer
-from pgchannels.process.node import Node
 from pgchannels.receiving import catch_up
-from tests.faults.test_memberships import numbered, numbers
-from tests.schema.test_rotation import let_pass, rotate
+from tests.faults.moments import beat, come_back, cut_off, forget_all_nodes, is_live, received, so
+from tests.faults.numbered import numbered, numbers
 from tests.support.gates import Gate
+from tests.support.log import let_pass, rotate
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of
 from tests.support.waiting import steps, until, within
@@ -32,59 +32,11 @@ SILENCE_SECONDS = 1
 LOST = Gap(GapReason.EXPIRED, None)
 
 
-@pytest.fixture
-async def behind(proxy: Proxy) -> AsyncIterator[MessageLayer]:
-    """A layer behind the proxy, which beats only when it is told to."""
-    async with MessageLayer(proxy.url, heartbeat=3600) as layer:
-        yield layer
-        proxy.restore()
-
-
-async def so(condition: Callable[[], bool]) -> None:
-    """Return once something is so on this node."""
-    await until(lambda: asyncio.sleep(0, condition()))
-
-
-async def received(subscription: Subscription, told: list[object], count: int) -> list[object]:
-    """The next payloads, with the gaps that `told` takes at their places."""
-    for _ in range(count):
-        told.append((await within(anext(subscription))).payload)  # noqa: PERF401 (a gap comes while this waits)
-    return told
-
-
-async def beat(layer: MessageLayer) -> None:
-    """Return once the node has beaten and read all that this asked for."""
-    node = node_of(layer)
-    with Gate(node.receiver, "beat") as gate:
-        node.beat_now()
-        await within(gate.reached())
-        gate.open()
-        await within(gate.done())
-    await is_live(node)
-
-
-async def is_live(node: Node) -> None:
-    await so(lambda: node.receiver.catch_up.is_live)
-
-
-async def come_back(layer: MessageLayer, proxy: Proxy) -> None:
-    """Let the node through, and return once it listens again."""
-    listener = node_of(layer)._listener
-    before = listener.reconnected
-    proxy.restore()
-    await so(lambda: listener.reconnected > before)
-
-
 async def rotate_everything_away(connection: Connection) -> None:
     """Let so much time pass that no message is left."""
     for _ in range(4):
         await let_pass(connection, LONG_SECONDS)
         await rotate(connection)
-
-
-def cut_off(proxy: Proxy) -> None:
-    proxy.refuse()
-    proxy.cut()
 
 
 # Reading and hearing.
@@ -95,7 +47,7 @@ async def test_message_of_a_group_that_is_read_does_not_overtake_one_that_is_sti
 ) -> None:
     receiver, sender = PostgresChannelLayer(proxy.url, heartbeat=3600), PostgresChannelLayer(database_url)
     channel = await receiver.new_channel()
-    with Gate(node_of_django(receiver).receiver.catch_up, "_read_page") as reading:
+    with Gate(node_of(receiver).receiver.catch_up, "_read_page") as reading:
         await sender.group_add("room", channel)
         await within(reading.reached())
         proxy.freeze_at(channel.encode())
@@ -108,12 +60,6 @@ async def test_message_of_a_group_that_is_read_does_not_overtake_one_that_is_sti
     assert await numbers(receiver, channel, 2) == [1, 2]
     await receiver.close()
     await sender.close()
-
-
-def node_of_django(layer: PostgresChannelLayer) -> Node:
-    node = layer._process.here()
-    assert node is not None
-    return node
 
 
 async def test_message_heard_by_a_new_connection_does_not_overtake_one_that_was_missed(
@@ -342,10 +288,6 @@ async def test_node_that_was_forgotten_is_told_what_left_the_log_before_it_is_ba
         await layer.publish("room", "kept")
         await beat(behind)
         assert await received(subscription, told, 1) == [LOST, "kept"]
-
-
-async def forget_all_nodes(connection: Connection) -> None:
-    await connection.execute("DELETE FROM pgchannels.node; DELETE FROM pgchannels.subscription")
 
 
 async def test_gap_of_one_topic_is_not_told_to_subscribers_of_another(

@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from pgchannels.django import PostgresChannelLayer
+from tests.faults.numbered import numbered, numbers
 from tests.support.gates import Gate
 from tests.support.proxy import Proxy
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 
@@ -29,20 +31,6 @@ async def sender(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
     layer = PostgresChannelLayer(database_url)
     yield layer
     await layer.close()
-
-
-def numbered(number: int) -> dict[str, Any]:
-    return {"type": "message", "number": number}
-
-
-async def numbers(layer: PostgresChannelLayer, channel: str, count: int) -> list[Any]:
-    """What comes, by its numbers; gaps by their reason."""
-    received = [await within(layer.receive(channel)) for _ in range(count)]
-    return [message.get("number", message.get("reason")) for message in received]
-
-
-def node_of(layer: PostgresChannelLayer) -> Any:
-    return layer._process.here()
 
 
 async def hosts(connection: "asyncpg.Connection[asyncpg.Record]", group: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.traffic import LARGE, Road, traffic
+from tests.faults.traffic import LARGE, Stream, traffic
 from tests.support.proxy import Proxy
 from tests.support.waiting import within
 
@@ -51,7 +51,9 @@ async def kill_one_backend(server: EmbeddedServer) -> None:
     connection.terminate()
 
 
-async def run_traffic_through(fault: Callable[[EmbeddedServer], Awaitable[None]], server: EmbeddedServer) -> list[Road]:
+async def run_traffic_through(
+    fault: Callable[[EmbeddedServer], Awaitable[None]], server: EmbeddedServer
+) -> list[Stream]:
     """Let the fault happen while messages are on their way, again and again; returns the verified ledgers."""
     async with (
         MessageLayer(server.url(), heartbeat=HEARTBEAT_SECONDS) as receiver,
@@ -66,21 +68,21 @@ async def run_traffic_through(fault: Callable[[EmbeddedServer], Awaitable[None]]
                     await within(fault(server))
             await within(running.finish())
         running.verify()
-        return list(running.roads)
+        return list(running.streams)
 
 
 async def test_nothing_is_lost_in_a_fast_restart(server: EmbeddedServer) -> None:
-    roads = await run_traffic_through(restart_fast, server)
-    assert [road.gaps for road in roads] == [[], [], []]
-    assert [len(road.labels) for road in roads] == [2 * 100 * ROUNDS] * 3
+    streams = await run_traffic_through(restart_fast, server)
+    assert [stream.gaps for stream in streams] == [[], [], []]
+    assert [len(stream.labels) for stream in streams] == [2 * 100 * ROUNDS] * 3
 
 
 @pytest.mark.parametrize("crash", [restart_immediate, kill, kill_one_backend], ids=lambda crash: crash.__name__)
 async def test_each_receiver_is_told_of_each_crash(
     crash: Callable[[EmbeddedServer], Awaitable[None]], server: EmbeddedServer
 ) -> None:
-    for road in await run_traffic_through(crash, server):
-        assert [gap.reason for gap in road.gaps] == [GapReason.CRASH] * ROUNDS, road.name
+    for stream in await run_traffic_through(crash, server):
+        assert [gap.reason for gap in stream.gaps] == [GapReason.CRASH] * ROUNDS, stream.name
 
 
 async def test_publish_that_a_crash_left_unanswered_is_not_delivered_twice(server: EmbeddedServer) -> None:

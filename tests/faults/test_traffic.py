@@ -133,4 +133,4 @@ async def test_traffic_goes_on_without_loss_double_or_disorder(
             await within(proxy.settled())
             await within(running.finish())
         running.verify()
-        assert [road.gaps for road in running.roads] == [[], [], []]
+        assert [stream.gaps for stream in running.streams] == [[], [], []]

@@ -15,7 +15,7 @@ Label = tuple[int, int]  # which sender, and which of its messages
 
 
 @dataclass(slots=True)
-class Road:
+class Stream:
     """One way from all senders to one receiver."""
 
     name: str
@@ -96,43 +96,43 @@ class Traffic:
     """A topic, a channel and a work queue, from all senders to one receiver."""
 
     senders: Sequence[MessageLayer]
-    roads: Sequence[Road]
+    streams: Sequence[Stream]
     counts: dict[int, int] = field(default_factory=dict)
 
     async def send(self, count: int, *, senders: Sequence[int]) -> None:
-        """Let senders send so many further messages on every road, each one after another."""
+        """Let senders send so many further messages on every stream, each one after another."""
         async with asyncio.TaskGroup() as group:
             for sender in senders:
                 first = self.counts.get(sender, 0)
                 self.counts[sender] = first + count
-                for road in self.roads:
-                    group.create_task(road.send_from(self.senders[sender], sender, range(first, first + count)))
+                for stream in self.streams:
+                    group.create_task(stream.send_from(self.senders[sender], sender, range(first, first + count)))
 
     async def arriving(self) -> None:
-        """Return once every road has brought a further message."""
-        for road in self.roads:
-            road.arrived.clear()
-        for road in self.roads:
-            await road.arrived.wait()
+        """Return once every stream has brought a further message."""
+        for stream in self.streams:
+            stream.arrived.clear()
+        for stream in self.streams:
+            await stream.arrived.wait()
 
     async def finish(self) -> None:
-        """Send the last message on every road; leaving `traffic` then waits until it has come."""
-        for road in self.roads:
-            await road.send_end(self.senders[0])
+        """Send the last message on every stream; leaving `traffic` then waits until it has come."""
+        for stream in self.streams:
+            await stream.send_end(self.senders[0])
 
     def verify(self) -> None:
-        """See `Road.verify`."""
-        for road in self.roads:
-            road.verify()
+        """See `Stream.verify`."""
+        for stream in self.streams:
+            stream.verify()
 
 
 @asynccontextmanager
 async def traffic(senders: Sequence[MessageLayer], receiver: MessageLayer) -> AsyncIterator[Traffic]:
-    """Roads from `senders` to `receiver`, who receives until `finish`."""
+    """Streams from `senders` to `receiver`, who receives until `finish`."""
     channel_name = await receiver.new_channel()
-    topic = Road("topic", lambda layer, payload: layer.publish("room", payload))
-    channel = Road("channel", lambda layer, payload: layer.send(channel_name, payload))
-    queue = Road("queue", lambda layer, payload: layer.send("jobs", payload))
+    topic = Stream("topic", lambda layer, payload: layer.publish("room", payload))
+    channel = Stream("channel", lambda layer, payload: layer.send(channel_name, payload))
+    queue = Stream("queue", lambda layer, payload: layer.send("jobs", payload))
     async with (
         receiver.subscribe("room", on_gap=topic.events.append) as subscription,
         asyncio.TaskGroup() as receiving,

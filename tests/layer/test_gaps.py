@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer, MessagesLost, Position
-from tests.schema.test_rotation import let_pass, rotate
+from tests.support.log import lose_the_log, rotate_everything_away
 from tests.support.roads import ROADS, deliver, node_of
 from tests.support.waiting import until, within
 
@@ -20,24 +20,6 @@ async def listening(database_url: str) -> AsyncIterator[MessageLayer]:
     """A layer that looks at the log often."""
     async with MessageLayer(database_url, heartbeat=HEARTBEAT_SECONDS) as layer:
         yield layer
-
-
-async def lose_the_log(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """What a crash of the server does to the tables."""
-    await connection.execute(
-        """
-        TRUNCATE pgchannels.message, pgchannels.log_state, pgchannels.filled_slot, pgchannels.subscription,
-            pgchannels.node, pgchannels.full_channel;
-        ALTER SEQUENCE pgchannels.message_id RESTART
-        """
-    )
-
-
-async def rotate_everything_away(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Let so much time pass that no message is left."""
-    for _ in range(4):
-        await let_pass(connection, 60)
-        await rotate(connection)
 
 
 async def test_subscription_raises_at_the_place_of_a_gap_and_goes_on_behind_it(

@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 
 from pgchannels import MessageLayer, Subscription
-from tests.schema.test_rotation import count_slots
+from tests.support.log import count_slots
 from tests.support.waiting import until, within
 
 NODES = 20

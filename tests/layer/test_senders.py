@@ -14,20 +14,8 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseRefused, MessageLayer, PgChannelsError, SchemaMissing
+from tests.support.connections import connections_to_this_database, has_connections
 from tests.support.waiting import LIMIT_SECONDS, until, within
-
-
-async def connections_to_this_database(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """How many connections there are, apart from the one that asks."""
-    count: int = await connection.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    return count
-
-
-async def has_connections(connection: "asyncpg.Connection[asyncpg.Record]", expected: int) -> bool:
-    """Whether there are so many now: a server process ends a moment after its client has left."""
-    return await connections_to_this_database(connection) == expected
 
 
 async def test_thousand_loops_in_ten_threads_send_over_one_connection(

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from pgchannels import MessageLayer, Subscription
-from tests.layer.test_senders import has_connections
+from tests.support.connections import has_connections
 from tests.support.waiting import until, within
 
 from .steps import SteppingLoop

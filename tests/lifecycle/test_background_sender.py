@@ -16,7 +16,7 @@ from pgchannels import DatabaseUnavailable, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.background import BackgroundSender
 from pgchannels.serializers import registry
-from tests.layer.test_senders import connections_to_this_database, has_connections
+from tests.support.connections import connections_to_this_database, has_connections
 from tests.support.proxy import Proxy
 from tests.support.waiting import until, within
 

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from pgchannels import MessageLayer, Subscription
-from tests.layer.test_senders import connections_to_this_database
+from tests.lifecycle.conftest import Probe
+from tests.support.connections import connections_to_this_database
 from tests.support.waiting import until, within
 
-from .conftest import Probe
 from .steps import attempts
 
 CONNECTIONS_OF_A_NODE = 3

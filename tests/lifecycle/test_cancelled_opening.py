@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from pgchannels import LayerClosed, MessageLayer
-from tests.layer.test_senders import connections_to_this_database, has_connections
+from tests.support.connections import connections_to_this_database, has_connections
 from tests.support.waiting import until, within
 
 from .steps import attempts

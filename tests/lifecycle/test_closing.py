@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from pgchannels import LayerClosed, MessageLayer
-from tests.layer.test_senders import has_connections
+from tests.support.connections import has_connections
 from tests.support.waiting import steps, until, within
 
 PUBLISHERS = 50

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from pgchannels import MessageLayer
-from tests.layer.test_senders import connections_to_this_database, has_connections
+from tests.support.connections import connections_to_this_database, has_connections
 from tests.support.waiting import until, within
 
 CONNECTIONS_OF_A_NODE = 3

@@ -5,11 +5,11 @@ import os
 import asyncpg
 import pytest
 
-from tests.layer.test_senders import has_connections
+from tests.lifecycle.quiet import quiet_output
+from tests.support.connections import has_connections
 from tests.support.waiting import until
 
 from .mixtures import MIXTURES
-from .test_fork import quiet_output
 
 ROUNDS = int(os.environ.get("PGCHANNELS_TEST_ROUNDS", "20"))
 SECONDS_FOR_A_ROUND = 3

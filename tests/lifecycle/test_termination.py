@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.layer.test_senders import has_connections
+from tests.support.connections import has_connections
 from tests.support.programs import EXAMPLES, LIMIT_SECONDS, Program, eventually, free_port, is_free, running
 from tests.support.waiting import until
 

@@ -8,7 +8,7 @@ from sqlalchemy import Float, extract, func, select
 
 from pgchannels import MessageLayer
 from pgchannels.process.node import Node
-from tests.schema.test_rotation import let_pass, rotate
+from tests.support.log import let_pass, rotate
 from tests.support.roads import node_of
 from tests.support.waiting import until, within
 

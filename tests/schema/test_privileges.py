@@ -15,8 +15,8 @@ from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
 from tests.schema.planted import CAUGHT, PATH, plant
-from tests.schema.test_rotation import let_pass, rotate
 from tests.support.gates import Gate
+from tests.support.log import let_pass, rotate
 from tests.support.roads import node_of
 from tests.support.waiting import until, within
 

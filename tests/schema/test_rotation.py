@@ -4,34 +4,8 @@ import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer
+from tests.support.log import count_slots, let_pass, rotate
 from tests.support.waiting import within
-
-
-async def rotate(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
-    """Take all steps that the retention allows; returns whether the current slot is another one."""
-    slot = "SELECT slot FROM pgchannels.log_state"
-    before = await connection.fetchval(slot)
-    while await connection.fetchval("SELECT pgchannels.rotate()"):
-        pass
-    return bool(await connection.fetchval(slot) != before)
-
-
-async def let_pass(connection: "asyncpg.Connection[asyncpg.Record]", seconds: int) -> None:
-    """Make the log believe that time has passed."""
-    await connection.execute(
-        f"""
-        UPDATE pgchannels.log_state SET rotated_at = rotated_at - interval '{seconds} s';
-        UPDATE pgchannels.filled_slot SET filled_at = filled_at - interval '{seconds} s'
-        """
-    )
-
-
-async def count_slots(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """How many tables the log has."""
-    count: int = await connection.fetchval(
-        "SELECT count(*) FROM pg_inherits WHERE inhparent = 'pgchannels.message'::regclass"
-    )
-    return count
 
 
 async def test_messages_are_kept_for_the_retention_and_gone_after_one_and_a_half(

@@ -13,7 +13,7 @@ from pgchannels.database import migrations
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from tests.conftest import url_of_role
-from tests.schema.test_rotation import let_pass, rotate
+from tests.support.log import let_pass, rotate
 from tests.support.waiting import within
 
 LARGE: Final = "x" * 100_000

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 from sqlalchemy import URL, make_url
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 def django_database(url: str) -> dict[str, Any]:
@@ -63,8 +65,8 @@ async def has_tables(url: str, *, schema: str = "pgchannels") -> bool:
 @asynccontextmanager
 async def tcp_road(url: str) -> AsyncIterator[dict[str, Any]]:
     """The same database by a port of this machine, whatever the road of the URL is."""
-    async with _Road(url) as road:
-        server = await asyncio.start_server(road.carry, "127.0.0.1", 0)
+    async with _Relay(url) as relay:
+        server = await asyncio.start_server(relay.carry, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
             yield django_database(url) | {"HOST": "127.0.0.1", "PORT": port}
@@ -73,21 +75,20 @@ async def tcp_road(url: str) -> AsyncIterator[dict[str, Any]]:
 @asynccontextmanager
 async def socket_road(url: str, folder: Path) -> AsyncIterator[dict[str, Any]]:
     """The same database by a socket in this folder, whatever the road of the URL is."""
-    async with _Road(url) as road:
-        server = await asyncio.start_unix_server(road.carry, folder / ".s.PGSQL.6543")
+    async with _Relay(url) as relay:
+        server = await asyncio.start_unix_server(relay.carry, folder / ".s.PGSQL.6543")
         async with server:
             yield django_database(url) | {"HOST": str(folder), "PORT": "6543"}
 
 
-class _Road:
+class _Relay:
     """Carries bytes between its callers and the server of a URL."""
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         self._carrying: set[asyncio.Task[None]] = set()
-        self.calls = 0
 
-    async def __aenter__(self) -> "_Road":
+    async def __aenter__(self) -> "_Relay":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -97,7 +98,6 @@ class _Road:
             await asyncio.wait(self._carrying)
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.calls += 1
         server_reader, server_writer = await self._connect()
         for source, sink in ((reader, server_writer), (server_reader, writer)):
             task = asyncio.create_task(_copy(source, sink))
@@ -121,3 +121,10 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.close()
         with suppress(ConnectionError):
             await sink.wait_closed()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()

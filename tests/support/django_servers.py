@@ -71,3 +71,9 @@ def script(name: str, *, folder: Path, url: str, settings: str) -> str:
     """What a script of a project writes; it must end well, and a warning is an error."""
     environment = environment_of(url) | {"DJANGO_SETTINGS_MODULE": settings}
     return run([*_STRICT_PYTHON, name], folder=folder, environment=environment)
+
+
+BACKGROUND = HERE / "background"
+
+
+CHANNELS = ("thumbnails-generate", "thumbnails-delete")

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import asyncpg
 
 from pgchannels import Gap, MessageLayer, Subscription
+from pgchannels.django import PostgresChannelLayer
 from pgchannels.names import node_address
 from pgchannels.process.node import Node
 
@@ -79,7 +80,7 @@ async def queue_road(receiver: MessageLayer) -> AsyncIterator[Road]:
 ROADS: Final = {"topic": topic_road, "channel": channel_road, "queue": queue_road}
 
 
-def node_of(layer: MessageLayer) -> Node:
+def node_of(layer: MessageLayer | PostgresChannelLayer) -> Node:
     """The node of an open layer."""
     node = layer._process.here()
     assert node is not None

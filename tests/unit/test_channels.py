@@ -16,7 +16,7 @@ from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Item
 from pgchannels.receiving.router import Router
 from tests.support.waiting import steps, within
-from tests.unit.test_mailbox import Receivers
+from tests.unit.receivers import Receivers
 
 CAPACITY: Final = 3
 PREFIX: Final = "specific.node!"
