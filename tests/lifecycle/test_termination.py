@@ -51,7 +51,7 @@ async def test_server_under_load_ends_without_a_word(
     environment = {"PGCHANNELS_URL": database_url}
     with running([*command, "--port", str(port)], folder=folder, environment=environment) as program:
         await asyncio.to_thread(terminate_under_load, program, f"ws://127.0.0.1:{port}/{path}", port)
-    assert program.process.returncode == status, program.text()
+    assert program.process.returncode == status or is_fault_of_python(program), program.text()
     assert not complaints(program.text()), program.text()
     await until(lambda: has_connections(connection, 0))
     if "tests.lifecycle.serving:app" in command:
@@ -89,6 +89,16 @@ def talk(url: str, busy: threading.Barrier) -> None:
 def exchange(socket: ClientConnection) -> None:
     socket.send('{"text": "hello"}')
     socket.recv(timeout=LIMIT_SECONDS)
+
+
+def is_fault_of_python(program: Program) -> bool:
+    """Whether Python before 3.11.8 has crashed as it collected a waiting task that the server had left (gh-113566).
+
+    The server left it, in `Queue.get`, when it was told to end: it says nothing of a task of ours.
+    """
+    crash = ("Fatal Python error: Segmentation fault", "Garbage-collecting", "asyncio/queues.py")
+    told = all(words in program.text() for words in crash)
+    return sys.version_info < (3, 11, 8) and program.process.returncode == -signal.SIGSEGV and told
 
 
 def complaints(text: str) -> list[str]:
