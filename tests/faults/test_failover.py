@@ -56,7 +56,7 @@ async def test_traffic_follows_a_failover(cluster: Cluster, to_primary: Proxy, u
                 await within(fail_over(cluster, to_primary))
             await within(running.finish())
         running.verify()
-        assert [[gap.reason for gap in road.gaps] for road in running.roads] == [[GapReason.CRASH]] * 3
+        assert [[gap.reason for gap in stream.gaps] for stream in running.streams] == [[GapReason.CRASH]] * 3
 
 
 async def test_layer_follows_a_failover_from_a_primary_that_says_nothing_any_more(
