@@ -62,13 +62,13 @@ class Subscription:
             has_expired=node.receiver.has_expired,
             on_lost=node.losses.at(f"a subscription to {', '.join(self._topics):.200}"),
         )
-        node.receiver.keep(self, self._mailbox)
+        node.receiver.topics.keep(self, self._mailbox)
         try:
             if self._since is None:
-                await node.receiver.subscribe(self._topics, self, self._mailbox)
+                await node.receiver.topics.subscribe(self._topics, self, self._mailbox)
             else:
                 after = self._since.to_id()
-                self._cursor = await node.receiver.replay(self._topics, self, self._mailbox, after=after)
+                self._cursor = await node.receiver.topics.replay(self._topics, self, self._mailbox, after=after)
         except BaseException:
             self._leave(node)
             raise
@@ -113,8 +113,8 @@ class Subscription:
         return await self._mailbox.get()
 
     def _leave(self, node: Node) -> None:
-        node.receiver.forget(self)
-        node.receiver.unsubscribe(self._topics, self)
+        node.receiver.topics.forget(self)
+        node.receiver.topics.unsubscribe(self._topics, self)
         if self._cursor is not None:
             node.receiver.replays.forget(self._cursor)
         self._mailbox.close(LayerClosed("the subscription has ended"))

@@ -12,7 +12,8 @@ from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.database.database import Database
-from pgchannels.database.failures import Place, explained, in_words, is_database_failure, lacks_privilege
+from pgchannels.database.failures import is_database_failure, lacks_privilege
+from pgchannels.database.wording import Place, explained, in_words
 from pgchannels.errors import PgChannelsError
 
 

@@ -23,7 +23,7 @@ from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 from pgchannels.layer import MessageLayer
 from pgchannels.names import DEFAULT_SCHEMA, topic_address
 from pgchannels.receiving.log import GREATEST_ID
-from pgchannels.sending.writer import notification_parts
+from pgchannels.sending.backlog import notification_parts
 from pgchannels.subscription import Subscription
 
 _ONE_BY_ONE: Final = 300

@@ -13,10 +13,11 @@ from sqlalchemy.sql import ClauseElement
 from pgchannels.database.compiling import compiled, driver_text
 from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, no_host, prepare
 from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
-from pgchannels.database.failures import LOST_STATEMENTS, Place, SessionShared, loss_recognised
+from pgchannels.database.failures import LOST_STATEMENTS, SessionShared, loss_recognised
 from pgchannels.database.held_connection import HeldConnection, Session
 from pgchannels.database.pooler import is_pooled, require_own_session
 from pgchannels.database.tables import Schema, schema_named
+from pgchannels.database.wording import Place
 from pgchannels.names import DEFAULT_SCHEMA
 
 _OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5

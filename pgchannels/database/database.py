@@ -15,15 +15,13 @@ from pgchannels.database.failures import (
     LOST_STATEMENTS,
     HostsRefused,
     HostsUnreachable,
-    Place,
     SessionShared,
-    advice_at_opening,
-    in_words,
     is_connection_failure,
     loss_recognised,
 )
 from pgchannels.database.passfile import password_in_file
 from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
+from pgchannels.database.wording import Place, advice_at_opening, in_words
 from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import program_name
 
@@ -86,10 +84,8 @@ class Database:
     def place(self) -> Place:
         """The database with its hosts and ports, for errors."""
         if self.engine is not None:
-            return _place_of(self.engine.url)
-        if self._url is None:
-            return Place("", "")
-        return Place(self._url.database_name(), ", ".join(map(str, self._url.hosts)))
+            return _place_of_engine(self.engine.url)
+        return Place("", "") if self._url is None else _place_of(self._url)
 
     async def open(self) -> "asyncpg.Connection[asyncpg.Record]":
         """A new connection to the first host that is a primary, beginning with the one that was so the last time.
@@ -132,10 +128,13 @@ class Database:
         return str.__str__(password)
 
 
-def _place_of(url: URL) -> Place:
+def _place_of(url: DatabaseUrl) -> Place:
+    return Place(url.database_name(), ", ".join(map(str, url.hosts)))
+
+
+def _place_of_engine(url: URL) -> Place:
     try:
-        parsed = parse_url(url)
-        return Place(parsed.database_name(), ", ".join(map(str, parsed.hosts)))
+        return _place_of(parse_url(url))
     except ConfigurationError:  # it is for the engine to read
         return Place(url.database or "", f"{url.host or 'this machine'}:{url.port or 5432}")
 

@@ -15,10 +15,10 @@ from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import SEARCH_PATH, Database
-from pgchannels.database.failures import explained
 from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
+from pgchannels.database.wording import explained
 from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 

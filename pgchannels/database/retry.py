@@ -7,7 +7,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.failures import Place, explained, in_words, is_database_failure, is_passing
+from pgchannels.database.failures import is_database_failure, is_passing
+from pgchannels.database.wording import Place, explained, in_words
 from pgchannels.errors import DatabaseUnavailable, SchemaMissing
 
 _FIRST_SECONDS: Final = 0.05

@@ -2,20 +2,17 @@
 
 import getpass
 import ipaddress
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
-from configparser import ConfigParser
-from configparser import Error as UnreadableConfiguration
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pgchannels.database.environment import elsewhere
 from pgchannels.database.parameters import obeyed
 from pgchannels.errors import ConfigurationError
 
@@ -23,37 +20,7 @@ DatabaseTarget = str | URL | AsyncEngine
 
 _DEFAULT_PORT: Final = "5432"
 _LAST_PORT: Final = 65_535
-_SERVICE_FILE: Final = "~/.pg_service.conf"
 
-# What libpq reads from the environment where nothing else says it; passwords are read when they are needed.
-_ENVIRONMENT: Final = {
-    "PGAPPNAME": "application_name",
-    "PGCHANNELBINDING": "channel_binding",
-    "PGCONNECT_TIMEOUT": "connect_timeout",
-    "PGDATABASE": "dbname",
-    "PGGSSENCMODE": "gssencmode",
-    "PGGSSLIB": "gsslib",
-    "PGHOST": "host",
-    "PGHOSTADDR": "hostaddr",
-    "PGKRBSRVNAME": "krbsrvname",
-    "PGLOADBALANCEHOSTS": "load_balance_hosts",
-    "PGOPTIONS": "options",
-    "PGPORT": "port",
-    "PGREQUIREAUTH": "require_auth",
-    "PGREQUIREPEER": "requirepeer",
-    "PGSERVICE": "service",
-    "PGSERVICEFILE": "servicefile",
-    "PGSSLCERT": "sslcert",
-    "PGSSLCRL": "sslcrl",
-    "PGSSLKEY": "sslkey",
-    "PGSSLMAXPROTOCOLVERSION": "ssl_max_protocol_version",
-    "PGSSLMINPROTOCOLVERSION": "ssl_min_protocol_version",
-    "PGSSLMODE": "sslmode",
-    "PGSSLNEGOTIATION": "sslnegotiation",
-    "PGSSLROOTCERT": "sslrootcert",
-    "PGTARGETSESSIONATTRS": "target_session_attrs",
-    "PGUSER": "user",
-}
 # The driver reads these from its own URL, everything else we give it by arguments.
 _OF_DRIVER: Final = frozenset(
     {
@@ -146,7 +113,7 @@ def parse_url(target: str | URL) -> DatabaseUrl:
     _require_sendable("the URL of the database", parts.user, parts.password, parts.hosts, parts.database)
     _require_sendable("the URL of the database", *chain(*parts.query.items()))
     query = obeyed(parts.query, "the URL of the database")
-    service, environment = _elsewhere(parts.query.keys() | query.keys(), query)
+    service, environment = elsewhere(parts.query.keys() | query.keys(), query)
     _require_sendable("the service file or the environment", *service.values(), *environment.values())
     given = environment | service | query
     hosts = tuple(dict.fromkeys(_hosts(parts.hosts, query, service, environment)))
@@ -166,19 +133,6 @@ def parse_url(target: str | URL) -> DatabaseUrl:
 def _require_sendable(place: str, *texts: str) -> None:
     if any(map(_UNSENDABLE.search, texts)):
         raise ConfigurationError(f"{place} has a character that cannot be sent, such as %00: take it out")
-
-
-def _elsewhere(written: Set[str], query: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What the service and the environment say of what the URL does not say."""
-    variables = {name: variable for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
-    environment = {name: os.environ[variables[name]] for name in variables if name not in written}
-    name = query.get("service") or environment.pop("service", None)
-    file = query.get("servicefile") or environment.pop("servicefile", None)
-    service = {key: value for key, value in _service(name, file).items() if key not in written}
-    taken: dict[str, str] = {}
-    for key in environment.keys() - service.keys():
-        taken |= obeyed({key: environment[key]}, f"{variables[key]} in the environment")
-    return obeyed(service, "the service file"), taken
 
 
 def _settings(given: Mapping[str, str]) -> dict[str, str]:
@@ -289,10 +243,14 @@ def _resolvable(name: str) -> str:
 
 
 def _port(text: str) -> int:
-    number = int(text or _DEFAULT_PORT) if re.fullmatch("[0-9]{0,5}", text) else 0
-    if not 0 < number <= _LAST_PORT:
+    if text and not is_port(text):
         raise ConfigurationError("the URL of the database, or PGPORT, has a port that is no number from 1 to 65535")
-    return number
+    return int(text or _DEFAULT_PORT)
+
+
+def is_port(text: str) -> bool:
+    """Whether a text is the number of a port."""
+    return re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= _LAST_PORT
 
 
 def _is_ipv6(text: str) -> bool:
@@ -301,26 +259,3 @@ def _is_ipv6(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _service(name: str | None, file: str | None) -> dict[str, str]:
-    """What the service file of the user, or else that of the system, says of a service."""
-    if name is None:
-        return {}
-    for path in (file or _SERVICE_FILE, *_system_service_file()):
-        services = ConfigParser(interpolation=None)
-        try:
-            services.read(Path(path).expanduser())
-        except (UnreadableConfiguration, OSError, ValueError, RuntimeError):
-            raise ConfigurationError("the service file (PGSERVICEFILE or ~/.pg_service.conf) cannot be read") from None
-        if name in services:
-            return dict(services[name])
-    raise ConfigurationError(
-        "the service of the database, by `service` or PGSERVICE, is in no service file: add it to the file of"
-        " PGSERVICEFILE or to ~/.pg_service.conf"
-    )
-
-
-def _system_service_file() -> list[str]:
-    folder = os.environ.get("PGSYSCONFDIR")
-    return [f"{folder}/pg_service.conf"] if folder else []

@@ -17,8 +17,9 @@ from django.db.migrations.executor import MigrationExecutor
 
 from pgchannels.arguments import redacted
 from pgchannels.database.database import Database
-from pgchannels.database.failures import in_words, is_database_failure
+from pgchannels.database.failures import is_database_failure
 from pgchannels.database.revision import REVISIONS
+from pgchannels.database.wording import in_words
 from pgchannels.django.configured_layers import OUR_PACKAGE, ConfiguredLayer, backend_of, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.django.revision import installed_revision, revision_at

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pgchannels.database.parameters import obeyed
+from pgchannels.database.url import is_port
 from pgchannels.errors import ConfigurationError
 
 _SETTINGS: Final = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
-_LAST_PORT: Final = 65_535
 
 # These concern Django's own connections: their Python objects, or their pool.
 _IGNORED: Final = frozenset(
@@ -56,7 +56,7 @@ def _text(value: object) -> str:
 def _endpoints(hosts: str, ports: str) -> dict[str, str]:
     """`host` and `port` with as many ports as hosts, or with one port and no host."""
     names, numbers = hosts.split(","), ports.split(",")
-    if not all(_is_port(number) or not number for number in numbers):
+    if not all(is_port(number) or not number for number in numbers):
         raise ConfigurationError("CHANNEL_LAYERS: the database's PORT is no number from 1 to 65535")
     if len(numbers) not in (1, len(names)):
         raise ConfigurationError(f"CHANNEL_LAYERS: the database has {len(names)} hosts in HOST, {len(numbers)} in PORT")
@@ -64,7 +64,3 @@ def _endpoints(hosts: str, ports: str) -> dict[str, str]:
         numbers = [number or "5432" for number in numbers * (len(names) // len(numbers))]
     host, port = ",".join(f"[{name}]" if ":" in name else name for name in names), ",".join(numbers)
     return {key: value for key, value in (("host", host), ("port", port)) if value}
-
-
-def _is_port(text: str) -> bool:
-    return text.isdecimal() and len(text) <= len(str(_LAST_PORT)) and 0 < int(text) <= _LAST_PORT

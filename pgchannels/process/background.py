@@ -5,26 +5,20 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.errors import DatabaseUnavailable, LayerClosed
 from pgchannels.options import Options
+from pgchannels.process.service import LAST_CALLS_SECONDS, Call, Request, Service
 from pgchannels.process.threads import SystemThread, SystemThreads, are_greenlets, start_thread
-from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
-from pgchannels.sending.sender import Sender
 
-_LAST_CALLS_SECONDS: Final = 30
-_STOP_TIMEOUT_SECONDS: Final = 2 * _LAST_CALLS_SECONDS
+_STOP_TIMEOUT_SECONDS: Final = 2 * LAST_CALLS_SECONDS
 
 T = TypeVar("T")
-Request = Callable[[Sender], Awaitable[T]]
 
 _running: "set[BackgroundSender]" = set()
 
@@ -33,24 +27,6 @@ _running: "set[BackgroundSender]" = set()
 def _stop_all() -> None:
     for sender in list(_running):
         sender.stop()
-
-
-@dataclass(eq=False, slots=True)
-class _Call:
-    request: Request[Any]
-    future: "Future[Any] | asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop | None = None  # that the future belongs to; None: a thread waits for it
-
-    def answer(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():
-            return  # nobody waits any more
-        if error is None:
-            self.future.set_result(result)
-        else:
-            self.future.set_exception(error)
-
-
-_Answer = tuple[_Call, Any, BaseException | None]
 
 
 class BackgroundSender:
@@ -64,14 +40,14 @@ class BackgroundSender:
     """
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
-        self._new_service = partial(_Service, database, options, idle_seconds=idle_seconds)
+        self._new_service = partial(Service, database, options, idle_seconds=idle_seconds)
         self._patience_seconds = 2 * options.send_timeout
         self._process = os.getpid()
-        self._calls: deque[_Call] = deque()  # that the thread has not taken yet
+        self._calls: deque[Call] = deque()  # that the thread has not taken yet
         self._is_woken = False
         self._lock = threading.Lock()  # guards the next two
         self._thread: SystemThread | None = None
-        self._service: _Service | None = None  # while it takes calls
+        self._service: Service | None = None  # while it takes calls
         self._is_to_end = False
 
     async def send(self, request: Request[T], *, is_patient: bool = False) -> T:
@@ -83,7 +59,7 @@ class BackgroundSender:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        call = _Call(request, future, loop)
+        call = Call(request, future, loop)
         self._enter(call)
         if is_patient:
             return await future
@@ -96,7 +72,7 @@ class BackgroundSender:
     def send_blocking(self, request: Request[T], *, is_patient: bool = False) -> T:
         """Run a request for a thread, which waits for it; raises as `send`."""
         future: Future[T] = Future()
-        call = _Call(request, future)
+        call = Call(request, future)
         self._enter(call)
         try:
             return future.result(None if is_patient else self._patience_seconds)
@@ -107,7 +83,7 @@ class BackgroundSender:
 
     def submit(self, request: Request[object]) -> None:
         """Run a request whose answer nobody waits for."""
-        self._enter(_Call(request, Future()))
+        self._enter(Call(request, Future()))
 
     @property
     def is_running(self) -> bool:
@@ -126,7 +102,7 @@ class BackgroundSender:
             self.end()
             thread.join(_STOP_TIMEOUT_SECONDS)
 
-    def _enter(self, call: _Call) -> None:
+    def _enter(self, call: Call) -> None:
         self._calls.append(call)
         if not self._is_woken:
             self._is_woken = True
@@ -146,11 +122,11 @@ class BackgroundSender:
             with suppress(RuntimeError):  # it has ended just now: the next one takes the calls
                 service.call_soon(self._hand_over)
 
-    def _give_up(self, call: _Call) -> None:
+    def _give_up(self, call: Call) -> None:
         if not call.future.done():
             call.answer(None, self._taken_back(call))
 
-    def _taken_back(self, call: _Call) -> DatabaseUnavailable:
+    def _taken_back(self, call: Call) -> DatabaseUnavailable:
         try:
             self._calls.remove(call)
             has_begun = False
@@ -174,7 +150,7 @@ class BackgroundSender:
             ) from error
         _running.add(self)
 
-    def _run(self, service: "_Service") -> None:
+    def _run(self, service: "Service") -> None:
         # Not `asyncio.run`: it ends the loop's pool of threads by another thread, and an ending process may start none.
         loop = asyncio.new_event_loop()
         try:
@@ -188,7 +164,7 @@ class BackgroundSender:
                 if self._calls:  # they came while this one ended
                     self._start()
 
-    async def _serve(self, service: "_Service") -> None:
+    async def _serve(self, service: "Service") -> None:
         if are_greenlets():
             asyncio.get_running_loop().set_default_executor(SystemThreads())
         service.open()
@@ -209,87 +185,3 @@ class BackgroundSender:
         with suppress(IndexError):  # empty: callers take back theirs at any time
             while True:
                 service.begin(self._calls.popleft())
-
-
-class _Service:
-    """Of one life of the thread: runs requests in its event loop, and hands back the answers."""
-
-    def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
-        # Hardly anything else than messages is sent.
-        self._connections = Connections(database, options.schema, keep=False)
-        self._sender = Sender(
-            self._connections, options, on_dropped=Losses().at(QUEUE_IN_TOPIC), idle_seconds=idle_seconds
-        )
-        self._connections.when_opened(self._sender.prepare)
-        self._end = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop
-        self._under_way: set[asyncio.Future[Any]] = set()
-        self._answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
-
-    def open(self) -> None:
-        """Begin to send, in the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._sender.start().add_done_callback(lambda _: self._end.set())
-
-    def call_soon(self, callback: Callable[[], object]) -> None:
-        """From any thread: run a callback in the loop."""
-        self._loop.call_soon_threadsafe(callback)
-
-    def end(self) -> None:
-        """From any thread: let `ended` return."""
-        with suppress(RuntimeError):  # the loop was closed just now
-            self.call_soon(self._end.set)
-
-    async def ended(self) -> None:
-        """Return when this is to end, or can no longer send."""
-        await self._end.wait()
-
-    async def close(self) -> None:
-        """Wait until all requests are answered, for some time, and disconnect."""
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=_LAST_CALLS_SECONDS)
-            for sending in late:
-                sending.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        await self._sender.close()
-        await self._connections.close()
-
-    def begin(self, call: _Call) -> None:
-        """Run a request; its caller gets the answer, or what it raises."""
-        try:
-            sending = asyncio.ensure_future(call.request(self._sender))
-        except BaseException as error:  # also what would end the loop for all others
-            self._answer(call, None, error)
-        else:
-            self._under_way.add(sending)
-            sending.add_done_callback(partial(self._settle, call))
-
-    def _settle(self, call: _Call, sent: "asyncio.Future[Any]") -> None:
-        self._under_way.discard(sent)
-        if sent.cancelled():
-            text = "the thread that sends for this process ended while the message was on its way"
-            self._answer(call, None, LayerClosed(text, may_have_been_sent=True))
-        elif (error := sent.exception()) is not None:
-            self._answer(call, None, error)
-        else:
-            self._answer(call, sent.result(), None)
-
-    def _answer(self, call: _Call, result: Any, error: BaseException | None) -> None:
-        if call.loop is None:
-            call.answer(result, error)
-            return
-        if not self._answers:
-            self._loop.call_soon(self._hand_back)
-        self._answers.setdefault(call.loop, []).append((call, result, error))
-
-    def _hand_back(self) -> None:
-        # Waking another loop costs more than a message does: once for all of its calls that are answered now.
-        answers, self._answers = self._answers, {}
-        for loop, its_answers in answers.items():
-            with suppress(RuntimeError):  # it is closed: nobody waits
-                loop.call_soon_threadsafe(_answer_all, its_answers)
-
-
-def _answer_all(answers: "list[_Answer]") -> None:
-    for call, result, error in answers:
-        call.answer(result, error)

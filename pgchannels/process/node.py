@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
-from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
+from pgchannels.database.wording import explained
 from pgchannels.errors import LayerClosed
 from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options

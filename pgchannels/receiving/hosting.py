@@ -7,8 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from pgchannels.database.connections import Connections
-from pgchannels.database.failures import advice, in_words, is_database_failure, is_passing
+from pgchannels.database.failures import is_database_failure, is_passing
 from pgchannels.database.statements.nodes import host
+from pgchannels.database.wording import advice, in_words
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
 from pgchannels.receiving.router import Router
 

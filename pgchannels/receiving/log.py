@@ -6,7 +6,6 @@ from typing import Final
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.extent import Extent
-from pgchannels.database.failures import Place
 from pgchannels.database.statements.reading import (
     PAGE_BYTES,
     PAGE_ROWS,
@@ -15,6 +14,7 @@ from pgchannels.database.statements.reading import (
     position_before_latest,
     rest_of_message,
 )
+from pgchannels.database.wording import Place
 from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1

@@ -2,18 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
-
-import asyncpg
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
 
 from pgchannels.codec import Codec
-from pgchannels.codec.commands import Flush, Join, Leave, command_in
 from pgchannels.database.connections import Connections
 from pgchannels.database.driver import DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.statements.reading import extent
-from pgchannels.errors import ForeignChannel, InvalidName, LayerClosed, UnreadableMessage, copy_of
+from pgchannels.errors import ForeignChannel, LayerClosed, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import (
     Identity,
@@ -22,25 +19,25 @@ from pgchannels.names import (
     node_address,
     node_name_of,
     queue_address,
-    require_valid_channel,
-    require_valid_topic,
-    topic_address,
 )
 from pgchannels.options import Options
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.catch_up import CatchUp
 from pgchannels.receiving.channels import Channels
+from pgchannels.receiving.commands import Commands
 from pgchannels.receiving.expiry import Expiry
 from pgchannels.receiving.hosting import Hosting
 from pgchannels.receiving.listener import Probe
 from pgchannels.receiving.log import Log
 from pgchannels.receiving.losses import Losses
-from pgchannels.receiving.mailbox import Item, ListenerState, Mailbox
+from pgchannels.receiving.mailbox import Item, ListenerState
+from pgchannels.receiving.needs import Lease, Reports
 from pgchannels.receiving.payloads import Opened, PayloadReader
 from pgchannels.receiving.queues import Queues, Resender
-from pgchannels.receiving.replay import Cursor, Replays
+from pgchannels.receiving.replay import Replays
 from pgchannels.receiving.router import Router
-from pgchannels.receiving.sweep import MOST_IN_A_STEP, Sweep
+from pgchannels.receiving.sweep import Sweep
+from pgchannels.receiving.topics import Topics
 
 Received: TypeAlias = Opened | Gap | ListenerState  # a message with its payload, or news
 
@@ -50,26 +47,6 @@ class Part(Protocol):
 
     async def run(self) -> None:
         """Do what there is to do, for ever."""
-
-
-class Lease(Protocol):
-    """Keeps a node alive."""
-
-    async def beat(self, probe: Probe) -> "tuple[int, asyncpg.Record]":
-        """Renew the lease by a probe of the connection that listens: the hosted version, and the log's extent."""
-
-
-class Reports(Protocol):
-    """What others must know of a node."""
-
-    def note_full(self, channel: str, is_full: bool) -> None:
-        """A channel became full, or is no longer."""
-
-    def note_flushed(self, message_id: int) -> None:
-        """All that came before a message is forgotten."""
-
-    def tell_again(self) -> None:
-        """The database has forgotten this node."""
 
 
 class Receiver:
@@ -96,7 +73,6 @@ class Receiver:
         self._connections, self._options, self._identity = connections, options, identity
         self._lease, self._reports = lease, reports
         self._address = node_address(options.prefix, identity.name)
-        self._topics = topic_address(options.prefix, "")
         self.router: Router = router
         self.payloads: PayloadReader = PayloadReader(Codec(options.symmetric_encryption_keys), losses)
         self.log: Log = Log(connections)
@@ -113,8 +89,11 @@ class Receiver:
             router, losses, options.capacity_of, has_expired=self.has_expired, note_full=self._note_full
         )
         self.sweep: Sweep = Sweep(self._look_after_mailboxes, urgent_steps=self._look_after_full_channels)
+        self.topics: Topics = Topics(options.prefix, router, self.hosting, require_running=self.require_running)
+        self._commands = Commands(
+            options.prefix, self.payloads, router, self.hosting, self.catch_up, self.channels, self.queues, reports
+        )
         self._error: Exception | None = None
-        self._subscribed: dict[Hashable, Mailbox] = {}
 
     def parts(self) -> "tuple[Part, ...]":
         """What is to run for as long as the node lives."""
@@ -176,7 +155,7 @@ class Receiver:
         elif isinstance(read := self.payloads.read(arrival), Gap):
             self.lose(Gap(read.reason, None))
         else:
-            self._obey(read.payload, arrival.id)
+            self._commands.obey(read)
 
     def lose(self, gap: Gap) -> None:
         """Take notice that messages to this node's channels were lost."""
@@ -219,25 +198,9 @@ class Receiver:
         channel, item = await self.channels.receive_any(prefix)
         return channel, self._read(item)
 
-    async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> None:
-        """Begin to receive topics: every message that is sent when this has returned comes to the mailbox."""
-        addresses = await self._reserve(topics, key)
-        for address, position in addresses.items():
-            self.router.add(address, key, mailbox, after=position)
-
-    async def replay(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox, *, after: int) -> Cursor:
-        """As `subscribe`, but every message after a position; the cursor tells when the mailbox goes on."""
-        addresses = await self._reserve(topics, key)
-        return Cursor(key, mailbox, list(addresses), after=after)
-
-    def unsubscribe(self, topics: Sequence[str], key: Hashable) -> None:
-        """Undo `subscribe` and `replay`."""
-        for topic in topics:
-            self.router.remove(topic_address(self._options.prefix, topic), key)
-
     async def join(self, topic: str, channel: str) -> None:
         """Give a channel of this node every message to a topic from now on, until a later command to leave comes."""
-        [(address, position)] = (await self._reserve([topic], channel)).items()
+        [(address, position)] = (await self.topics.reserve([topic], channel)).items()
         obeyed_until = self.router.position(self._address)
         self.channels.join(address, channel, after=position, obeyed_until=obeyed_until)
 
@@ -245,19 +208,10 @@ class Receiver:
         """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
         await self.router.heard_own(self._address)
 
-    def keep(self, key: Hashable, mailbox: Mailbox) -> None:
-        """Look after the mailbox of a subscription, and close it with the reason when the node closes or fails."""
-        self._subscribed[key] = mailbox
-
-    def forget(self, key: Hashable) -> None:
-        """Undo `keep`."""
-        self._subscribed.pop(key, None)
-
     def close(self, error: Exception) -> None:
         """End every wait with an error."""
         self._error = error
-        for mailbox in self._subscribed.values():
-            mailbox.close(error)
+        self.topics.close(error)
         self.channels.close(error)
         self.hosting.close(error)
         self.replays.close(error)
@@ -276,19 +230,6 @@ class Receiver:
         assert row is not None
         self.catch_up.meet(Extent.from_row(row))
 
-    async def _reserve(self, topics: Sequence[str], key: Hashable) -> dict[str, int]:
-        """Host topics; the address of each, and an id: every message that is sent from now on has a greater one."""
-        self.require_running()
-        addresses = [topic_address(self._options.prefix, topic) for topic in topics]
-        for address in addresses:
-            self.router.reserve(address, key)
-        try:
-            return dict(zip(addresses, await self.hosting.positions_of(addresses), strict=True))
-        except BaseException:
-            for address in addresses:
-                self.router.release(address, key)
-            raise
-
     def _look_after(self) -> None:
         if self.catch_up.is_live:  # else a command that is still to be read may want what nobody is here for now
             self.hosting.release_unused()
@@ -299,10 +240,7 @@ class Receiver:
     def _look_after_mailboxes(self) -> Iterator[None]:
         group_expiry = self._options.group_expiry or math.inf
         yield from self.channels.look_after(joined_before=asyncio.get_running_loop().time() - group_expiry)
-        for mailbox in list(self._subscribed.values()):
-            while mailbox.expire(most=MOST_IN_A_STEP):
-                yield
-            yield
+        yield from self.topics.expire()
 
     def _look_after_full_channels(self) -> Iterator[None]:
         yield from self.channels.expire_full()
@@ -313,35 +251,6 @@ class Receiver:
         self._reports.note_full(channel, is_full)
         if is_full:
             self.sweep.urge()
-
-    def _obey(self, payload: Any, position: int) -> None:
-        try:
-            match command_in(payload):
-                case Join(address, channel):
-                    self._join(self._topic_address(address), require_valid_channel(channel), position)
-                case Leave(address, channel):
-                    self.channels.leave(address, channel, at=position)
-                case Flush():
-                    self.channels.clear()
-                    self.queues.clear(until=position)
-                    self._reports.note_flushed(position)
-        except UnreadableMessage as error:
-            self.payloads.note_unreadable(str(error))
-        except InvalidName:
-            self.payloads.note_unreadable("ignored a command with an impossible name")
-
-    def _join(self, address: str, channel: str, position: int) -> None:
-        is_heard = self.hosting.hosts(address) and self.router.brings(address, after=position)
-        self.channels.join(address, channel, after=position, obeyed_until=position)
-        if not is_heard:
-            self.hosting.want(address, is_marked=True)
-            self.catch_up.read(address)
-
-    def _topic_address(self, address: str) -> str:
-        """The address, if it is of a topic with this layer's prefix."""
-        if not address.startswith(self._topics):
-            raise InvalidName(f"{address:.200} is no topic of this layer")
-        return topic_address(self._options.prefix, require_valid_topic(address.removeprefix(self._topics)))
 
     async def _require_receivable(self, channel: str) -> None:
         if self._error is None and (is_queue(channel) or self.owns(channel)):

@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Final
 
 from pgchannels.database.extent import Extent
-from pgchannels.database.failures import explained, is_connection_failure
+from pgchannels.database.failures import is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.reading import PAGE_ROWS
+from pgchannels.database.wording import explained
 from pgchannels.errors import LayerClosed, PgChannelsError, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival

@@ -12,6 +12,8 @@ from pgchannels.errors import DatabaseUnavailable, LayerClosed, PgChannelsError,
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
 _MOST_BYTES_WAITING: Final = 64 * 1024 * 1024  # or a single message that takes more
+_BYTES_PER_PART: Final = 5_600  # in base64, and with an address in front, less than the 8000 of a notification
+_BYTES_BESIDE_PAYLOAD: Final = 92  # an id and a channel
 _BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
 
 
@@ -164,6 +166,22 @@ def fail(batch: Iterable[Outgoing], error: Exception) -> None:
     for outgoing in batch:
         if not outgoing.sent.done():
             outgoing.sent.set_exception(copy_of(error))
+
+
+def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:
+    """Which consecutive messages to one address are told in one notification, see `deliver.sql`.
+
+    For the first of each the number of the last, counted from 1, and 0 for the others.
+    """
+    parts = [0] * len(addresses)
+    first, address, room = 0, "", 0
+    for number, (next_address, envelope) in enumerate(zip(addresses, envelopes, strict=True)):
+        size = len(envelope) + _BYTES_BESIDE_PAYLOAD
+        room -= size
+        if room < 0 or next_address != address:
+            first, address, room = number, next_address, _BYTES_PER_PART - size
+        parts[first] = number + 1
+    return parts
 
 
 async def _all_ids(sent: "list[asyncio.Future[int]]") -> list[int]:

@@ -13,13 +13,13 @@ from pgchannels.codec import Codec
 from pgchannels.codec.commands import Command, Flush, Join, Leave, payload_of
 from pgchannels.database.connections import Connections
 from pgchannels.database.driver import DriverConnection, Records
-from pgchannels.database.failures import explained
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
 from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes, remove_node
 from pgchannels.database.statements.sending import remove_all_messages
 from pgchannels.database.tables import Schema
+from pgchannels.database.wording import explained
 from pgchannels.messages import Gap
 from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options

@@ -13,9 +13,6 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.driver import DriverConnection
 from pgchannels.database.extent import Extent
 from pgchannels.database.failures import (
-    advice,
-    explained,
-    in_words,
     is_notification_queue_full,
     is_of_notifications,
     is_passing,
@@ -25,6 +22,7 @@ from pgchannels.database.failures import (
 from pgchannels.database.retry import Backoff
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
+from pgchannels.database.wording import advice, explained, in_words
 from pgchannels.errors import (
     ChannelFull,
     DatabaseRefused,
@@ -35,7 +33,7 @@ from pgchannels.errors import (
 )
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import queue_of_address
-from pgchannels.sending.backlog import Backlog, Outgoing, fail
+from pgchannels.sending.backlog import Backlog, Outgoing, fail, notification_parts
 
 _ATTEMPT_SECONDS: Final = 10
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
@@ -49,8 +47,6 @@ _FORGOTTEN: Final = (
 )
 # What all have read stays in the queue until somebody looks: as long as it is full, nobody's notification does.
 _FORGET_READ_NOTIFICATIONS: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
-_BYTES_PER_PART: Final = 5_600  # in base64, and with an address in front, less than the 8000 of a notification
-_BYTES_BESIDE_PAYLOAD: Final = 92  # an id and a channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,22 +287,6 @@ class Writer:
             return ""
         detail = self._who_fills_queue if is_notification_queue_full(failure) else None
         return f" ({in_words(failure)}{advice(failure)}{'. ' + detail if detail else ''})"
-
-
-def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:
-    """Which consecutive messages to one address are told in one notification, see `deliver.sql`.
-
-    For the first of each the number of the last, counted from 1, and 0 for the others.
-    """
-    parts = [0] * len(addresses)
-    first, address, room = 0, "", 0
-    for number, (next_address, envelope) in enumerate(zip(addresses, envelopes, strict=True)):
-        size = len(envelope) + _BYTES_BESIDE_PAYLOAD
-        room -= size
-        if room < 0 or next_address != address:
-            first, address, room = number, next_address, _BYTES_PER_PART - size
-        parts[first] = number + 1
-    return parts
 
 
 def _full(outgoing: Outgoing) -> ChannelFull:

@@ -6,7 +6,8 @@ import ssl
 import asyncpg
 import pytest
 
-from pgchannels.database.failures import in_words, is_connection_failure, is_database_failure, loss_recognised
+from pgchannels.database.failures import is_connection_failure, is_database_failure, loss_recognised
+from pgchannels.database.wording import in_words
 
 
 async def test_driver_that_has_let_go_of_a_lost_connection_is_understood(server_url: str) -> None:

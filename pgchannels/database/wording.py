@@ -1,0 +1,177 @@
+"""What to tell of a failure of the database: what happened, where, and what to do."""
+
+import errno
+import os
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+
+from pgchannels.arguments import redacted
+from pgchannels.database.failures import (
+    NOTIFICATION_QUEUE_FULL,
+    HostsRefused,
+    HostsUnreachable,
+    SessionShared,
+    advice_of_pooler,
+    is_connection_failure,
+    is_database_failure,
+    is_notification_queue_full,
+    is_undone,
+    of_driver,
+)
+from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
+
+_ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
+
+
+_NO_TLS: Final = "rejected SSL upgrade"  # as the driver says it
+
+
+_Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
+
+
+_ADVICE_BY_NUMBER: Final = {
+    errno.ECONNREFUSED: "start the server, or correct host and port",
+    errno.ENOENT: "start the server, or correct the folder of its socket",
+    errno.EACCES: "let this account use the folder of its socket, or connect by a host and port",
+    errno.EHOSTUNREACH: "correct the host, or let this machine reach it",
+    errno.ENETUNREACH: "correct the host, or let this machine reach its network",
+}
+
+
+_ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --grant-to ROLE` gives what it needs"),)
+
+
+_UNKNOWN_PARAMETER: Final = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+_ADVICE_AT_OPENING: _Advice = (
+    (TimeoutError, "correct host and port, or let them pass through the firewall"),
+    (
+        ssl.SSLCertVerificationError,
+        "give the certificate of its authority as sslrootcert, and the host by its name in it",
+    ),
+    (ssl.SSLError, "correct sslmode, or the files of sslcert, sslkey and sslrootcert"),
+    (socket.gaierror, "correct the name of the host"),
+    (asyncpg.InvalidPasswordError, "correct the user or the password"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "correct the user, or let the server's pg_hba.conf admit it"),
+    (asyncpg.InvalidCatalogNameError, "create it, or correct the name of the database"),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "GRANT CONNECT ON DATABASE to the role, or membership of the role that it sets",
+    ),
+    (asyncpg.TooManyConnectionsError, "close others, or raise the limit: each event loop that receives needs three"),
+    (
+        (
+            asyncpg.PostgresSyntaxError,
+            asyncpg.UndefinedObjectError,
+            asyncpg.CantChangeRuntimeParamError,
+            asyncpg.InvalidParameterValueError,
+        ),
+        "correct the settings in `options`",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which database an error is about."""
+
+    name: str
+    hosts: str
+
+    def __str__(self) -> str:
+        # A URL may stand where a name should.
+        return redacted(f"the database {self.name!r} at {self.hosts}") if self.hosts else "the database"
+
+
+def explained(error: Exception, place: Place) -> Exception:
+    """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
+    if is_connection_failure(error):
+        return DatabaseUnavailable(f"cannot reach {_told(error, place)}")
+    if is_undone(error):
+        return DatabaseUnavailable(f"{place} did not do it in time: {in_words(error)}")
+    if not is_database_failure(error):
+        return error
+    if isinstance(of_driver(error), HostsRefused):
+        return DatabaseRefused(f"cannot open {_told(error, place)}")
+    return DatabaseRefused(f"{place} refused: {in_words(error)}{advice(error)}")
+
+
+def advice(error: BaseException) -> str:
+    """What to do about a failure, as the end of a sentence; nothing where nobody knows."""
+    failure = of_driver(error) or error
+    if isinstance(failure, HostsRefused | HostsUnreachable) and failure.__cause__ is not None:
+        return advice_at_opening(failure.__cause__)
+    return _advice(failure, _ADVICE)
+
+
+def advice_at_opening(error: BaseException) -> str:
+    """What to do when no connection can be opened to a host."""
+    failure = of_driver(error) or error
+    if (of_pooler := advice_of_pooler(failure)) is not None:
+        return f"; {of_pooler}"
+    if "root certificate file" in str(failure):
+        return "; give the file as sslrootcert, or take sslmode=require, which encrypts and looks at no certificate"
+    numbers = {getattr(failure, "errno", None), *map(int, _ERROR_NUMBER.findall(str(failure)))}
+    by_number = tuple((OSError, text) for number, text in _ADVICE_BY_NUMBER.items() if number in numbers)
+    if _NO_TLS in str(failure):
+        return "; turn TLS on in the server, or leave sslmode out"
+    return _advice(failure, _ADVICE_AT_OPENING + by_number)
+
+
+def _advice(failure: BaseException, table: _Advice) -> str:
+    return next((f"; {text}" for kinds, text in table if isinstance(failure, kinds)), "")
+
+
+def _told(error: Exception, place: Place) -> str:
+    its_own = isinstance(of_driver(error), HostsRefused | HostsUnreachable)  # the text has the hosts
+    return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
+
+
+def in_words(error: BaseException) -> str:
+    """What happened, in one line of plain words: never the representation of a driver's error, never a password."""
+    failure = of_driver(error) or error
+    match failure:
+        case TimeoutError():
+            return "no answer in time"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate was refused: {getattr(failure, 'verify_message', 'unknown reason')}"
+        case ssl.SSLError():
+            reason = getattr(failure, "reason", None) or "unknown reason"  # only OpenSSL gives one
+            return f"TLS failed: {reason.replace('_', ' ').lower()}"
+        case socket.gaierror():
+            return "its name cannot be resolved"
+        case OSError():
+            return _system_text(failure)
+        case asyncpg.LockNotAvailableError():
+            return "somebody holds a lock that it waits for"
+        case asyncpg.ProgramLimitExceededError() if is_notification_queue_full(failure):
+            return NOTIFICATION_QUEUE_FULL
+        case asyncpg.InvalidSQLStatementNameError() | asyncpg.DuplicatePreparedStatementError():
+            return str(SessionShared())
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            return str(failure).partition("\n")[0]
+        case DBAPIError():
+            return str(failure.orig).partition("\n")[0]
+        case RuntimeError() if "shutdown" in str(failure):  # of the pool of threads that looks names up
+            return "the process is ending, and Python looks up no host names any more: send before it ends"
+    if isinstance(failure, TypeError) and (named := _UNKNOWN_PARAMETER.search(str(failure))):
+        return (
+            f"asyncpg knows no parameter {named[1]!r}: take it out of the engine's URL or connect_args (TLS is `ssl`)"
+        )
+    kind = type(failure).__name__  # its text may hold anything
+    return f"the driver failed with {kind}: it may not know a parameter of the URL, or of an engine's connect_args"
+
+
+def _system_text(failure: OSError) -> str:
+    # For several addresses of a name, the event loop puts the representations of several errors into one text.
+    numbers = dict.fromkeys(_ERROR_NUMBER.findall(str(failure)))
+    if not numbers:
+        return str(failure) or "the connection was lost"
+    return ", ".join(os.strerror(int(number)).lower() for number in numbers)

@@ -1,0 +1,126 @@
+"""What the background sender does in one life of its thread."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from pgchannels.database.connections import Connections
+from pgchannels.database.database import Database
+from pgchannels.errors import LayerClosed
+from pgchannels.options import Options
+from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
+from pgchannels.sending.sender import Sender
+
+LAST_CALLS_SECONDS: Final = 30
+
+T = TypeVar("T")
+Request = Callable[[Sender], Awaitable[T]]
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """A request, and whoever waits for its answer."""
+
+    request: Request[Any]
+    future: "Future[Any] | asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop | None = None  # that the future belongs to; None: a thread waits for it
+
+    def answer(self, result: Any, error: BaseException | None) -> None:
+        """Give the answer, or what was raised in its place; nothing where nobody waits any more."""
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
+_Answer = tuple[Call, Any, BaseException | None]
+
+
+class Service:
+    """Runs requests in the event loop of the thread, and hands back the answers."""
+
+    def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
+        # Hardly anything else than messages is sent.
+        self._connections = Connections(database, options.schema, keep=False)
+        self._sender = Sender(
+            self._connections, options, on_dropped=Losses().at(QUEUE_IN_TOPIC), idle_seconds=idle_seconds
+        )
+        self._connections.when_opened(self._sender.prepare)
+        self._end = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+
+    def open(self) -> None:
+        """Begin to send, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._sender.start().add_done_callback(lambda _: self._end.set())
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """From any thread: run a callback in the loop."""
+        self._loop.call_soon_threadsafe(callback)
+
+    def end(self) -> None:
+        """From any thread: let `ended` return."""
+        with suppress(RuntimeError):  # the loop was closed just now
+            self.call_soon(self._end.set)
+
+    async def ended(self) -> None:
+        """Return when this is to end, or can no longer send."""
+        await self._end.wait()
+
+    async def close(self) -> None:
+        """Wait until all requests are answered, for some time, and disconnect."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=LAST_CALLS_SECONDS)
+            for sending in late:
+                sending.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self._sender.close()
+        await self._connections.close()
+
+    def begin(self, call: Call) -> None:
+        """Run a request; its caller gets the answer, or what it raises."""
+        try:
+            sending = asyncio.ensure_future(call.request(self._sender))
+        except BaseException as error:  # also what would end the loop for all others
+            self._answer(call, None, error)
+        else:
+            self._under_way.add(sending)
+            sending.add_done_callback(partial(self._settle, call))
+
+    def _settle(self, call: Call, sent: "asyncio.Future[Any]") -> None:
+        self._under_way.discard(sent)
+        if sent.cancelled():
+            text = "the thread that sends for this process ended while the message was on its way"
+            self._answer(call, None, LayerClosed(text, may_have_been_sent=True))
+        elif (error := sent.exception()) is not None:
+            self._answer(call, None, error)
+        else:
+            self._answer(call, sent.result(), None)
+
+    def _answer(self, call: Call, result: Any, error: BaseException | None) -> None:
+        if call.loop is None:
+            call.answer(result, error)
+            return
+        if not self._answers:
+            self._loop.call_soon(self._hand_back)
+        self._answers.setdefault(call.loop, []).append((call, result, error))
+
+    def _hand_back(self) -> None:
+        # Waking another loop costs more than a message does: once for all of its calls that are answered now.
+        answers, self._answers = self._answers, {}
+        for loop, its_answers in answers.items():
+            with suppress(RuntimeError):  # it is closed: nobody waits
+                loop.call_soon_threadsafe(_answer_all, its_answers)
+
+
+def _answer_all(answers: "list[_Answer]") -> None:
+    for call, result, error in answers:
+        call.answer(result, error)
