@@ -1,7 +1,6 @@
 """The one thread of a process that sends for every thread and event loop without a node of its own."""
 
 import asyncio
-import atexit
 import os
 import threading
 from collections import deque
@@ -19,14 +18,6 @@ from pgchannels.process.threads import SystemThread, SystemThreads, are_greenlet
 _STOP_TIMEOUT_SECONDS: Final = 2 * LAST_CALLS_SECONDS
 
 T = TypeVar("T")
-
-_running: "set[BackgroundSender]" = set()
-
-
-@atexit.register  # while this is imported: what the application registers later still sends
-def _stop_all() -> None:
-    for sender in list(_running):
-        sender.stop()
 
 
 class BackgroundSender:
@@ -148,7 +139,6 @@ class BackgroundSender:
                 f"the thread that sends for this process cannot be started ({error}): send before the process ends, or"
                 " allow it more threads"
             ) from error
-        _running.add(self)
 
     def _run(self, service: "Service") -> None:
         # Not `asyncio.run`: it ends the loop's pool of threads by another thread, and an ending process may start none.
@@ -157,7 +147,6 @@ class BackgroundSender:
             loop.run_until_complete(self._serve(service))
         finally:
             loop.close()
-            _running.discard(self)
             with self._lock:
                 self._thread = self._service = None
                 self._is_woken = False  # before looking for calls: one that is added now wakes again, or is seen

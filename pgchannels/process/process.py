@@ -1,6 +1,7 @@
 """One layer in one process: a node in each event loop that receives, and a shared sender for everybody else."""
 
 import asyncio
+import atexit
 import ctypes
 import os
 import weakref
@@ -138,8 +139,14 @@ class Process:
         self._background = self._new_background()
         self._shared_sender = SharedSender(self._background)
         self._blocking_sender = BlockingSender(self._background)
+        atexit.register(self._background.stop)  # already now: what an application registers later still sends at exit
         # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
-        weakref.finalize(self, self._background.end).atexit = False
+        weakref.finalize(self, _throw_away, self._background).atexit = False
+
+
+def _throw_away(background: BackgroundSender) -> None:
+    atexit.unregister(background.stop)
+    background.end()
 
 
 def _keep_for_ever(belongings_of_the_parent: object) -> None:
