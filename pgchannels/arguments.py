@@ -1,4 +1,4 @@
-"""What the arguments that users give may be: each check returns the value as it is used, or names what is wrong."""
+"""Checks of the arguments that users give: each returns the value as it is used, or says what is wrong."""
 
 import operator
 import re
@@ -12,8 +12,8 @@ from pgchannels.errors import ConfigurationError
 
 DAY: Final = 24 * 60 * 60.0
 TEN_YEARS: Final = 3650 * DAY
-_SHORTEST_SECONDS: Final = 0.001  # with less, what is done again and again takes all the time
-_GREATEST_COUNT: Final = 2**31 - 1  # a greater integer the database does not take
+_SHORTEST_SECONDS: Final = 0.001  # with less, repeated work would take all the time
+_GREATEST_COUNT: Final = 2**31 - 1  # the database takes no greater integer
 
 _LONGEST_TEXT: Final = 100
 _PASSWORDS: Final = (
@@ -29,7 +29,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def shown(value: object) -> str:
-    """A value for the text of an error, whatever it is; what looks like a password is left out."""
+    """Return any value as text for an error, without what looks like a password."""
     try:
         return f"{redacted(repr(value)):.{_LONGEST_TEXT}}"
     except Exception:  # an integer of many digits, or a `__repr__` that fails
@@ -37,21 +37,21 @@ def shown(value: object) -> str:
 
 
 def redacted(text: str) -> str:
-    """A text without what looks like a password in it: in a URL, before a host, or behind the word."""
+    """Mask what looks like a password in a text: in a URL, before a host, or after the word."""
     for pattern in _PASSWORDS:
         text = pattern.sub(r"\1***", text)
     return text
 
 
 def refusal(name: str, value: object, allowed: str) -> ConfigurationError:
-    """The error that names an argument, its value, and what is allowed."""
+    """Return the error that names an argument, its value, and what is allowed."""
     return ConfigurationError(f"{name} must be {allowed}, not {shown(value)}")
 
 
 def require_seconds(name: str, value: object, *, most: float, or_zero: bool = False) -> float:
-    """A number of seconds, from a thousandth on.
+    """Return a number of seconds, at least a thousandth.
 
-    :raises ConfigurationError: it is anything else.
+    :raises ConfigurationError: the value is anything else.
     """
     seconds = _finite(value)
     if seconds is not None and (_SHORTEST_SECONDS <= seconds <= most or (or_zero and seconds == 0)):
@@ -62,9 +62,9 @@ def require_seconds(name: str, value: object, *, most: float, or_zero: bool = Fa
 
 
 def require_count(name: str, value: object, *, least: int = 1, most: int | None = None, of: str = "messages") -> int:
-    """A number of messages, or of other things; without `most`, what is more than the database can count is that.
+    """Return a number of messages, or of other things; without `most`, capped at what the database can count.
 
-    :raises ConfigurationError: it is anything else.
+    :raises ConfigurationError: the value is anything else.
     """
     count = _whole(value)
     if count is not None and count >= least and (most is None or count <= most):
@@ -73,9 +73,9 @@ def require_count(name: str, value: object, *, least: int = 1, most: int | None 
 
 
 def require_one_of(name: str, value: object, choices: type[Choice]) -> Choice:
-    """One of some texts.
+    """Return one of some texts.
 
-    :raises ConfigurationError: it is anything else.
+    :raises ConfigurationError: the value is anything else.
     """
     if isinstance(value, str) and value in list(choices):
         return choices(value)
@@ -83,9 +83,9 @@ def require_one_of(name: str, value: object, choices: type[Choice]) -> Choice:
 
 
 def require_pairs(name: str, value: Iterable[tuple[A, B]], *, of: str) -> list[tuple[A, B]]:
-    """Some pairs.
+    """Return some pairs.
 
-    :raises ConfigurationError: it is anything else.
+    :raises ConfigurationError: the value is anything else.
     """
     if isinstance(value, Mapping):
         raise refusal(name, value, f"pairs of {of}, such as its items()")
@@ -96,9 +96,9 @@ def require_pairs(name: str, value: Iterable[tuple[A, B]], *, of: str) -> list[t
 
 
 def require_callable_or_none(name: str, value: T) -> T:
-    """A function, or None.
+    """Return a function, or None.
 
-    :raises ConfigurationError: it cannot be called.
+    :raises ConfigurationError: it cannot be called, or is a coroutine function.
     """
     if value is None or (callable(value) and not iscoroutinefunction(value)):
         return value
@@ -106,7 +106,7 @@ def require_callable_or_none(name: str, value: T) -> T:
 
 
 def _pair(pair: tuple[A, B]) -> tuple[A, B]:
-    if isinstance(pair, str | bytes):  # two letters are a pair, too
+    if isinstance(pair, str | bytes):  # a text of two letters is a pair, too
         raise TypeError
     first, second = pair
     return first, second
@@ -117,7 +117,7 @@ def _finite(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except Exception:  # it is too large, or of a class whose methods fail
+    except Exception:  # too large, or of a class whose methods fail
         return None
 
 

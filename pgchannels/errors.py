@@ -1,4 +1,4 @@
-"""Every error that pgchannels raises of its own."""
+"""The errors that pgchannels raises."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,9 +13,9 @@ E = TypeVar("E", bound=BaseException)
 
 
 class PgChannelsError(Exception):
-    """The base of all errors of pgchannels.
+    """The base of all pgchannels errors.
 
-    `may_have_been_sent` tells of a failed `publish` or `send` whether the message can be in the database all the same.
+    `may_have_been_sent` says whether the message of a failed `publish` or `send` may be in the database anyway.
     """
 
     def __init__(self, text: str, *, may_have_been_sent: bool = False) -> None:
@@ -28,7 +28,7 @@ class ConfigurationError(PgChannelsError, ValueError):
 
 
 class InvalidPosition(ConfigurationError):
-    """What is given as `since` is no position that a message can have."""
+    """The value of `since` is not a position that a message can have."""
 
 
 class InvalidName(PgChannelsError, TypeError):
@@ -44,7 +44,7 @@ class MessageTooLarge(PgChannelsError, ValueError):
 
 
 class UnreadableMessage(PgChannelsError):
-    """Stored bytes are no message: damaged, sealed with an unknown key, or written by a newer version."""
+    """Stored bytes cannot be read: damaged, encrypted with an unknown key, or written by a newer version."""
 
 
 class LayerClosed(PgChannelsError):
@@ -52,35 +52,35 @@ class LayerClosed(PgChannelsError):
 
 
 class ForeignChannel(LayerClosed, AssertionError):  # which Channels' other layers raise
-    """A channel that another event loop or process made, or this one before it closed the layer, was received from."""
+    """`receive` from a channel of another event loop or process, or of this one before it closed the layer."""
 
 
 class WouldBlock(PgChannelsError, RuntimeError):
-    """A synchronous call in the thread of a running event loop, which would wait for it: await the other one there."""
+    """A synchronous call would block the event loop that runs in this thread: await the asynchronous one there."""
 
 
 class SchemaMissing(PgChannelsError):
-    """The database holds no tables of pgchannels under the configured schema."""
+    """The database has no pgchannels tables in the configured schema."""
 
 
 class SchemaOutdated(PgChannelsError):
-    """The tables of pgchannels are older than the code."""
+    """The pgchannels tables are older than the code."""
 
 
 class DatabaseUnavailable(PgChannelsError):
-    """The database did not answer within the time that the call may wait."""
+    """The database did not answer within the time limit of the call."""
 
 
 class DatabaseRefused(PgChannelsError):
-    """The database answered with an error that trying again would not mend, such as a missing privilege."""
+    """The database answered with an error that a retry would not fix, such as a missing privilege."""
 
 
 class ChannelFull(PgChannelsError):
-    """As many messages as its capacity wait for a channel: this one was not sent."""
+    """As many messages as its capacity already wait for a channel: this one was not sent."""
 
 
 def channel_full(channel: str, capacity: int | None) -> ChannelFull:
-    """The error for a channel or a work queue that has no room for a message."""
+    """Return the error for a channel or a work queue without room for a message."""
     return ChannelFull(
         f"{channel} is full: capacity={capacity} messages wait for it, this one was not sent. Receive faster, or raise"
         " `capacity` or its `channel_capacity`"
@@ -88,9 +88,9 @@ def channel_full(channel: str, capacity: int | None) -> ChannelFull:
 
 
 class MessagesLost(PgChannelsError):
-    """A receiver lost messages for good: `gap` tells why, and how many. Receiving again goes on behind the gap.
+    """A receiver lost messages for good: `gap` says why, and how many. Receiving again continues after the gap.
 
-    Only a subscription whose mailbox was full, with `when_full="fail"`, has ended with it.
+    Only if its mailbox was full, with `when_full="fail"`, has a subscription ended.
     """
 
     def __init__(self, gap: Gap, advice: str = "") -> None:
@@ -102,19 +102,19 @@ class MessagesLost(PgChannelsError):
 
     @property
     def count(self) -> int | None:
-        """How many messages were lost; None: nobody knows."""
+        """How many messages were lost; None if unknown."""
         return self.gap.count
 
 
 def copy_of(error: E) -> E:
-    """The same error, without its traceback: an instance that many raise gathers the frames of all of them.
+    """Copy an error without its traceback: an instance raised in many places collects the frames of all of them.
 
-    Type, `args`, attributes, cause and context are the same. The constructor is not called: it may take something else.
+    Type, `args`, attributes, cause and context stay the same. The constructor is not called: its parameters may differ.
     """
     kind = type(error)
     try:
         copy: E = _built_in(kind).__new__(kind, *error.args)
-    except TypeError:  # not even its own class takes what it holds
+    except TypeError:  # not even its built-in base accepts its `args`
         return error
     vars(copy).update(vars(error))
     for name in ("args", "__cause__", "__context__"):
@@ -134,12 +134,12 @@ def _built_in(kind: type[BaseException]) -> type[BaseException]:
 
 def _set(copy: BaseException, member: MemberDescriptorType, value: object) -> None:
     with suppress(AttributeError):
-        if member.__get__(copy) is value:  # also a field that is not set, and reads as None
+        if member.__get__(copy) is value:  # also an unset field that reads as None
             return
     member.__set__(copy, value)
 
 
 def _members(kind: type[BaseException]) -> Iterator[MemberDescriptorType]:
-    """What instances hold outside of their `__dict__`: slots, and the fields of classes written in C."""
+    """Yield what instances hold outside their `__dict__`: slots, and the fields of classes written in C."""
     for base in kind.__mro__:
         yield from (member for member in vars(base).values() if isinstance(member, MemberDescriptorType))

@@ -38,15 +38,39 @@ from pgchannels.sync import SyncMessageLayer
 class MessageLayer:
     """A message layer in a PostgreSQL database.
 
-    Make one for the whole process, at import if you like: it connects when it is opened. An event loop that receives
-    opens it (`async with layer:`). Sending works from any loop and thread, opened or not.
+    Create one per process, at import if you like: it connects when it is opened. Each event loop that receives opens it
+    with `async with layer:`. Sending works from any loop and thread, whether the layer is open there or not::
 
-    `database` is a URL, a SQLAlchemy URL, or an `AsyncEngine` whose settings are used for connections of its own.
-    `default` returns what is carried in the place of a value that is not, as that of `json.dumps` does.
-    `password` stands in place of the URL's; a function, or coroutine function, that returns it is asked for each
-    connection, as tokens of a cloud provider need it: in a thread, so that it may block.
-    Times are in seconds. `capacity` is how many messages wait for one receiver at most; every `heartbeat` the listening
-    connection is tried, so that one that has gone deaf is noticed.
+        layer = MessageLayer("postgresql://user:password@localhost/mydb")
+
+        async with layer, layer.subscribe("room") as subscription:
+            await layer.publish("room", {"text": "Hello"})
+            async for message in subscription:
+                print(message.payload)
+
+    Times are in seconds.
+
+    :param database: a URL, a SQLAlchemy URL, or an `AsyncEngine`, whose settings are used for connections of the
+        layer's own.
+    :param password: replaces that of the URL. For passwords that change, such as a cloud provider's tokens: a function
+        or coroutine function, called for each connection. A plain function runs in a thread, so it may block.
+    :param prefix: layers with different prefixes share the tables and do not receive each other's messages.
+    :param expiry: how long a message can be received or replayed.
+    :param group_expiry: after this time, a channel is removed from a group unless re-added; with 0 it stays as long as
+        its process lives, a work queue forever.
+    :param capacity: how many messages may wait for one receiver, or in a work queue.
+    :param channel_capacity: capacities of channels by pattern, such as `{"thumbnails.*": 50}`; the first match counts.
+        A compiled regular expression is a pattern, too.
+    :param symmetric_encryption_keys: keys for AES-256-GCM. The first encrypts, all decrypt.
+    :param serializer_format: `"msgpack"`, `"json"`, or the name of a registered format, to send in; all are read.
+    :param default: called with each value that no message can carry; returns a value to carry instead, as in
+        `json.dumps`.
+    :param schema: the schema of the tables.
+    :param send_timeout: how long a send waits for the database before it raises `DatabaseUnavailable`.
+    :param heartbeat: time between probes of the listening connection; one that has gone deaf is replaced within twice
+        that time.
+    :raises ConfigurationError: an option has an impossible value; the text names it.
+    :raises InvalidName: the prefix or the schema has an impossible name.
     """
 
     def __init__(
@@ -83,22 +107,22 @@ class MessageLayer:
         self.sync: SyncMessageLayer = SyncMessageLayer(self._process)
 
     async def open(self, *, wait: float = 0) -> None:
-        """Connect and begin to receive in this event loop; nothing happens when it is open here already.
+        """Connect and start receiving in this event loop; do nothing if the layer is already open here.
 
-        `wait` is for how many seconds it tries again while the database or its tables are not there yet; each few
-        seconds it logs what it waits for.
+        `wait` is how many seconds to keep retrying while the database or its tables do not exist yet; every few seconds
+        the layer logs what it waits for.
 
-        A layer that has failed here, by a defect, is opened anew.
+        A layer that failed here because of a defect is reopened.
 
-        :raises SchemaMissing: the database has no tables of pgchannels; the text names the command that makes them.
+        :raises SchemaMissing: the database has no pgchannels tables; the text names the command that creates them.
         :raises SchemaOutdated: the tables are older than this version.
         :raises DatabaseUnavailable: the database cannot be reached.
-        :raises DatabaseRefused: it answers with an error, such as a wrong password or a missing privilege.
+        :raises DatabaseRefused: the database answers with an error, such as a wrong password or a missing privilege.
         """
         await until_there(self._process.open, seconds=require_seconds("wait", wait, most=DAY, or_zero=True))
 
     async def close(self) -> None:
-        """Send what waits, end every subscription and `receive` of this event loop, disconnect."""
+        """Send pending messages, end every subscription and `receive` of this event loop, and disconnect."""
         await self._process.close()
 
     async def __aenter__(self) -> Self:
@@ -111,25 +135,25 @@ class MessageLayer:
         await self.close()
 
     async def publish(self, topic: str, payload: Any) -> Position:
-        """Publish a payload to a topic; it is in the database when this returns.
+        """Publish a payload to a topic; the message is in the database when this returns.
 
         Cancelling the call does not take the message back.
 
         :raises InvalidMessage: the payload holds a value that no message can carry.
-        :raises MessageTooLarge: it takes more than 64 MiB.
+        :raises MessageTooLarge: the payload takes more than 64 MiB.
         :raises DatabaseUnavailable: the database did not answer within `send_timeout`.
-        :raises DatabaseRefused: it answered with an error that trying again would not mend.
+        :raises DatabaseRefused: the database answered with an error that a retry would not fix.
         :raises LayerClosed: the layer was closed meanwhile.
 
-        The last three tell in `may_have_been_sent` whether the message can be in the database all the same.
+        The `may_have_been_sent` of the last three says whether the message may be in the database anyway.
         """
         require_valid_topic(topic)
         return Position.from_id(await self._process.sender().publish(topic, payload))
 
     async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
-        """Publish payloads to topics in this order, with few round trips; raises as `publish`.
+        """Publish payloads to topics in this order, with few round trips; raises the same errors as `publish`.
 
-        Not all or nothing: when the database fails on the way, the first of them may have been published.
+        Not all or nothing: if the database fails partway, the first messages may have been published.
         """
         pairs = require_pairs("messages", messages, of="a topic and a payload")
         checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
@@ -144,11 +168,12 @@ class MessageLayer:
         when_full: Literal["fail", "drop_newest", "drop_oldest"] = "fail",
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Subscription:
-        """The messages of these topics from now on or, with `since`, all after that position that the log still has.
+        """Return a subscription to topics: from now on or, with `since`, all after it that the log still has.
 
-        `capacity` messages wait for a slow subscriber at most. Then it ends with `MessagesLost`, or drops the newest
-        or the oldest and counts them in `subscription.lost`. Where messages were lost otherwise, or may have been, the
-        iteration raises `MessagesLost` once and goes on; with `on_gap` that is called instead, also for dropped ones.
+        At most `capacity` messages wait for a slow subscriber. When the mailbox is full, `"fail"` ends the subscription
+        with `MessagesLost`; `"drop_newest"` and `"drop_oldest"` drop messages and count them in `subscription.lost`. If
+        messages were lost for another reason, or may have been, the iteration raises `MessagesLost` once and continues.
+        With `on_gap`, that function is called instead, also for dropped messages.
         """
         if not topics:
             raise ConfigurationError("subscribe needs at least one topic")
@@ -162,7 +187,7 @@ class MessageLayer:
         )
 
     async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
-        """Messages that the log still has, oldest first: the last `limit`, or the first `limit` after `since`."""
+        """Return messages still in the log, oldest first: the last `limit`, or the first `limit` after `since`."""
         require_valid_topic(topic)
         position, limit = _position(since), require_count("limit", limit, least=0)
         node = self._node_here()
@@ -171,31 +196,31 @@ class MessageLayer:
         return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        """The name of a new channel from which only this event loop receives."""
+        """Return the name of a new channel from which only this event loop receives."""
         return self._node_here().receiver.new_channel(prefix)
 
     async def send(self, channel: str, payload: Any) -> Position:
-        """Send a payload to a channel: to its one receiver or, without a '!', to one of all who receive from it.
+        """Send a payload to a channel: to its one receiver or, without a '!', to exactly one of its receivers.
 
-        Raises as `publish`, and `ChannelFull` when as many messages as its capacity wait for the channel. What nobody
-        receives within `expiry` is gone.
+        Raises the same errors as `publish`, and `ChannelFull` if as many messages as its capacity already wait for
+        the channel. A message that nobody receives within `expiry` is gone.
         """
         require_valid_channel(channel)
         return Position.from_id(await self._process.sender_for(channel).send(channel, payload))
 
     async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
-        """The next payload of a channel, waiting for one. Cancelling the call loses nothing.
+        """Return the next payload of a channel; wait for one if there is none. Cancelling the call loses nothing.
 
-        Several calls at the same time share the messages: each goes to the one that waits longest.
+        Concurrent calls share the messages: each goes to the call that has waited longest.
 
-        :raises MessagesLost: messages to this channel were lost, or may have been; the next call goes on behind them.
-            With `on_gap` that is called instead.
+        :raises MessagesLost: messages to this channel were lost, or may have been; the next call continues after them.
+            With `on_gap`, that function is called instead.
         :raises LayerClosed: the channel belongs to another event loop or process, or the layer was closed.
         """
         require_valid_channel(channel)
         require_callable_or_none("on_gap", on_gap)
         if self._process.here() is None:
-            await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
+            await asyncio.sleep(0)  # a loop that keeps calling this lets other tasks run
         node = self._node_here()
         while True:
             item = await node.receiver.receive(channel)
@@ -219,7 +244,7 @@ def _position(since: object) -> Position | None:
     if since is None or (isinstance(since, Position) and since.is_possible):
         return since
     try:
-        return Position.parse(since)  # type: ignore[arg-type]  # anything that is no text is refused
+        return Position.parse(since)  # type: ignore[arg-type]  # anything but text is refused
     except ValueError:
         raise InvalidPosition(
             f"since={shown(since)} is neither a Position that a message can have, nor the text of one such as '1-512'"

@@ -1,4 +1,4 @@
-"""What users hold: positions, messages and gaps."""
+"""What users get: positions, messages and gaps."""
 
 import re
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-# The upper bits of a message's id count the times that a crash of the server emptied the log, as far as they can.
+# The upper bits of a message's id count how often a server crash has emptied the log, up to `_LAST_EPOCH`.
 _OFFSET_BITS = 53
 _LAST_EPOCH = 1023
 _POSITION = re.compile(r"(?P<epoch>[0-9]{1,4})-(?P<offset>[0-9]{1,16})")
 
 
-@dataclass(frozen=True, slots=True, order=True)  # no tuple, though that would be faster: JSON would take it for a list
+@dataclass(frozen=True, slots=True, order=True)  # not a tuple, though faster: JSON would write it as a list
 class Position:
     """Where a message stands in its topic: later messages of a topic have greater positions.
 
-    `str(position)` is short printable text; `Position.parse` reads it back. Offsets grow by more than one.
+    `str(position)` is short printable text; `Position.parse` reads it back. Offsets are not consecutive.
     """
 
     epoch: int
@@ -26,7 +26,7 @@ class Position:
     def parse(cls, text: str) -> Self:
         """Read what `str(position)` wrote.
 
-        :raises ValueError: the text is not a position, or of one that no message can have.
+        :raises ValueError: the text is not a position, or one that no message can have.
         """
         read = _POSITION.fullmatch(text) if isinstance(text, str) else None
         position = cls(int(read["epoch"]), int(read["offset"])) if read else None
@@ -37,12 +37,12 @@ class Position:
 
     @classmethod
     def from_id(cls, message_id: int) -> Self:
-        """The position of the message with this id in the log."""
+        """Return the position of the message with this id in the log."""
         return cls(message_id >> _OFFSET_BITS, message_id & ((1 << _OFFSET_BITS) - 1))
 
     @property
     def is_possible(self) -> bool:
-        """Whether a message can have it."""
+        """Whether a message can have this position."""
         numbers = (self.epoch, self.offset)
         return (
             all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
@@ -51,7 +51,7 @@ class Position:
         )
 
     def to_id(self) -> int:
-        """The id in the log that stands for this position."""
+        """Return the id in the log that this position stands for."""
         return (self.epoch << _OFFSET_BITS) | self.offset
 
     def __str__(self) -> str:
@@ -67,16 +67,16 @@ class Message:
     _id: int
     _published_microseconds: int
 
-    # Made when they are asked for: most receivers look at the payload alone.
+    # Computed on demand: most receivers look only at the payload.
 
     @property
     def position(self) -> Position:
-        """Where it stands in its topic."""
+        """Where the message stands in its topic."""
         return Position.from_id(self._id)
 
     @property
     def published_at(self) -> datetime:
-        """When the database took it, by its clock, in UTC."""
+        """When the database took the message, by the clock of the database, in UTC."""
         seconds, microseconds = divmod(self._published_microseconds, 1_000_000)
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
@@ -87,7 +87,7 @@ class Message:
 class GapReason(StrEnum):
     """Why messages were lost for good."""
 
-    CAPACITY = "capacity"  # they came while the receiver's mailbox was full
+    CAPACITY = "capacity"  # they arrived while the receiver's mailbox was full
     EXPIRED = "expired"  # they expired, or had left the log, before they could be read
     CRASH = "crash"  # a crash or a failover of the server emptied the log
     UNREADABLE = "unreadable"  # they are damaged, or this process lacks their key or their format
@@ -95,7 +95,7 @@ class GapReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stretch in which messages to a receiver were lost; a `count` of None: nobody knows how many, perhaps none."""
+    """A stretch in which a receiver lost messages; a `count` of None means an unknown number, perhaps none."""
 
     reason: GapReason
     count: int | None

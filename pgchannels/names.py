@@ -16,9 +16,9 @@ from pgchannels.errors import InvalidName
 DEFAULT_PREFIX: Final = "asgi"
 DEFAULT_SCHEMA: Final = "pgchannels"
 
-# Channels counts the same way: its names are shorter than 100 characters.
+# The limit of Channels: its names are shorter than 100 characters.
 _LONGEST_NAME = 99
-_LONGEST_KIND = _LONGEST_NAME - len(f".{bytes(8).hex()}!{bytes(8).hex()}")  # what makes it a name of its own
+_LONGEST_KIND = _LONGEST_NAME - len(f".{bytes(8).hex()}!{bytes(8).hex()}")  # what makes a name unique
 _TOPIC = re.compile(r"[a-zA-Z0-9\-_.:/@]+")
 _CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
 _PREFIX = re.compile(r"[a-zA-Z0-9\-_.]{1,50}")
@@ -27,14 +27,14 @@ _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Of one node. Who does not know the 122 random bits of `id` can neither listen as the node, nor notify it."""
+    """Identifies a node. Without the 122 random bits of `id`, nobody can listen as the node or notify it."""
 
     id: UUID
     name: str
 
     @classmethod
     def new(cls) -> Self:
-        """One that no other node has."""
+        """Return an identity that no other node has."""
         return cls(uuid4(), new_node_name())
 
 
@@ -75,7 +75,7 @@ def require_valid_schema(schema: object) -> str:
 
 
 def is_channel(name: str) -> bool:
-    """Whether a channel may have the name."""
+    """Whether the name is valid for a channel."""
     return len(name) <= _LONGEST_NAME and _CHANNEL.fullmatch(name) is not None
 
 
@@ -85,7 +85,7 @@ def is_queue(channel: str) -> bool:
 
 
 def topic_address(prefix: str, topic: str) -> str:
-    """Where messages to a topic go."""
+    """Return the address of a topic."""
     return f"topic:{prefix}:{topic}"
 
 
@@ -95,12 +95,12 @@ def is_topic_address(address: str) -> bool:
 
 
 def queue_address(prefix: str, channel: str) -> str:
-    """Where messages to a channel without '!' go."""
+    """Return the address of a channel without '!'."""
     return f"queue:{prefix}:{channel}"
 
 
 def queue_of_address(address: str) -> str:
-    """The work queue behind an address that `queue_address` made."""
+    """Return the work queue of an address that `queue_address` made."""
     return address.split(":", 2)[2]
 
 
@@ -110,41 +110,41 @@ def is_queue_address(address: str) -> bool:
 
 
 def node_address(prefix: str, node_name: str) -> str:
-    """Where messages to the channels of one node go."""
+    """Return the address of the channels of a node."""
     return f"node:{prefix}:{node_name}"
 
 
 def channel_address(prefix: str, channel: str) -> tuple[str, str | None]:
-    """Where messages to a channel go, and the name under which the node there knows it."""
+    """Return the address of a channel, and the name under which its node knows it; None for a work queue."""
     if is_queue(channel):
         return queue_address(prefix, channel), None
     return node_address(prefix, node_name_of(channel)), channel
 
 
 def topic_of_address(address: str) -> str:
-    """The topic behind an address that `topic_address` made."""
+    """Return the topic of an address that `topic_address` made."""
     return address.split(":", 2)[2]
 
 
 def non_local_part(channel: str) -> str:
-    """A channel's name up to its '!', and with it."""
+    """Return a channel's name up to and including its '!'."""
     return f"{channel.partition('!')[0]}!"
 
 
 def new_node_name() -> str:
-    """A name that no other node has; it says nothing of the secret that the node listens on."""
+    """Return a name that no other node has; it reveals nothing of the secret that the node listens on."""
     return secrets.token_hex(8)
 
 
 def program_name() -> str:
-    """The program that this process runs, as `uvicorn` or `manage.py`, in ASCII."""
+    """Return the program that this process runs, such as `uvicorn` or `manage.py`, in ASCII."""
     program = Path(getattr(sys, "argv", [""])[0])
     name = program.parent.name if program.name == "__main__.py" else program.name
     return "python" if name in ("", "-", "-c", "-m") else name.encode("ascii", "replace").decode()
 
 
 def new_channel_name(kind: object, node_name: str) -> str:
-    """A channel name that no other has: `kind.node!random`; raises `InvalidName`."""
+    """Return a channel name that no other channel has: `kind.node!random`; raises `InvalidName`."""
     if isinstance(kind, str) and is_channel(name := f"{kind}.{node_name}!{secrets.token_hex(8)}"):
         return name
     raise InvalidName(
@@ -154,5 +154,5 @@ def new_channel_name(kind: object, node_name: str) -> str:
 
 
 def node_name_of(channel: str) -> str:
-    """The name of the node that a channel with '!' belongs to."""
+    """Return the name of the node that a channel with '!' belongs to."""
     return channel.partition("!")[0].rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""What one can configure, checked once, with errors that name the option."""
+"""The options of a layer, checked once, with errors that name the option."""
 
 import fnmatch
 import re
@@ -25,7 +25,7 @@ from pgchannels.serializers import BUILT_IN, registry
 class Options:
     """The options of a layer; times are in seconds.
 
-    `upgrade_advice` gives what an error says to do that finds no tables, or old ones.
+    `upgrade_advice` returns what an error about missing or outdated tables advises.
 
     :raises ConfigurationError: a value is impossible; the text names the option.
     """
@@ -69,7 +69,7 @@ class Options:
             )
 
     def capacity_of(self, channel: str) -> int:
-        """How many messages wait for a channel at most: the first matching pattern's figure, else `capacity`."""
+        """Return how many messages may wait for a channel: the first matching pattern's figure, else `capacity`."""
         matching = (figure for pattern, figure in self.channel_capacity.items() if _expression(pattern).match(channel))
         return next(matching, self.capacity)
 

@@ -1,4 +1,4 @@
-"""Formats of one's own for messages, by name: `serializer_format="yaml"` uses what is registered as "yaml"."""
+"""Custom message formats, by name: `serializer_format="yaml"` uses the one registered as "yaml"."""
 
 import re
 from typing import Any, Final, Protocol
@@ -11,23 +11,23 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_.\-]{1,50}")
 
 
 class Serializer(Protocol):
-    """Turns payloads into bytes and back; one is made for all messages, and used from any thread."""
+    """Turns payloads into bytes and back; one instance serves all messages, from any thread."""
 
     def as_bytes(self, message: Any, /) -> bytes:
-        """The bytes of a payload; may raise anything, which `publish` and `send` then raise."""
+        """Return the bytes of a payload; `publish` and `send` raise whatever this raises."""
 
     def from_bytes(self, message: bytes, /) -> Any:
-        """A new copy of the payload; a message for which this raises is unreadable: a gap for its receiver."""
+        """Return a new copy of the payload; if this raises, the message is unreadable, and its receiver gets a gap."""
 
 
 class SerializerRegistry:
-    """The formats that this process knows, beside msgpack and JSON. What it does not know it cannot read."""
+    """The formats that this process knows besides msgpack and JSON; it cannot read any others."""
 
     def __init__(self) -> None:
         self._serializers: dict[str, Serializer] = {}
 
     def register_serializer(self, name: str, serializer_class: type[Serializer]) -> None:
-        """Make a format known; every process that sends or receives must do so before its first message.
+        """Register a format; every process that sends or receives must do so before its first message.
 
         :raises ConfigurationError: the name is impossible or built in, or the class lacks one of the two methods.
         """
@@ -42,11 +42,11 @@ class SerializerRegistry:
         self._serializers[name] = serializer_class()
 
     def get(self, name: str) -> Serializer | None:
-        """The serializer with this name."""
+        """Return the serializer with this name, or None."""
         return self._serializers.get(name)
 
     def names(self) -> list[str]:
-        """All formats, the built in ones first."""
+        """Return all formats, the built-in ones first."""
         return [*BUILT_IN, *self._serializers]
 
 

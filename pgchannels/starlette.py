@@ -1,4 +1,4 @@
-"""Starlette and FastAPI: a layer that is open while the application runs, websockets that end, errors for clients."""
+"""For Starlette and FastAPI: keep a layer open while the application runs, end websockets well, explain errors."""
 
 import asyncio
 import json
@@ -50,9 +50,9 @@ _CODES: Final[dict[type[Exception], int]] = {
 def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     """`FastAPI(lifespan=lifespan(layer))` opens the layer before the first request and closes it after the last.
 
-    `wait` is for how many seconds it waits for a database that starts later than the application; see `open`.
+    `wait` is how many seconds to wait for a database that starts later than the application; see `MessageLayer.open`.
 
-    :raises ConfigurationError: one of the two is something else.
+    :raises ConfigurationError: `layer` is not a `MessageLayer`, or `wait` is not a possible number of seconds.
     """
     if not isinstance(layer, MessageLayer):
         raise refusal("layer", layer, "a MessageLayer")
@@ -70,7 +70,7 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """What `websocket_messages` sends of a message: `topic`, `position` as text for a later `since`, and `payload`."""
+    """Return what `websocket_messages` sends: `topic`, `position` as text for a later `since`, and `payload`."""
     return {"topic": message.topic, "position": str(message.position), "payload": message.payload}
 
 
@@ -82,18 +82,18 @@ async def websocket_messages(
     received: Callable[[str | bytes], Awaitable[object]] | None = None,
     send_timeout: float = 30,
 ) -> None:
-    """Send the messages of a subscription to a websocket until either side ends; then nothing of it is left.
+    """Send a subscription's messages to a websocket until either side ends; leave no task and no subscription behind.
 
-    The websocket is accepted if it is not yet. It is read meanwhile: a client that leaves, or a server that stops, ends
-    this at once. Where messages were lost, the client gets `{"gap": {"reason": str, "count": int | None}}` at their
-    place, unless the subscription has an `on_gap` of its own. A client is told why it is disconnected: with code 1013
-    when it is too slow for the subscription's capacity, or the database is away; with 1012 when the layer is closed.
+    Accepts the websocket if that has not been done. Reads from it, too, so this ends at once when the client leaves or
+    the server stops. Where messages were lost, the client gets `{"gap": {"reason": str, "count": int | None}}` in their
+    place, unless the subscription has an `on_gap`. The close code says why a client is disconnected: 1013 if it is too
+    slow for the subscription's capacity, or the database is away; 1012 if the layer is closed.
 
-    :param encode: makes of a message what is sent: str and bytes as they are, anything else as JSON, in which UUID,
-        date, datetime and Decimal are text, bytes are base64, sets are lists, NaN and infinity are null.
-    :param received: takes what the client sends, one after another; what it raises ends the websocket, and is raised.
-        By default what the client sends is ignored.
-    :param send_timeout: seconds; a client that takes nothing for so long is too slow.
+    :param encode: turns a message into what is sent: str and bytes as they are, anything else as JSON, with UUID, date,
+        datetime and Decimal as text, bytes as base64, sets as lists, NaN and infinity as null.
+    :param received: called with what the client sends, one message after another; an exception from it ends the
+        websocket, and is raised here. By default, what the client sends is ignored.
+    :param send_timeout: seconds; a client that accepts nothing for this long is too slow.
     """
     require_callable_or_none("encode", encode)
     if received is not None and not iscoroutinefunction(received):
@@ -118,7 +118,7 @@ async def websocket_messages(
 
 
 async def _read(websocket: WebSocket, received: Callable[[str | bytes], Awaitable[object]] | None) -> None:
-    """Take what comes until the client has left, or the server stops: `WebSocketDisconnect`."""
+    """Read until the client leaves or the server stops; then raise `WebSocketDisconnect`."""
     while True:
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect":
@@ -161,10 +161,10 @@ async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> N
 async def _disconnect(websocket: WebSocket, error: BaseException) -> None:
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), _TRY_AGAIN_LATER)
     reason = _AWAY if isinstance(error, _PASSING) else str(error)
-    with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):  # the client has left already, or takes nothing
+    with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):  # the client has already left, or accepts nothing
         async with asyncio.timeout(_CLOSE_SECONDS):
             if websocket.client_state is WebSocketState.CONNECTING:
-                await websocket.accept()  # else the client is told of a failed handshake, and not why
+                await websocket.accept()  # else the client sees a failed handshake, and not why
             await websocket.close(code, reason.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore"))
 
 

@@ -18,13 +18,13 @@ from pgchannels.receiving.replay import Cursor
 class Subscription:
     """The messages of some topics, each once and in order: `async with` subscribes, `async for` receives.
 
-    Every message published after `async with` was entered is received, and with `since` those before it, too.
-    Several tasks that iterate share the messages: each goes to the one that waits longest.
+    It receives every message published after `async with` was entered and, with `since`, earlier ones, too.
+    Tasks that iterate concurrently share the messages: each goes to the task that has waited longest.
 
-    :raises MessagesLost: on iteration, at the place of a gap; the next iteration goes on behind it. `on_gap` takes the
-        gaps instead. When the mailbox was full and `when_full` is 'fail' the subscription has ended with it: every
-        further iteration raises it again.
-    :raises LayerClosed: on iteration, when the layer was closed, or in another event loop than it was entered in.
+    :raises MessagesLost: on iteration, in the place of a gap; the next iteration continues after it. With `on_gap`,
+        that function is called instead. If the mailbox was full and `when_full` is `"fail"`, the subscription has
+        ended: every further iteration raises the error again.
+    :raises LayerClosed: on iteration, if the layer was closed, or in another event loop than it was entered in.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Subscription:
 
     @property
     def lost(self) -> int:
-        """How many messages were not kept for this subscription: those that are counted."""
+        """How many messages this subscription has lost, as far as they were counted."""
         return self._mailbox.lost
 
     async def __aenter__(self) -> Self:
@@ -103,7 +103,7 @@ class Subscription:
         if self._on_gap is not None:
             self._on_gap(gap)
         elif gap.reason is not GapReason.CAPACITY:
-            raise MessagesLost(gap)  # what is over capacity the subscriber chose to drop: it is counted
+            raise MessagesLost(gap)  # the subscriber chose to drop what exceeds its capacity: `lost` counts it
 
     async def _next_of(self, node: Node, cursor: Cursor) -> Item:
         await node.receiver.replays.read_on(cursor)
@@ -121,6 +121,6 @@ class Subscription:
 
 
 def message_from(opened: Opened) -> Message:
-    """What a user gets of a message."""
+    """Return a message as users get it."""
     arrival = opened.arrival
     return Message(topic_of_address(arrival.address), opened.payload, arrival.id, arrival.published_microseconds)

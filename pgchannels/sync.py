@@ -1,4 +1,4 @@
-"""The verbs of a layer that send, without an event loop."""
+"""The sending methods of a layer, for code without an event loop."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,11 +10,11 @@ from pgchannels.process.process import Process
 
 
 class SyncMessageLayer:
-    """`layer.sync`: sends from any thread in which no event loop runs, by a connection that the whole process shares.
+    """`layer.sync`: sends from any thread without a running event loop, over one connection for the whole process.
 
-    Each call waits until its message is in the database, and raises as its asynchronous twin does.
+    Each call waits until its message is in the database, and raises the same errors as its asynchronous twin.
 
-    :raises WouldBlock: an event loop runs in this thread.
+    :raises WouldBlock: an event loop is running in this thread.
     """
 
     def __init__(self, process: Process) -> None:
@@ -38,5 +38,5 @@ class SyncMessageLayer:
         return Position.from_id(self._process.blocking_sender().send(channel, payload))
 
     def close(self) -> None:
-        """Send what waits and give the connection back; the end of the process does it, too. The next call connects."""
+        """Send pending messages and close the connection; the next call reconnects. Process exit does this, too."""
         self._process.stop_background()

@@ -19,7 +19,7 @@ from pgchannels import MessageLayer, MessagesLost, Subscription
 PAGE = FilePath(__file__).parents[1] / "chat_page" / "index.html"
 OTHER_PORT = os.environ.get("CHAT_OTHER_PORT")
 HISTORY_SECONDS = 600
-NO_MESSAGE, TRY_AGAIN = 4400, 4503  # what a page is told when it is disconnected
+NO_MESSAGE, TRY_AGAIN = 4400, 4503  # close codes for the page
 
 Room = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 Name = Annotated[str, Query(min_length=1, max_length=40)]
@@ -54,7 +54,7 @@ async def page() -> FileResponse:
 
 @app.get("/server")
 async def server() -> dict[str, str]:
-    """Which server this is, for the page on which one joins."""
+    """Which server this is, for the page where users join."""
     return {"server": SERVER}
 
 
@@ -63,7 +63,7 @@ async def chat(socket: WebSocket, room: Room, name: Name) -> None:
     """One page in one room, until either side ends it."""
     await socket.accept()
     topic = f"chat.{room}"
-    # Subscribed before the history is read: what is said in between comes twice, and the page knows its id.
+    # Subscribe before reading the history: a message sent in between arrives twice, and the page knows its id.
     async with layer.subscribe(topic) as subscription:
         presence.join(topic, socket, name)
         try:
@@ -94,7 +94,7 @@ async def converse(socket: WebSocket, subscription: Subscription, topic: str, na
     except* ValidationError:
         await socket.close(NO_MESSAGE)
     except* MessagesLost:
-        # The page was too slow. It comes back by itself and reads the history.
+        # The page was too slow. It reconnects and reads the history.
         await socket.close(TRY_AGAIN)
 
 
@@ -117,7 +117,7 @@ async def publish_entries(socket: WebSocket, topic: str, name: str) -> None:
 
 
 async def announce(socket: WebSocket, topic: str) -> None:
-    """Call the roll for a newcomer, then repeat this process's list: what is no longer repeated, pages forget."""
+    """Call the roll for a newcomer, then repeat this process's list: pages forget lists that are not repeated."""
     await layer.publish(topic, {"type": "chat.roll_call"})
     while True:
         await asyncio.sleep(ANNOUNCE_EVERY_SECONDS)
@@ -125,13 +125,13 @@ async def announce(socket: WebSocket, topic: str) -> None:
 
 
 async def announce_once(socket: WebSocket, topic: str) -> None:
-    """Tell who is connected to this process, unless another page of it does."""
+    """Announce who is connected to this process, unless another of its pages does."""
     if presence.speaks_for_process(topic, socket):
         await layer.publish(topic, presence.announcement(topic))
 
 
 def chat_message(author: str, text: str) -> dict[str, Any]:
-    """What goes through the topic; `sent_at` is in seconds of this machine's clock."""
+    """A message for the topic; `sent_at` is in seconds of this machine's clock."""
     return {
         "type": "chat.message",
         "id": secrets.token_hex(8),

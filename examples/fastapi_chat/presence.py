@@ -10,7 +10,7 @@ ANNOUNCE_EVERY_SECONDS = 3
 
 
 class Presence:
-    """The people of this process by topic, in the order in which they came."""
+    """The people of this process by topic, in order of arrival."""
 
     def __init__(self) -> None:
         self._people: dict[str, dict[Hashable, str]] = {}
@@ -24,10 +24,10 @@ class Presence:
             del self._people[topic]
 
     def speaks_for_process(self, topic: str, connection: Hashable) -> bool:
-        """Whether the connection is the one of its topic that speaks for all of them: it has been there longest."""
+        """Whether the connection speaks for all of its topic: the one that has been there longest does."""
         return next(iter(self._people.get(topic, ())), None) is connection
 
     def announcement(self, topic: str) -> dict[str, Any]:
-        """What the other processes and the pages are told."""
+        """The message for the other processes and the pages."""
         people = list(self._people.get(topic, {}).values())
         return {"type": "chat.presence", "server": SERVER, "process": PROCESS, "people": people}

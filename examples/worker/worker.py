@@ -1,4 +1,4 @@
-"""Takes jobs from the channel "thumbnails"; start as many as you like: each job goes to one of them."""
+"""Takes jobs from the channel "thumbnails"; start as many workers as you like: each job goes to exactly one."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pgchannels import Gap, MessageLayer
 
 
 async def main(url: str) -> None:
-    """Work until Ctrl-C or SIGTERM; a job that was begun is finished first, one that was not stays for the others."""
+    """Work until Ctrl-C or SIGTERM; finish the job that was begun, and leave the others to other workers."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -36,12 +36,12 @@ async def next_job(layer: MessageLayer, stop: asyncio.Event) -> dict[str, Any] |
 
 
 def report(gap: Gap) -> None:
-    """Say that jobs were lost for good; an application would look which thumbnails are missing."""
+    """Say that jobs were lost for good; an application would find out which thumbnails are missing."""
     print(f"worker {os.getpid()}: {gap}", flush=True)
 
 
 async def make_thumbnail(_job: dict[str, Any]) -> None:
-    """Stands for the work. What takes the processor for long belongs in `asyncio.to_thread` or a process pool."""
+    """Stands for the work. CPU-bound work belongs in `asyncio.to_thread` or a process pool."""
     await asyncio.sleep(0.1)
 
 

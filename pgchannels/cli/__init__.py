@@ -22,14 +22,14 @@ class CommandFailed(PgChannelsError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows no password of a URL that stands in the wrong place."""
+    """Shows no password, even if a URL is in the wrong place."""
 
     def error(self, message: str) -> NoReturn:
         super().error(redacted(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status, and says on standard error what went wrong."""
+    """Run one command; returns the exit status, and reports failures on standard error."""
     parser: argparse.ArgumentParser = _Parser(prog="pgchannels", description="A message layer in your PostgreSQL.")
     parser.add_argument("--version", action="version", version=f"pgchannels {__version__}")
     parser.set_defaults(run=lambda _: _print_help(parser))

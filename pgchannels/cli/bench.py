@@ -1,4 +1,4 @@
-"""`pgchannels bench`: what this database carries through pgchannels, from this machine."""
+"""`pgchannels bench`: measures what this database carries through pgchannels, from this machine."""
 
 import argparse
 import asyncio
@@ -38,7 +38,7 @@ _MOST_SENDERS, _MOST_SECONDS, _MOST_BYTES = 10_000, 60.0, 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came out; all but the rate in seconds, the last two of the database alone and by message."""
+    """The results; all but the rate in seconds, the last two for the database alone and per message."""
 
     messages_per_second: float
     p50: float
@@ -80,7 +80,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 async def measure(url: str, schema: str, senders: int, seconds: float, size: int) -> Measured:
-    """Measure all, on topics that nobody else knows, and remove what was sent."""
+    """Measure everything, on topics that nobody else knows, and remove what was sent."""
     prefix, payload = f"bench-{secrets.token_hex(8)}", os.urandom(size)
     async with _connections(url, schema, prefix) as connections:
         layer = MessageLayer(url, schema=schema, prefix=prefix, expiry=_EXPIRY_SECONDS, capacity=_UNBOUNDED)
@@ -134,7 +134,7 @@ async def _seconds_each(layer: MessageLayer, subscription: Subscription, payload
 
 
 async def _delivery_seconds(connections: Connections, address: str, payload: bytes, count: int) -> float:
-    """Median seconds of the database by message, for batches of so many: by its own clock, without the commit."""
+    """The database's median seconds per message, in batches of `count`: by its own clock, without the commit."""
     held = connections.hold()
     connection = await held.opened()
     try:

@@ -36,7 +36,7 @@ _SERVE: Final = "from pgchannels.cli.demo import serve_while_parent_lives; serve
 
 
 class DemoFailed(PgChannelsError):
-    """The demo cannot start, or one of its servers ended by itself."""
+    """The demo cannot start, or one of its servers ended unexpectedly."""
 
 
 def add_demo_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -64,7 +64,7 @@ def serve_while_parent_lives() -> None:
 
 
 def _stop_with_parent() -> None:
-    # Not sys.stdin.read(): a thread inside it would crash the interpreter's orderly end.
+    # Not sys.stdin.read(): a thread inside it would crash the interpreter's orderly shutdown.
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -151,7 +151,7 @@ class _Address:
 
 
 class _Server:
-    """A server process, from `with` to its end; what it writes is kept to show why it ended."""
+    """A server process, from `with` to its end; its output is kept to show why it ended."""
 
     def __init__(
         self, name: str, address: _Address, command: Sequence[str], *, folder: Path, environment: Mapping[str, str]
@@ -206,7 +206,7 @@ class _Server:
 
 def _servers(host: str, port: int, url: str) -> list[_Server]:
     examples = _examples_folder()
-    # What the user's shell may hold for other projects (WEB_CONCURRENCY, DJANGO_SETTINGS_MODULE) is not for the demo.
+    # The user's shell may set variables for other projects (WEB_CONCURRENCY, DJANGO_SETTINGS_MODULE): override them.
     uvicorn = ["uvicorn", "main:app", f"--host={host}", f"--port={port}", "--log-level=warning", "--workers=1"]
     daphne = ["daphne", "chat.asgi:application", f"--bind={host}", f"--port={port + 1}", "--verbosity=0"]
     return [

@@ -1,4 +1,4 @@
-"""Between a user's value and the bytes in the database. `carriable` says what is carried, and how deep it may be."""
+"""Between a user's value and the bytes in the database. `carriable` says what a message carries, and how deep."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -16,7 +16,7 @@ LARGEST_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Codec:
-    """Packs payloads into envelopes and opens them; sealed when there are keys. Reads every format, writes one."""
+    """Packs payloads into envelopes, sealed if there are keys, and opens them. Reads every format, writes one."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class Codec:
         self.is_sealing: bool = self._keyring is not None
 
     def encode(self, payload: Any, *, bound_to: str) -> bytes:
-        """The envelope that carries a payload. Sealed ones open only for the same `bound_to`.
+        """Return the envelope that carries a payload. A sealed one opens only for the same `bound_to`.
 
         :raises InvalidMessage: the payload holds a value that no message can carry.
-        :raises MessageTooLarge: it takes more than `LARGEST_MESSAGE_BYTES`.
+        :raises MessageTooLarge: the payload takes more than `LARGEST_MESSAGE_BYTES`.
         """
         plain = self._pack(payload)
         if len(plain) > LARGEST_MESSAGE_BYTES:
@@ -46,18 +46,18 @@ class Codec:
         return envelope.wrap(Kind.SEALED, self._keyring.seal(plain, bound_to=bound_to))
 
     def open(self, sealed: bytes, *, bound_to: str) -> bytes:
-        """The plain envelope inside a sealed one; any envelope itself where there are no keys.
+        """Return the plain envelope inside a sealed one; without keys, the envelope itself.
 
-        :raises UnreadableMessage: it is plain although there are keys, or no key opens it.
+        :raises UnreadableMessage: the envelope is plain although there are keys, or no key opens it.
         """
         if self._keyring is None:
             return sealed
         return self._keyring.unseal(envelope.sealed_content(sealed), bound_to=bound_to)
 
     def decode(self, plain: bytes) -> Any:
-        """A new copy of the payload in a plain envelope.
+        """Return a new copy of the payload in a plain envelope.
 
-        :raises UnreadableMessage: it is sealed, damaged, of a newer version, or in a format that is not registered.
+        :raises UnreadableMessage: the envelope is sealed, damaged, of a newer version, or in an unregistered format.
         """
         kind, content = envelope.unwrap(plain)
         if kind is Kind.MSGPACK:
@@ -76,7 +76,7 @@ class Codec:
         if self._format == "json":
             return envelope.wrap(Kind.JSON, self._packed(json_format.pack, payload))
         serializer = registry.get(self._format)
-        assert serializer is not None  # the options have checked it, and nothing is ever removed
+        assert serializer is not None  # the options have checked it, and no format is ever removed
         packed = serializer.as_bytes(payload)
         if not isinstance(packed, bytes | bytearray):
             kind = type(packed).__name__
@@ -100,5 +100,5 @@ def _unpack_registered(content: memoryview) -> Any:
         raise UnreadableMessage(f"the message has the format {name!r}, which is not registered in this process")
     try:
         return serializer.from_bytes(packed)
-    except Exception as error:  # whatever the user's class raises: the message is passed over, the layer goes on
+    except Exception as error:  # whatever the user's class raises: skip the message, keep the layer going
         raise UnreadableMessage(f"the serializer {name!r} cannot read the message: {type(error).__name__}") from error

@@ -1,16 +1,15 @@
 """What a message carries, in every format.
 
-Carried are None, bool, int (-2**63 to 2**64 - 1), float, str, bytes, UUID, datetime, date, Decimal, list, set, and
-dict with keys of str. A value of a subclass arrives as the type itself, whatever methods it has of its own. Some
-others arrive as the nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time
-zone as its offset from UTC. Inside a set, where all must be hashable, tuples stay tuples, and sets are frozen;
-dict, list, set and bytearray are refused there, though one of a subclass may be hashable. JSON has neither NaN nor
-infinity: floats like that are refused. For a value of any other type the layer's `default` may return one of these.
+A message carries None, bool, int (-2**63 to 2**64 - 1), float, str, bytes, UUID, datetime, date, Decimal, list, set,
+and dict with str keys. A value of a subclass arrives as the type itself, whatever its own methods do. Some others
+arrive as the nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time zone as its
+offset from UTC. Inside a set, where everything must be hashable, tuples stay tuples, and sets become frozensets; dict,
+list, set and bytearray are refused there, even those of a hashable subclass. JSON has neither NaN nor infinity, so it
+refuses such floats. For a value of any other type, the layer's `default` may return one of these.
 
-Containers may be nested 200 deep, of whatever kinds they are. This holds for senders, with `InvalidMessage`, and
-for receivers, with `UnreadableMessage`, whoever wrote the message: deeper ones could exhaust the stack when they
-are compared, hashed, shown or freed. At most 100 members of a set have the same hash, since each is compared with
-all others of its hash.
+Containers of any kind may be nested 200 deep. Senders check this (`InvalidMessage`), and so do receivers, whoever wrote
+the message (`UnreadableMessage`): deeper ones could exhaust the stack when they are compared, hashed, shown or freed.
+At most 100 members of a set may have the same hash, since each is compared with all others of its hash.
 """
 
 import math
@@ -35,26 +34,26 @@ _PLAIN_LEAVES: Final = frozenset({NoneType, bool, int, float, str, bytes, bytear
 
 
 def require_countable(payload: Any, *, most: int) -> None:
-    """Return if a payload holds at most so many items, those of a container each time that it is in another one.
+    """Require that a payload holds at most so many items; those of a shared container count each time.
 
-    As quick as `is_plain`, however often containers are shared: a list in a list twice, and so on, 40 deep, holds more
-    items than anybody can pack.
+    As fast as `is_plain`, however often containers are shared: lists that each hold the next one twice, 40 deep, hold
+    more items than anybody can pack.
 
-    :raises MessageTooLarge: it holds more.
+    :raises MessageTooLarge: the payload holds more.
     """
     try:
-        if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most are
+        if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most payloads are
             return
         if _count(payload) > most:
             raise MessageTooLarge(f"the message holds more than {most:,} items: send it in parts")
     except MessageTooLarge:
         raise
-    except Exception:  # noqa: S110 -- of a type that does not hash: `as_received` says where
+    except Exception:  # noqa: S110 -- a type that does not hash: `as_received` says where
         pass
 
 
 def _count(payload: Any) -> int:
-    """How many items a payload holds; 0 where it is nested too deep, or contains itself."""
+    """Return how many items a payload holds; 0 if it is nested too deep, or contains itself."""
     total, level = 0, {id(payload): (payload, 1)}
     for _ in range(DEEPEST_NESTING + 1):
         below: dict[int, tuple[Any, int]] = {}
@@ -73,7 +72,7 @@ def _count(payload: Any) -> int:
 
 
 def _items_of(container: Any) -> Sequence[Any]:
-    # By the methods of the type itself: those of a subclass may say anything, or never end.
+    # By the methods of the type itself: those of a subclass may return anything, or never end.
     if isinstance(container, dict):
         return list(dict.values(container))
     kind = next((kind for kind in _CONTAINERS if isinstance(container, kind)), None)
@@ -81,11 +80,11 @@ def _items_of(container: Any) -> Sequence[Any]:
 
 
 def is_plain(payload: Any) -> bool:
-    """Whether all values are of these types themselves, all keys are str, and nothing is too deep; a set is not plain.
+    """Whether all values have exactly these types, all keys are str, and nothing is too deep; a set is not plain.
 
-    Quick, since it looks at types alone. The payload must not contain itself.
+    Fast, since it looks only at types. The payload must not contain itself.
     """
-    if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most are
+    if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most payloads are
         return _TEXT.issuperset(map(type, payload))
     level: list[Iterable[Any]] = [(payload,)]
     for _ in range(DEEPEST_NESTING + 1):
@@ -114,9 +113,9 @@ def _collect_containers(items: Iterable[Any], containers: list[Iterable[Any]]) -
 
 
 def as_received(payload: Any, *, only_finite: bool = False, default: Default | None = None) -> Any:
-    """The payload as its receivers get it: a copy, of plain types alone.
+    """Return the payload as its receivers get it: a copy, of plain types only.
 
-    :param default: returns what is carried in the place of a value that is not.
+    :param default: returns a value to carry in place of one that no message can carry.
     :raises InvalidMessage: it holds a value that no message can carry; the text says where.
     """
     try:
@@ -126,7 +125,7 @@ def as_received(payload: Any, *, only_finite: bool = False, default: Default | N
 
 
 class _Reading:
-    """Reads payloads; what is no container by the function for its type."""
+    """Reads payloads: anything but a container by the function for its type."""
 
     def __init__(self, leaves: Mapping[type, Callable[[Any], Any]], default: Default | None) -> None:
         self._leaves = leaves
@@ -171,7 +170,7 @@ class _Reading:
 
 
 def _kind_of(value: Any) -> type | None:
-    # By what it is, not by what its `__class__` says. The most special type comes first.
+    # By its real type, not by its `__class__`. The most specific type comes first.
     try:
         if type(value) in _KINDS:
             return type(value)
@@ -185,12 +184,12 @@ def _read_leaf(read: Callable[[Any], Any], value: Any) -> Any:
         return read(value)
     except _UncarriableError:
         raise
-    except Exception as error:  # of a time zone, above all
+    except Exception as error:  # mostly from a time zone
         raise _UncarriableError(f"is a {_type_name(value)} that cannot be read: {type(error).__name__}") from error
 
 
 def _open(kind: type, value: Any) -> tuple[Sequence[Any], Sequence[Any]]:
-    # By the methods of the type itself: those of a subclass may say anything, or never end.
+    # By the methods of the type itself: those of a subclass may return anything, or never end.
     if kind is dict:
         pairs = list(dict.items(value))  # at once: another thread may change it
         return [_key(key) for key, _ in pairs], [item for _, item in pairs]
@@ -208,7 +207,7 @@ def _close(kind: type, places: Sequence[Any], items: list[Any], *, in_set: bool)
 
 
 def _distinct(container: Any, size: int) -> Any:
-    # Values of a subclass may differ from each other where those that arrive do not.
+    # Values of a subclass may differ although the values that arrive are equal.
     if len(container) < size:
         raise _UncarriableError("holds keys or members that are equal once they arrive")
     return container
@@ -240,7 +239,7 @@ def _text(value: str) -> str:
 
 
 def require_64_bits(value: int) -> int:
-    # Compared as numbers: `in range(…)` would walk through the range for an int of a subclass.
+    # Compared as numbers: `in range(…)` would iterate over the range for a subclass of int.
     integer = int.__int__(value)
     if not _LEAST_INTEGER <= integer <= _GREATEST_INTEGER:
         raise _UncarriableError("is an integer of more than 64 bits: send it as a str")
@@ -270,7 +269,7 @@ def _type_name(value: Any) -> str:
 def _shown(value: Any) -> str:
     try:
         return f"{value!r:.80}"
-    except Exception:  # of the user's class, or a number of too many digits
+    except Exception:  # from the user's class, or for a number with too many digits
         return "that cannot be shown"
 
 
@@ -291,7 +290,7 @@ _KINDS: Final = frozenset({*_LEAVES, *_ITERATORS, dict})
 
 
 class _UncarriableError(Exception):
-    """Gathers the path to the trouble on its way out."""
+    """Collects the path to the bad value on its way out."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

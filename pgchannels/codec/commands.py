@@ -1,4 +1,4 @@
-"""What nodes tell each other through the log, as payloads of messages to a node's own address."""
+"""The commands that nodes send each other through the log, as payloads of messages to a node's own address."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -8,7 +8,7 @@ from pgchannels.errors import UnreadableMessage
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Give a channel of the node every message to the address of a topic from now on."""
+    """From now on, give a channel of the node every message to the address of a topic."""
 
     address: str
     channel: str
@@ -24,14 +24,14 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Forget every message and membership that came before."""
+    """Forget every earlier message and membership."""
 
 
 Command: TypeAlias = Join | Leave | Flush
 
 
 def payload_of(command: Command) -> dict[str, Any]:
-    """What goes into the message."""
+    """Return the payload that carries a command."""
     match command:
         case Join(address, channel):
             return {"join": [address, channel]}
@@ -42,9 +42,9 @@ def payload_of(command: Command) -> dict[str, Any]:
 
 
 def command_in(payload: Any) -> Command:
-    """The command that a payload holds.
+    """Return the command that a payload carries.
 
-    :raises UnreadableMessage: this version knows none like it.
+    :raises UnreadableMessage: this version does not know the command.
     """
     match payload:
         case {"join": [str(address), str(channel)]}:

@@ -16,7 +16,7 @@ _NONCE_BYTES: Final = 12
 
 
 class Keyring:
-    """The keys of a layer. A sealed envelope is key id, nonce, ciphertext and tag."""
+    """The keys of a layer. A sealed envelope consists of key id, nonce, ciphertext and tag."""
 
     def __init__(self, keys: Sequence[str | bytes]) -> None:
         secrets = [_derive(key.encode() if isinstance(key, str) else key) for key in keys]
@@ -24,7 +24,7 @@ class Keyring:
         self._first = next(iter(self._ciphers))
 
     def seal(self, plain: bytes, *, bound_to: str) -> bytes:
-        """Encrypt; only the same `bound_to` decrypts, so that a row moved elsewhere stays closed."""
+        """Encrypt; only the same `bound_to` decrypts, so a row moved elsewhere stays closed."""
         nonce = os.urandom(_NONCE_BYTES)
         return self._first + nonce + self._ciphers[self._first].encrypt(nonce, plain, bound_to.encode())
 

@@ -11,7 +11,7 @@ class Kind(IntEnum):
     MSGPACK = 1
     JSON = 2
     SEALED = 3
-    NAMED = 4  # a format of the user's: the length of its name, its name, then what its serializer made
+    NAMED = 4  # a user's format: the length of its name, its name, then the bytes of its serializer
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -35,12 +35,12 @@ def unwrap(envelope: bytes) -> tuple[Kind, memoryview]:
 
 
 def wrap_named(name: str, content: bytes) -> bytes:
-    """Put content in a format of the user's into an envelope."""
+    """Put content in a user's format into an envelope."""
     return wrap(Kind.NAMED, bytes([len(name)]) + name.encode("ascii") + content)
 
 
 def unwrap_named(content: memoryview) -> tuple[str, bytes]:
-    """The name of the format, and the content in it.
+    """Return the name of the format, and the content.
 
     :raises UnreadableMessage: there is no name.
     """
@@ -52,9 +52,9 @@ def unwrap_named(content: memoryview) -> tuple[str, bytes]:
 
 
 def sealed_content(envelope: bytes) -> memoryview:
-    """What is inside a sealed envelope. Plain ones are refused: anybody who may write to the log could forge them.
+    """Return the content of a sealed envelope. Plain ones are refused: anybody who writes to the log could forge them.
 
-    :raises UnreadableMessage: it is plain.
+    :raises UnreadableMessage: the envelope is plain.
     """
     kind, content = unwrap(envelope)
     if kind is not Kind.SEALED:

@@ -1,4 +1,4 @@
-"""What a message carries beyond msgpack's and JSON's own types, as text; sets, and bytes in JSON, are done apart."""
+"""Types that msgpack and JSON lack, carried as text; sets, and bytes in JSON, are handled separately."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A type of values, and how these become text and come back."""
+    """A type, and how its values become text and values again."""
 
     code: int  # of msgpack's extension types
     name: str
@@ -21,13 +21,13 @@ class Extension:
 
 def _moment_text(value: datetime) -> str:
     text = datetime.isoformat(value)
-    if text[-15:-6] == "00:00:00." and text[-16] != "T":  # `fromisoformat` takes such an offset for none
+    if text[-15:-6] == "00:00:00." and text[-16] != "T":  # `fromisoformat` reads such an offset as zero
         raise ValueError("an offset from UTC of less than a second")
     return text
 
 
-# Neither code nor name may ever mean something else: messages of older versions are read by newer ones.
-# The text is the type's own, never a subclass's: `str` of that can be anything.
+# No code and no name may ever change its meaning: newer versions read messages of older ones.
+# The text is by the type's own method, never a subclass's: that can return anything.
 EXTENSIONS: Final[dict[type[Any], Extension]] = {
     UUID: Extension(1, "uuid", UUID, UUID.__str__, UUID),
     datetime: Extension(2, "datetime", datetime, _moment_text, datetime.fromisoformat),

@@ -1,7 +1,7 @@
 """Payloads as JSON, which other languages and SQL can read and write.
 
-What JSON does not have is a dict with one key: `{"$uuid": "…"}`, `$datetime`, `$date`, `$decimal`, `$bytes` (base64)
-and `$set` (a list). A dict of the user's with one key that begins with `$` gets one `$` more.
+A type that JSON lacks becomes a dict with one key: `{"$uuid": "…"}`, `$datetime`, `$date`, `$decimal`, `$bytes`
+(base64) and `$set` (a list). A user's dict with one key that begins with `$` gets one more `$`.
 """
 
 import json
@@ -18,15 +18,15 @@ _LOADERS: Final = {
     "$bytes": b64decode,
     **{f"${extension.name}": extension.from_text for extension in EXTENSIONS.values()},
 }
-_DEEPEST_TEXT: Final = 2 * DEEPEST_NESTING + 1  # a set takes two levels, what is in the innermost one may take one more
+_DEEPEST_TEXT: Final = 2 * DEEPEST_NESTING + 1  # a set takes two levels, the content of the innermost may take one more
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - _STEPS.keys())
 _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
-_LONG_NUMBER: Final = b"0" * 19  # digits of the least that does not fit into 64 bits
+_LONG_NUMBER: Final = b"0" * 19  # as many digits as the least that does not fit into 64 bits
 
 
 def pack(payload: Any, default: Default | None = None) -> bytes:
-    """The text of a payload, in UTF-8; for `default` see `as_received`.
+    """Return the text of a payload, in UTF-8; for `default` see `as_received`.
 
     :raises InvalidMessage: it holds a value that JSON cannot carry; the text says where.
     """
@@ -35,15 +35,15 @@ def pack(payload: Any, default: Default | None = None) -> bytes:
 
 
 def unpack(text: bytes | memoryview) -> Any:
-    """The payload in a JSON text.
+    """Return the payload in a JSON text.
 
-    :raises UnreadableMessage: it is no JSON, or holds what no message can carry.
+    :raises UnreadableMessage: the text is not JSON, or holds what no message can carry.
     """
     try:
         return _parsed(bytes(text))
     except InvalidMessage as error:
         raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
-    except Exception as error:  # those that UUID and others raise, too
+    except Exception as error:  # also what UUID and others raise
         raise UnreadableMessage("the message is damaged: its bytes are no JSON") from error
 
 
@@ -98,14 +98,14 @@ def _hashable(item: Any) -> Any:
 
 
 def _integer(digits: str) -> int:
-    # The time that digits take to become an int grows with the square of their number.
+    # The time to parse digits into an int grows with the square of their number.
     if len(digits) > len(_LONG_NUMBER) + 1:
         raise ValueError("an integer of more than 64 bits")
     return require_64_bits(int(digits))
 
 
 def _depth(text: bytes) -> int:
-    # How deep the parser would go, which does so by recursion. Behind a place where it stops this may be wrong.
+    # How deep the recursive parser would go. After a place where it stops, this may be wrong.
     without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
     brackets = b"".join(without_escapes.split(b'"')[::2]).translate(None, _ALL_BUT_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)

@@ -1,4 +1,4 @@
-"""Sets of members that somebody else may have chosen."""
+"""Sets whose members somebody else may have chosen."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ _MOST_OF_ONE_HASH: Final = 100
 
 
 def frozen(members: Iterable[Any]) -> frozenset[Any]:
-    """The set of some members.
+    """Return the frozenset of some members.
 
     :raises ValueError: so many have the same hash that they must have been chosen for it.
     :raises TypeError: one is not hashable.
     """
     members = list(members)
-    # Each is compared with all others of its hash: a hundred thousand UUIDs of the same would take half an hour.
+    # Each is compared with all others of its hash: a hundred thousand UUIDs with the same would take half an hour.
     if len(members) > _MOST_OF_ONE_HASH and max(Counter(map(hash, members)).values()) > _MOST_OF_ONE_HASH:
         raise ValueError(f"more than {_MOST_OF_ONE_HASH} members of a set have the same hash")
     return frozenset(members)

@@ -13,11 +13,11 @@ _LOADERS: Final = {extension.code: extension.from_text for extension in EXTENSIO
 _CONTAINERS: Final = frozenset({dict, list, set})
 _CONTAINER_BYTES: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])  # lists and dicts
 _FEW_ITEMS: Final = 16
-_BUFFER_BYTES: Final = 1024  # at first; the usual 256 kB take longer to get than a small message to pack
+_BUFFER_BYTES: Final = 1024  # at first; allocating the usual 256 kB takes longer than packing a small message
 
 
 def pack(payload: Any, default: Default | None = None) -> bytes:
-    """The bytes of a payload; for `default` see `as_received`.
+    """Return the bytes of a payload; for `default` see `as_received`.
 
     :raises InvalidMessage: it holds a value that no message can carry; the text says where.
     """
@@ -25,20 +25,20 @@ def pack(payload: Any, default: Default | None = None) -> bytes:
         packed: bytes = Packer(default=_plain, strict_types=True, buf_size=_BUFFER_BYTES).pack(payload)
         if is_plain(payload):
             return packed
-    except Exception:  # noqa: S110 -- what it was, `as_received` says, or makes good
+    except Exception:  # noqa: S110 -- `as_received` reports the problem, or fixes it
         pass
     return _pack_received(as_received(payload, default=default))
 
 
 def unpack(packed: bytes | memoryview) -> Any:
-    """The payload in the bytes, a new copy each time.
+    """Return the payload in the bytes, a new copy each time.
 
-    :raises UnreadableMessage: the bytes are no msgpack, or hold what no message can carry.
+    :raises UnreadableMessage: the bytes are not msgpack, or hold what no message can carry.
     """
     try:
-        # Without bytes at first, since msgpack allows them as keys.
+        # First without bytes, since msgpack allows them as keys.
         value = unpackb(packed, ext_hook=_value, timestamp=3, max_bin_len=0)
-    except Exception:  # it is damaged, or there are bytes
+    except Exception:  # the message is damaged, or holds bytes
         return _unpack_and_check(packed)
     if len(packed) <= DEEPEST_NESTING or type(value) is str or _is_shallow(value, packed):
         return value
@@ -61,15 +61,15 @@ def _checked(value: Any) -> Any:
 
 
 def _is_shallow(value: Any, packed: bytes | memoryview) -> bool:
-    # Each level takes a byte that begins a list or a dict; texts and numbers can have such bytes, too. Where texts are
-    # long, a look at the few items of a flat message is quicker.
+    # Each level takes a byte that begins a list or a dict; texts and numbers can have such bytes, too. If texts are
+    # long, looking at the few items of a flat message is faster.
     if type(value) is dict and len(value) <= _FEW_ITEMS and _CONTAINERS.isdisjoint(map(type, value.values())):
         return True
     return len(packed) - len(bytes(packed).translate(None, _CONTAINER_BYTES)) <= DEEPEST_NESTING
 
 
 def _plain(value: Any) -> Any:
-    # What msgpack does not pack itself: of exact types only, since what these do is known.
+    # What msgpack does not pack itself: exact types only, since their behaviour is known.
     if type(value) is tuple:
         return list(value)
     extension = EXTENSIONS[type(value)]
@@ -94,7 +94,7 @@ def _value(code: int, content: bytes) -> Any:
 def _read_set(content: bytes) -> set[Any]:
     # Not by recursion: each call of msgpack takes 40 kB of the stack.
     packed_sets = [_PackedSet(content, depth=1)]
-    for packed_set in packed_sets:  # sets in sets come behind those that hold them
+    for packed_set in packed_sets:  # inner sets are appended after those that hold them
         packed_sets += packed_set.unpack()
     for packed_set in reversed(packed_sets):
         packed_set.freeze()
@@ -102,7 +102,7 @@ def _read_set(content: bytes) -> set[Any]:
 
 
 class _PackedSet:
-    """A set on its way: its content, then its items, in which other sets can still be packed, then its members."""
+    """A set being unpacked: its content, then its items, which may hold packed sets, then its members."""
 
     def __init__(self, content: bytes, *, depth: int) -> None:
         if depth > DEEPEST_NESTING:
@@ -114,15 +114,15 @@ class _PackedSet:
         self.members: frozenset[Any] = frozenset()
 
     def unpack(self) -> "list[_PackedSet]":
-        """Unpack the content, apart from the sets in it, which are returned."""
+        """Unpack the content, except for the sets in it, which are returned."""
         self._items = unpackb(self._content, ext_hook=self._value, timestamp=3)
         if type(self._items) is not list:
             raise ValueError("the content of a set is no list")
-        self._content = b""  # it holds all that the sets inside hold
+        self._content = b""  # it includes the content of the inner sets
         return self._inner
 
     def freeze(self) -> None:
-        """Find the members; the sets inside have theirs."""
+        """Build the members; the inner sets must have theirs."""
         self.members = frozen(map(_hashable, self._items))
 
     def _value(self, code: int, content: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Work that is done whenever somebody asks for it."""
+"""Work that is done on request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,9 +7,9 @@ from pgchannels.database.retry import repeat
 
 
 class Chore:
-    """Does something once for all who asked meanwhile, and again after a pause when the database failed.
+    """Does something once for all requests that have gathered, and again after a pause if the database failed.
 
-    :param every_seconds: also when nobody has asked for so long; None at the moment: not then.
+    :param every_seconds: returns after how long to do it even without a request; None: not now.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class Chore:
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
-        """Have it done."""
+        """Request that it be done."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Do it when it is asked for, for ever."""
+        """Do it whenever it is requested, forever."""
         await repeat(self._do_when_asked, what_failed=self._what_failed)
 
     async def _do_when_asked(self) -> None:

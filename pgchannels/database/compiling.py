@@ -1,4 +1,4 @@
-"""Statements of SQLAlchemy, as the driver takes them."""
+"""Compiles SQLAlchemy statements for the driver."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,15 +14,15 @@ from pgchannels.database.tables import Schema
 
 @lru_cache(maxsize=1024)
 def driver_text(build: Callable[[Schema], ClauseElement], schema: Schema) -> str:
-    """The SQL of a statement as the driver takes it, parameters `$1` … in the order of their mention.
+    """Return the SQL of a statement for the driver, with parameters `$1` … in order of appearance.
 
-    To compile one takes a millisecond: it is done when it is first needed, once for all nodes of the process.
+    Compiling takes a millisecond: it is done on first use, once for all nodes of the process.
     """
     return str(build(schema).compile(dialect=registry.load("postgresql.asyncpg")()))
 
 
 def compiled(statement: Executable) -> tuple[Any, ...]:
-    """The SQL of a statement as of `driver_text`, and its values."""
+    """Return the SQL of a statement as `driver_text` does, and its values."""
     assert isinstance(statement, ClauseElement)
     text = statement.compile(dialect=registry.load("postgresql.asyncpg")())
     assert isinstance(text, SQLCompiler)

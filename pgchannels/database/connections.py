@@ -1,4 +1,4 @@
-"""The connections of one event loop, each with one job, and the one for everything else."""
+"""The connections of one event loop: some with one job each, and a shared one for everything else."""
 
 import asyncio
 import time
@@ -25,8 +25,8 @@ STATEMENT_TIMEOUT_SECONDS: Final = 30
 _LONGEST_LOCK_WAIT_SECONDS: Final = 5
 _LOCK_WAIT_OF_SILENCE: Final = 0.25  # the server gives up before we take its silence for a lost connection
 
-# Besides the settings that every connection of ours has. A plan is kept as long as its connection, and made while
-# tables may be empty: by index, whatever statistics say.
+# In addition to the settings of all our connections. A plan lives as long as its connection, and may be made while
+# tables are empty: so it uses indexes, whatever the statistics say.
 _PREPARE: Final = """
     SELECT extract(epoch FROM clock_timestamp())::double precision, pid, backend_start,
            set_config('plan_cache_mode', 'force_generic_plan', false),
@@ -47,11 +47,11 @@ T = TypeVar("T")
 
 
 class Connections:
-    """Opens the connections of one event loop, and runs on one of them what needs none of its own.
+    """Opens the connections of one event loop, and shares one for statements that need no connection of their own.
 
-    :param schema: the name of the schema that the statements are about.
-    :param keep: keep that one between two statements.
-    :param silence_seconds: of that one; see `HeldConnection`.
+    :param schema: the name of the schema that the statements use.
+    :param keep: keep the shared connection open between statements.
+    :param silence_seconds: of the shared connection; see `HeldConnection`.
     """
 
     def __init__(
@@ -70,51 +70,51 @@ class Connections:
         self.clock_readings: int = 0
         self._lock_wait_seconds = min(_LONGEST_LOCK_WAIT_SECONDS, silence_seconds * _LOCK_WAIT_OF_SILENCE)
         self._looking_at_pooler = asyncio.Lock()
-        self._has_own_sessions = False  # though there is a pooler
+        self._has_own_sessions = False  # even through a pooler
         self._asking = 0  # callers
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
         self._held = [self._for_all]
 
     @property
     def place(self) -> Place:
-        """Which database this is about, for errors."""
+        """Which database this is, for errors."""
         return self._database.place
 
     def text(self, build: Callable[[Schema], ClauseElement]) -> str:
-        """The SQL of a statement that is built without its values."""
+        """Return the SQL of a statement that is built without its values."""
         return driver_text(build, self.schema)
 
     def hold(self, *, on_open: Callable[[DriverConnection], Awaitable[None]] | None = None) -> HeldConnection:
-        """A connection for one job; none is opened yet."""
+        """Return a connection for one job; it is not opened yet."""
         held = HeldConnection(self._open, on_open=on_open)
         self._held.append(held)
         return held
 
     def when_opened(self, on_open: Callable[[DriverConnection], Awaitable[None]]) -> None:
-        """Run this whenever the connection for all is a new one, before anything else on it."""
+        """Run this on each new shared connection, before anything else."""
         self._for_all.on_open = on_open
 
     def database_time(self) -> float:
-        """The database's clock, in seconds since 1970, as it was told the last time; never fast."""
+        """Return the database's time, in seconds since 1970, by its last answer; it is never ahead."""
         return time.monotonic() + self._clock_offset
 
     def set_clock(self, seconds: float) -> None:
-        """Take the clock from an answer that has just come: it is behind by the way back at most, and never ahead."""
+        """Set the clock by an answer that has just arrived: it lags by the return trip at most, and is never ahead."""
         self._clock_offset = seconds - time.monotonic()
         self.clock_readings += 1
 
     async def open(self) -> None:
-        """Open the connection for all, so that the first statement need not wait for it."""
+        """Open the shared connection, so that the first statement need not wait for it."""
         await self._for_all.opened()
 
     async def fetch(self, build: Callable[[Schema], ClauseElement], *arguments: object) -> Records:
-        """Run a statement on the connection for all; see `text` and `HeldConnection.fetch`."""
+        """Run a statement on the shared connection; see `text` and `HeldConnection.fetch`."""
         return await self._fetch(self.text(build), *arguments)
 
     async def ask(
         self, build: Callable[Concatenate[Schema, P], Executable], *values: P.args, **named: P.kwargs
     ) -> Records:
-        """As `fetch`, for a rare statement: it is built with its values, and compiled, each time."""
+        """Like `fetch`, for a rare statement: it is built with its values, and compiled, each time."""
         return await self._fetch(*compiled(build(self.schema, *values, **named)))
 
     async def ask_patiently(
@@ -124,16 +124,16 @@ class Connections:
         *values: P.args,
         **named: P.kwargs,
     ) -> Records:
-        """As `ask`, for a statement that takes its time."""
+        """Like `ask`, for a slow statement."""
         statement = compiled(build(self.schema, *values, **named))
         return await self._fetch(*statement, silence_seconds=silence_seconds)
 
     async def close(self) -> None:
-        """Close the connection for all."""
+        """Close the shared connection."""
         await self._for_all.close()
 
     def abandon(self) -> None:
-        """Close the sockets of all connections, when the event loop is closed."""
+        """Close the sockets of all connections, once the event loop is closed."""
         for held in self._held:
             held.abandon()
 
@@ -187,7 +187,7 @@ class Connections:
 
 
 async def run_sync(database: Database, function: Callable[[Connection], T]) -> T:
-    """Run a function with a synchronous connection of SQLAlchemy, in a transaction of its own."""
+    """Run a function with a synchronous SQLAlchemy connection, in a transaction of its own."""
     if database.engine is not None:
         engine = _engine_like(database.engine)
     else:
@@ -203,7 +203,7 @@ async def run_sync(database: Database, function: Callable[[Connection], T]) -> T
 
 
 async def together(*calls: Coroutine[Any, Any, object]) -> None:
-    """Run calls at the same time; when all have ended, raise the first one's error."""
+    """Run calls concurrently; when all have ended, raise the first error, in the order of the calls."""
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

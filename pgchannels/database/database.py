@@ -1,4 +1,4 @@
-"""Where the database is, and new connections to whichever of its servers takes writes."""
+"""Where the database is, and how to connect to the server that takes writes."""
 
 import asyncio
 import inspect
@@ -26,22 +26,22 @@ from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import program_name
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
-_LONGEST_NAME: Final = 63  # of an application, as of everything that the server has a name for
+_LONGEST_NAME: Final = 63  # of an application, as of any name in the server
 
-# Whoever may create in another schema of a path defines operators and functions that our statements would run.
+# In any other schema, a role that may create objects could define operators and functions that our statements run.
 SEARCH_PATH: Final = "pg_catalog, pg_temp"
 
-# A role or a database may have others; and a server does not know all of them.
+# A role or a database may set others; and not every server knows all of these.
 _SETTINGS: Final = {
     "search_path": SEARCH_PATH,
     "default_transaction_isolation": "read committed",  # our functions take several snapshots
-    "statement_timeout": "0",  # whoever asks sets limits of its own
+    "statement_timeout": "0",  # callers set their own limits
     "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",  # who listens is idle
-    "work_mem": "16MB",  # a page of the log stays in memory: no temp_file_limit is met
+    "idle_session_timeout": "0",  # a session that listens is idle
+    "work_mem": "16MB",  # a page of the log stays in memory, and never hits a temp_file_limit
     "TimeZone": "UTC",  # a day has 24 hours
-    "default_tablespace": "",  # the log's tables take none
+    "default_tablespace": "",  # the log's tables use none
     "plpgsql.extra_errors": "none",
     "plpgsql.extra_warnings": "none",
 }
@@ -63,12 +63,12 @@ T = TypeVar("T")
 
 
 class Database:
-    """Where the database is: a URL as libpq or SQLAlchemy write it, or an engine whose settings are taken over.
+    """Where the database is: a URL in the form of libpq or SQLAlchemy, or an engine whose settings are copied.
 
-    :param target: or a function that gives the URL, and is called for each connection, in a thread.
-    :param password: in place of the URL's. A function, also a coroutine function, is asked for each connection.
-    :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes; or the engine is
-        another driver's.
+    :param target: one of these, or a function that returns the URL; it is called for each connection, in a thread.
+    :param password: replaces the URL's. A function or coroutine function is called for each connection.
+    :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes; or the engine uses
+        another driver.
     """
 
     def __init__(self, target: DatabaseTarget | UrlSource, *, password: Password | None = None) -> None:
@@ -76,7 +76,7 @@ class Database:
         self._source: UrlSource | None = target if callable(target) else None
         self._url = parse_url(target) if isinstance(target, str | URL) else None
         if not (self.engine or self._source or self._url):
-            parse_url(target)  # type: ignore[arg-type]  # says what it should be
+            parse_url(target)  # type: ignore[arg-type]  # raises an error that says what it should be
         self._password = _require_password(password, self.engine)
         self._latest: Host | None = None
 
@@ -88,27 +88,27 @@ class Database:
         return Place("", "") if self._url is None else _place_of(self._url)
 
     async def open(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A new connection to the first host that is a primary, beginning with the one that was so the last time.
+        """Connect to the first host that is a primary, trying the last known primary first.
 
-        It takes no longer than CONNECT_TIMEOUT_SECONDS, and what the functions take. Connections of an engine are
-        opened by its pool.
+        This takes at most CONNECT_TIMEOUT_SECONDS, plus the time of the user's functions. The pool of an engine opens
+        its own connections.
 
         :raises HostsUnreachable: no host can be used now.
-        :raises HostsRefused: as well, and no host is worth trying again.
-        :raises ConnectionError: a function failed that gives the URL or the password.
+        :raises HostsRefused: the same, and no host is worth a retry.
+        :raises ConnectionError: the function that returns the URL or the password failed.
         """
         assert self.engine is None, "the engine's pool opens its connections"
         if self._source is not None:
             self._url = parse_url(await _answer(self._source, "the address of the database"))
         url = self._url
         assert url is not None
-        url.user_name()  # refused now, and not by each host
+        url.user_name()  # fails now, not once per host
         password = await self._given_password() or url.password or os.environ.get("PGPASSWORD")
         failures: dict[Host, Exception] = {}
         for host in sorted(url.hosts, key=lambda host: host != self._latest):
             try:
                 connection = await _open(url, host, password)
-            except Exception as failure:  # whatever it is, another host may do
+            except Exception as failure:  # whatever it is, another host may work
                 failures[host] = failure
             else:
                 self._latest = host
@@ -119,7 +119,7 @@ class Database:
         if self._password is None:
             return None
         if isinstance(self._password, str):
-            return str.__str__(self._password)  # the driver takes none of a subclass
+            return str.__str__(self._password)  # the driver accepts no subclass of str
         password: object = await _answer(self._password, "the password")
         if not isinstance(password, str):
             raise ConfigurationError(
@@ -135,7 +135,7 @@ def _place_of(url: DatabaseUrl) -> Place:
 def _place_of_engine(url: URL) -> Place:
     try:
         return _place_of(parse_url(url))
-    except ConfigurationError:  # it is for the engine to read
+    except ConfigurationError:  # only the engine must understand it
         return Place(url.database or "", f"{url.host or 'this machine'}:{url.port or 5432}")
 
 
@@ -163,7 +163,7 @@ def _type_of(value: object) -> str:
 
 
 async def _answer(function: Callable[[], T | Awaitable[T]], what: str) -> T:
-    """What a function of the user gives, whatever it waits for."""
+    """Call a function of the user, plain or coroutine, and return what it gives."""
     try:
         answer = function() if inspect.iscoroutinefunction(function) else await _in_thread(function)
         return await answer if inspect.isawaitable(answer) else answer
@@ -177,7 +177,7 @@ async def _answer(function: Callable[[], T | Awaitable[T]], what: str) -> T:
 async def _in_thread(function: Callable[[], T]) -> T:
     try:
         answer = asyncio.get_running_loop().run_in_executor(None, function)
-    except RuntimeError:  # the interpreter is ending: there are no threads any more
+    except RuntimeError:  # the interpreter is exiting: no more threads can start
         return function()
     return await answer
 
@@ -198,7 +198,7 @@ async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asy
         host=host.name or None,
         port=host.port,
         user=user,
-        password=lambda: password,  # type: ignore[arg-type]  # of None the driver would read the file
+        password=lambda: password,  # type: ignore[arg-type]  # for None, the driver would read the file itself
         database=database,
         server_settings={"application_name": f"pgchannels {program_name()}"[:_LONGEST_NAME]} | dict(url.settings),
         target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
@@ -206,7 +206,7 @@ async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asy
 
 
 def _seconds_for_each(url: DatabaseUrl) -> float:
-    # One host that gives no answer must not take the time of all others, nor of what comes after the last.
+    # A host that does not answer must not use up the time of the others, nor of what follows the last one.
     hosts = len(url.hosts)
     seconds = CONNECT_TIMEOUT_SECONDS / (hosts + 1) if hosts > 1 else CONNECT_TIMEOUT_SECONDS
     return min(seconds, url.connect_timeout) if url.connect_timeout and url.connect_timeout > 0 else seconds
@@ -215,9 +215,9 @@ def _seconds_for_each(url: DatabaseUrl) -> float:
 async def prepare(connection: "asyncpg.Connection[Any]") -> None:
     """Give a connection the settings that our statements need, whatever its role, its database or its URL sets.
 
-    One that cannot have them is terminated.
+    A connection that cannot have them is terminated.
 
-    :raises ConnectionError: its server takes no writes, as long as it is a standby or its transactions are read-only.
+    :raises ConnectionError: its server takes no writes, because it is a standby or its transactions are read-only.
     :raises SessionShared: a pooler has given it no session of its own.
     """
     try:
@@ -242,7 +242,7 @@ async def _prepare(connection: "asyncpg.Connection[Any]") -> None:
 
 
 def no_host(failures: Mapping[Host, Exception] | Mapping[str, Exception]) -> Exception:
-    """What to raise when none of the hosts gave a connection."""
+    """Return the error to raise when no host gave a connection."""
     text = "; ".join(f"{host}: {in_words(failure)}" for host, failure in failures.items())
     if any(map(is_connection_failure, failures.values())):
         return HostsUnreachable(text)

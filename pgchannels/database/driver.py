@@ -8,11 +8,11 @@ from typing import Final, Self, TypeAlias
 
 import asyncpg
 
-# The server that runs the other end may be gone without a word, or a firewall between forget the connection.
+# The server may vanish without a word, or a firewall in between may forget the connection.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 25_000}
 
-# The driver asks the server about each type of an array, in some milliseconds a connection. Those of PostgreSQL's own
-# types are the same everywhere: by name, the oids of the array and of its elements, in `pg_type.dat`.
+# The driver queries the server about each array type, which takes some milliseconds per connection. PostgreSQL's own
+# types are the same everywhere (`pg_type.dat`): by name, the oids of the array and of its elements.
 _ARRAY_TYPES: Final = {"int4": (1007, 23), "int8": (1016, 20), "bytea": (1001, 17), "uuid": (2951, 2950)}
 
 DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -20,7 +20,7 @@ Records: TypeAlias = "Sequence[asyncpg.Record]"
 
 
 class Progress(asyncio.Protocol):
-    """Hands on what comes by a connection, and counts the time from then on."""
+    """Passes on what arrives on a connection, and restarts the time limit with it."""
 
     def __init__(self, driver: asyncio.Protocol) -> None:
         self._driver = driver
@@ -29,7 +29,7 @@ class Progress(asyncio.Protocol):
 
     @classmethod
     def of(cls, connection: DriverConnection) -> Self:
-        """Put it between a connection's transport and the driver, which has no setting for this."""
+        """Insert one between a connection's transport and the driver, which has no setting for this."""
         transport: asyncio.Transport = getattr(connection, "_transport")  # noqa: B009
         progress = cls(transport.get_protocol())  # type: ignore[arg-type]
         transport.set_protocol(progress)
@@ -37,7 +37,7 @@ class Progress(asyncio.Protocol):
 
     @asynccontextmanager
     async def required_within(self, seconds: float) -> AsyncIterator[None]:
-        """Raise `TimeoutError` when nothing comes for so long."""
+        """Raise `TimeoutError` when nothing arrives for this long."""
         self._seconds = seconds
         async with asyncio.timeout(seconds) as self._limit:
             try:
@@ -64,7 +64,7 @@ class Progress(asyncio.Protocol):
 
 
 def keep_alive(connection: DriverConnection) -> None:
-    """Have the system find out when nobody is at the other end any more."""
+    """Have the operating system detect that the other end is gone."""
     endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009 -- asyncpg has no setting for this
     if endpoint.family == socket.AF_UNIX:
         return
@@ -75,7 +75,7 @@ def keep_alive(connection: DriverConnection) -> None:
 
 
 def know_array_types(connection: DriverConnection) -> None:
-    """Spare the driver its questions about the types of our statements."""
+    """Spare the driver its queries about the types of our statements."""
     unused = dict.fromkeys(("basetype", "range_subtype", "attrtypoids", "attrnames", "basetype_name"))
     array = unused | {"ns": "pg_catalog", "kind": "b", "elemdelim": ",", "depth": 0}
     getattr(connection, "_protocol").get_settings().register_data_types(  # noqa: B009 -- as above
@@ -87,20 +87,20 @@ def know_array_types(connection: DriverConnection) -> None:
 
 
 def close_socket(connection: DriverConnection) -> None:
-    """Close it when the event loop is closed, and the transport can do nothing any more."""
-    # The transport would ask its loop to do it. uvloop closes all sockets with the loop, and shows none.
+    """Close a connection's socket after the event loop has closed, when its transport can no longer do it."""
+    # The transport would leave it to its loop. uvloop closes all sockets with the loop, and exposes none.
     endpoint = getattr(connection, "_transport").get_extra_info("socket")  # noqa: B009
     if (its_socket := getattr(endpoint, "_sock", None)) is not None:
         with suppress(OSError):
-            its_socket.shutdown(socket.SHUT_RDWR)  # also where a child of a fork has it, too
+            its_socket.shutdown(socket.SHUT_RDWR)  # also if a forked child holds it, too
         its_socket.close()
 
 
 @contextmanager
 def cancellation_kept() -> Iterator[None]:
-    """Raise `CancelledError` when the task was cancelled meanwhile, whatever the driver makes of it."""
-    # A statement that is cancelled may end as if it was not, or raise what its dying connection says instead.
-    # A task that took this for a success, or for a failure to be tried again, would never end.
+    """Raise `CancelledError` if the task was cancelled meanwhile, whatever the driver makes of it."""
+    # A cancelled statement may end as if it was not cancelled, or raise the error of its dying connection instead.
+    # A task that took this for a success, or for a failure to retry, would never end.
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()

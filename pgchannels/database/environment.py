@@ -1,4 +1,4 @@
-"""What a service file and the environment say of a database, as libpq reads them."""
+"""The parameters of a database in a service file and the environment, read as libpq does."""
 
 import os
 from collections.abc import Mapping, Set
@@ -13,7 +13,7 @@ from pgchannels.errors import ConfigurationError
 _SERVICE_FILE: Final = "~/.pg_service.conf"
 
 
-# What libpq reads from the environment where nothing else says it; passwords are read when they are needed.
+# What libpq reads from the environment if nothing else sets it; passwords are read when they are needed.
 _ENVIRONMENT: Final = {
     "PGAPPNAME": "application_name",
     "PGCHANNELBINDING": "channel_binding",
@@ -45,7 +45,7 @@ _ENVIRONMENT: Final = {
 
 
 def elsewhere(written: Set[str], query: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What the service and the environment say of what the URL does not say."""
+    """Return what the service and the environment set that the URL does not."""
     variables = {name: variable for variable, name in _ENVIRONMENT.items() if os.environ.get(variable)}
     environment = {name: os.environ[variables[name]] for name in variables if name not in written}
     name = query.get("service") or environment.pop("service", None)
@@ -58,7 +58,7 @@ def elsewhere(written: Set[str], query: Mapping[str, str]) -> tuple[dict[str, st
 
 
 def _service(name: str | None, file: str | None) -> dict[str, str]:
-    """What the service file of the user, or else that of the system, says of a service."""
+    """Return the parameters of a service from the user's service file, or else from the system's."""
     if name is None:
         return {}
     for path in (file or _SERVICE_FILE, *_system_service_file()):

@@ -1,4 +1,4 @@
-"""Which log this is, and what of it has left."""
+"""Which log this is, and what has left it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import asyncpg
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What there is to know of a log; see `extent.sql`.
+    """Which stretch of a log exists; see `extent.sql`.
 
-    A log changes its identity when its server is started, or when it is restored: then `former` has those that it had,
-    each with its first and its last id. Ids grow from one to the next, and leave out some.
+    A log changes its identity when its server is started, or when it is restored. `former` holds the earlier ones, each
+    with its first and its last id. Ids grow from one identity to the next, and skip some in between.
     """
 
     identity: int
@@ -25,22 +25,22 @@ class Extent:
 
     @classmethod
     def from_row(cls, row: "Sequence[Any] | asyncpg.Record") -> Self:
-        """Take a row that ends with the columns of `extent`."""
+        """Read a row that ends with the columns of `extent`."""
         identity, identity_from, former, *numbers = row[-7:]
         return cls(identity, identity_from, former, *numbers)
 
     def continues(self, identity: int, seen_until: int) -> bool:
-        """Whether all that was seen of a log, up to an id, is in the past of this one."""
+        """Whether everything seen of a log, up to an id, is in the past of this one."""
         return identity == self.identity or any(
             identity == former and seen_until <= last for former, _, last in self.former
         )
 
     def leaves_out(self, position: int) -> bool:
-        """Whether a position lies between two identities of the log, so that another log has given it."""
+        """Whether a position lies between two identities of this log, and so comes from another log."""
         return any(last < position < begin for _, last, begin in self._former_and_next())
 
     def begin_after(self, identity: int, seen_until: int) -> int:
-        """After which id everything is new to those who know another log up to an id."""
+        """Return the id after which everything is new to a reader who has seen another log up to an id."""
         if self.began_at > seen_until:
             return self.began_at
         known = (begin for former, _, begin in self._former_and_next() if former == identity)

@@ -1,4 +1,4 @@
-"""What a failure of the database means: whether to try again."""
+"""What a database failure means: whether to retry."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
-# What says that the connection failed, not the statement: the same call may succeed on a new connection.
+# These say that the connection failed, not the statement: the same call may succeed on a new connection.
 CONNECTION_FAILURES: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what a statement meets on a connection that is just being lost
+    asyncpg.InternalClientError,  # raised by a statement whose connection is just being lost
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,  # too many connections, a full disk
     asyncpg.TransactionRollbackError,  # a deadlock with somebody else's locks
@@ -24,7 +24,7 @@ NOTIFICATION_QUEUE_FULL: Final = (
     "PostgreSQL's notification queue is full: a session that listens, perhaps in another database, has not read it,"
     " because it is in a transaction or its process is stopped"
 )
-_NOTIFICATIONS: Final = "async.c"  # where the server's code has them: the words of its errors are in any language
+_NOTIFICATIONS: Final = "async.c"  # the server's source file for them: its error texts may be in any language
 
 _OF_DRIVER: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -39,11 +39,11 @@ _POOLERS_REFUSALS: Final = {
 
 
 class HostsRefused(asyncpg.PostgresError):
-    """Every host refused the connection, and trying again would not mend it; the text has the reason of each."""
+    """Every host refused the connection, and a retry would not fix it; the text has the reason of each."""
 
 
 class SessionShared(asyncpg.PostgresError):
-    """A pooler stands between that gives each transaction another session."""
+    """A pooler in between gives each transaction another session."""
 
     def __str__(self) -> str:
         return (
@@ -63,9 +63,9 @@ class HostsUnreachable(ConnectionError):
 
 @contextmanager
 def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[None]:
-    """Raise what the driver meets on a connection that is lost between two of its steps as what it is.
+    """Raise `ConnectionResetError` if the driver fails because the connection was lost between two of its steps.
 
-    It has let go of the connection's parts then, and asks None for them.
+    By then it has dropped the connection's parts, and looks up attributes of None.
     """
     try:
         yield
@@ -76,32 +76,32 @@ def loss_recognised(connection: "asyncpg.Connection[Any] | None") -> Iterator[No
 
 
 def is_connection_failure(error: BaseException | None) -> bool:
-    """Whether the connection failed rather than the statement, by the error or by the driver's that caused it."""
+    """Whether the connection failed rather than the statement, by the error or the driver's error that caused it."""
     failure = of_driver(error)
     is_refusal = isinstance(failure, asyncpg.ClientConfigurationError) or advice_of_pooler(failure) is not None
     return isinstance(failure, CONNECTION_FAILURES) and not is_refusal
 
 
 def is_undone(error: BaseException | None) -> bool:
-    """Whether the server undid the statement for a reason that passes, and the connection is as good as before."""
+    """Whether the server undid the statement for a temporary reason, and the connection is as good as before."""
     failure = of_driver(error)
     return isinstance(failure, asyncpg.LockNotAvailableError) or is_notification_queue_full(error)
 
 
 def is_too_late(error: BaseException | None) -> bool:
-    """Whether the server refused a call of ours by its clock; see `refuse_late_call.sql`."""
+    """Whether the server refused a call of ours as too late; see `refuse_late_call.sql`."""
     failure = of_driver(error)
     return isinstance(failure, asyncpg.QueryCanceledError) and "too long to reach pgchannels" in str(failure)
 
 
 def is_notification_queue_full(error: BaseException | None) -> bool:
-    """Whether the server takes no notification, since somebody has not read those that there are."""
+    """Whether the server accepts no notifications, because some session has not read the existing ones."""
     failure = of_driver(error)
     return isinstance(failure, asyncpg.ProgramLimitExceededError) and is_of_notifications(failure)
 
 
 def is_of_notifications(message: asyncpg.PostgresError | asyncpg.PostgresLogMessage) -> bool:
-    """Whether the part of the server that keeps notifications says this."""
+    """Whether the message is from the part of the server that keeps notifications."""
     return getattr(message, "server_source_filename", None) == _NOTIFICATIONS
 
 
@@ -111,7 +111,7 @@ def is_passing(error: BaseException | None) -> bool:
 
 
 def lacks_privilege(error: BaseException | None) -> bool:
-    """Whether the role may not do what the statement does; a refused connection is something else."""
+    """Whether the role may not do what the statement does; a refused connection does not count."""
     return isinstance(of_driver(error), asyncpg.InsufficientPrivilegeError)
 
 
@@ -121,14 +121,14 @@ def is_database_failure(error: BaseException | None) -> bool:
 
 
 def advice_of_pooler(failure: object) -> str | None:
-    """What to do when PgBouncer refuses: it has one code for everything, as for a broken protocol."""
+    """Return what to do when PgBouncer refuses; it has one error code for everything: a protocol violation."""
     if not isinstance(failure, asyncpg.ProtocolViolationError):
         return None
     return next((text for words, text in _POOLERS_REFUSALS.items() if words in str(failure)), None)
 
 
 def of_driver(error: BaseException | None) -> BaseException | None:
-    """The error, or the first that caused it, that the driver or the system raised."""
+    """Return the error, or the first of its causes, that the driver or the system raised."""
     while error is not None and not isinstance(error, _OF_DRIVER):
         error = error.__cause__
     return error

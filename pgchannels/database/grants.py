@@ -1,4 +1,4 @@
-"""What a role of an application needs, and no more."""
+"""The privileges that an application's role needs, and no more."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -29,7 +29,7 @@ _TABLES: Final = {
 async def grant(target: DatabaseTarget, role: str, *, schema: str = DEFAULT_SCHEMA) -> None:
     """Let a role open layers: send, receive, host and rotate. It can neither change nor remove the tables.
 
-    :raises sqlalchemy.exc.DBAPIError: there is no such role, or one may not grant; nothing was changed.
+    :raises sqlalchemy.exc.DBAPIError: the role does not exist, or the caller may not grant; nothing was changed.
     """
     await run_sync(Database(target), lambda connection: _grant(connection, role, require_valid_schema(schema)))
 

@@ -1,4 +1,4 @@
-"""A connection of the driver with one job."""
+"""A driver connection with one job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,21 +13,21 @@ from pgchannels.database.failures import is_connection_failure, loss_recognised
 
 _LEAVE_TIMEOUT_SECONDS: Final = 1
 
-# A session whose connection was lost goes on with its statement, and waits for its locks. Process IDs are used again.
+# A session whose connection was lost continues its statement, and waits for its locks. Process IDs are reused.
 _END_SESSION: Final = """
     SELECT pg_terminate_backend(pid, $3) FROM pg_stat_get_activity($1)
     WHERE backend_start = $2 AND pg_has_role(usesysid, 'USAGE')
 """
 
-Session: TypeAlias = tuple[int, datetime]  # of a server process: its number, and its start
+Session: TypeAlias = tuple[int, datetime]  # of a server process: its ID, and its start
 
 
 class HeldConnection:
-    """A connection of the driver that is opened when it is needed, and anew when it was lost; one statement at a time.
+    """A driver connection that opens on first use, and again when it was lost; it runs one statement at a time.
 
-    :param on_open: what each new connection is for: it runs before anything else on it.
-    :param silence_seconds: a connection by which nothing comes for so long, though something is asked, is lost. None:
-        whoever asks looks after that.
+    :param on_open: sets up each new connection for its job, before anything else runs on it.
+    :param silence_seconds: a connection is lost if nothing arrives for this long while a statement runs. None: the
+        caller checks that.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class HeldConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as anybody has noticed."""
+        """Whether there is a connection, as far as is known."""
         return self._connection is not None and not self._connection.is_closed()
 
     async def opened(self) -> DriverConnection:
-        """The connection, opened if there is none.
+        """Return the connection; open it if there is none.
 
         :raises CONNECTION_FAILURES: the database could not be reached.
         """
         connection = self._connection
         if connection is None or connection.is_closed():
-            await self._left()  # never one more than was promised
+            await self._left()  # never more connections than promised
             connection, session = await self._connect()
             self._connection = connection
             if self._silence_seconds is not None:
@@ -69,15 +69,15 @@ class HeldConnection:
                     if self.on_open is not None:
                         await self.on_open(connection)
             except BaseException:
-                self.leave()  # whatever failed, it is not what it is for
+                self.leave()  # whatever failed, it is not ready for its job
                 raise
         return connection
 
     async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
         """Run a statement, which the driver prepares once, and return its rows.
 
-        :param silence_seconds: in place of the connection's own. The time counts from when the statement is sent, and
-            begins anew with whatever comes: a slow link with much on its way is no lost one.
+        :param silence_seconds: replaces the connection's own. The time starts when the statement is sent, and restarts
+            whenever anything arrives: a slow link with much to carry is not lost.
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
         async with self._one_at_a_time:
@@ -95,9 +95,9 @@ class HeldConnection:
 
     @contextmanager
     def left_when_lost(self) -> Iterator[None]:
-        """Leave the connection when what runs on it meanwhile fails otherwise than by the server's word.
+        """Leave the connection if what runs on it fails, unless the server itself reports the error.
 
-        What the caller cancels the driver cancels in the server; the next statement waits for that.
+        If the caller cancels a statement, the driver cancels it in the server; the next statement waits for that.
         """
         try:
             with cancellation_kept(), loss_recognised(self._connection):
@@ -108,7 +108,7 @@ class HeldConnection:
             raise
 
     def leave(self) -> None:
-        """Give the connection up. What runs on it is cancelled: in the server it would go on, and hold its locks."""
+        """Give the connection up, and cancel what runs on it: the server would continue it, and hold its locks."""
         connection, self._connection = self._connection, None
         if connection is not None:
             leaving = asyncio.get_running_loop().create_task(_leave(connection), name="pgchannels leave a connection")
@@ -121,13 +121,13 @@ class HeldConnection:
         await self._left()
 
     async def _take_over(self, connection: DriverConnection, session: Session) -> None:
-        """End the session of the connection before this one, should it go on in the server."""
+        """End the session of the previous connection, in case it still runs in the server."""
         if self._session is not None:
             await connection.execute(_END_SESSION, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
         self._session = session
 
     def abandon(self) -> None:
-        """Close the socket, when the event loop is closed: nothing else can be done there any more."""
+        """Close the socket once the event loop is closed: nothing else works there any more."""
         connection, self._connection = self._connection, None
         if connection is not None:
             close_socket(connection)
@@ -138,7 +138,7 @@ class HeldConnection:
 
 
 async def _leave(connection: DriverConnection) -> None:
-    # Closing cancels what runs, and waits for the server's word that it has ended.
+    # Closing cancels what runs, and waits until the server confirms that it has ended.
     with suppress(Exception):
         async with asyncio.timeout(_LEAVE_TIMEOUT_SECONDS):
             await connection.close()

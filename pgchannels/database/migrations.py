@@ -1,4 +1,4 @@
-"""Brings a database to a revision of the schema: the one way behind pgchannels', Alembic's and Django's commands."""
+"""Brings a database to a revision of the schema: the commands of pgchannels, Alembic and Django all use this."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ from pgchannels.database.wording import explained
 from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
-# What a script needs; the caller's connection gets its own settings back behind it.
+# What a script needs; the caller's connection gets its own settings back afterwards.
 _SETTINGS = {"search_path": SEARCH_PATH, "default_tablespace": ""}
 _PIN_SETTINGS = "".join(
     f"SELECT pg_catalog.set_config('pgchannels.{name}', pg_catalog.current_setting('{name}'), true);\n"
@@ -44,11 +44,11 @@ _SLOT_TABLE = re.compile(r"message_\d+")
 async def upgrade(
     target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "head"
 ) -> tuple[str | None, str | None]:
-    """Create the schema and its tables, or bring them to a newer revision; nothing happens when they are there.
+    """Create the schema and its tables, or bring them to a newer revision; do nothing if they are there.
 
-    Returns the revisions that they were at before, None where they were missing, and that they are at now.
+    Returns the revision before, None if the tables were missing, and the revision now.
 
-    :raises ConfigurationError: they are at a revision that this version does not know.
+    :raises ConfigurationError: the tables are at a revision that this version does not know.
     :raises sqlalchemy.exc.DBAPIError: the role may not create them; nothing was changed.
     """
     return await run_sync(Database(target), lambda connection: _upgrade(connection, schema, revision))
@@ -60,18 +60,18 @@ async def downgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, rev
 
 
 def upgrade_sql(schema: str, revisions: str) -> str:
-    """The statements between two revisions, `from:to`, as one script for a connection that is not SQLAlchemy's."""
+    """Return the statements between two revisions, `from:to`, as one script for a connection outside SQLAlchemy."""
     return _offline_sql(command.upgrade, schema, revisions)
 
 
 def downgrade_sql(schema: str, revisions: str) -> str:
-    """The statements back between two revisions, `from:to`, as one script."""
+    """Return the statements back from one revision to another, `from:to`, as one script."""
     script = _offline_sql(command.downgrade, schema, revisions)
     return script + _drop_version_table(schema) if revisions.endswith(":base") else script
 
 
 def run_environment() -> None:
-    """What `alembic/env.py` does: run the revisions as script, on the caller's connection or on one of its own."""
+    """Do the work of `alembic/env.py`: run the revisions as a script, on the caller's connection or on its own."""
     attributes = context.config.attributes
     if "connection" in attributes:
         _run_on(attributes["connection"], attributes["schema"])
@@ -83,7 +83,7 @@ def run_environment() -> None:
         else:
             _run_on_own_connection(Database(_url_from_outside()), schema)
     except PgChannelsError as error:
-        raise CommandError(str(error)) from error  # which Alembic shows in one line
+        raise CommandError(str(error)) from error  # Alembic shows this in one line
 
 
 def _upgrade(connection: Connection, schema: str, revision: str) -> tuple[str | None, str | None]:
@@ -117,7 +117,7 @@ def _run_offline(schema: str) -> None:
 
 
 def _create_schema(schema: str) -> str:
-    # IF NOT EXISTS asks for the privilege to create one even where there is nothing to create.
+    # IF NOT EXISTS needs the privilege to create a schema even if there is nothing to create.
     is_missing = f"NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = '{require_valid_schema(schema)}')"
     return f'DO $$ BEGIN IF {is_missing} THEN CREATE SCHEMA IF NOT EXISTS "{schema}"; END IF; END $$'
 
@@ -136,7 +136,7 @@ def _run_on(connection: Connection, schema: str) -> None:
 
 
 def _require_trusted_owner(connection: Connection, schema: str) -> None:
-    # Whoever owns the schema may put functions of his own in the place of ours.
+    # The owner of the schema may replace our functions.
     owner = connection.execute(text(_STRANGE_OWNER), {"schema": schema}).scalar()
     if owner is not None:
         raise ConfigurationError(
@@ -193,7 +193,7 @@ def _offline_sql(alembic_command: Any, schema: str, revisions: str) -> str:
 
 
 def _drop_version_table(schema: str) -> str:
-    return f'DROP TABLE IF EXISTS "{schema}".{VERSION_TABLE};'  # older Alembics have dropped it
+    return f'DROP TABLE IF EXISTS "{schema}".{VERSION_TABLE};'  # older versions of Alembic have already dropped it
 
 
 def _schema_from_outside() -> str:

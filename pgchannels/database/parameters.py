@@ -1,6 +1,6 @@
-"""The parameters of a connection, by libpq's names: which are obeyed, which ask for nothing, which are refused by name.
+"""The parameters of a connection, by libpq's names: which are obeyed, which change nothing, which are refused by name.
 
-What psql and psycopg obey is obeyed here, or refused: nothing is dropped that somebody may rely on.
+Whatever psql and psycopg obey is obeyed here, or refused: nothing that somebody may rely on is silently dropped.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Final
 
 from pgchannels.errors import ConfigurationError
 
-# By other names elsewhere: SQLAlchemy and JDBC write `ssl`, asyncpg `database`.
+# Other names elsewhere: SQLAlchemy and JDBC write `ssl`, asyncpg `database`.
 _OTHER_NAMES: Final = {"ssl": "sslmode", "database": "dbname"}
 _SSL_WORDS: Final = {"true": "require", "1": "require", "on": "require", "false": "disable", "0": "disable"}
 
@@ -22,7 +22,7 @@ _CHOICES: Final = {
     "sslnegotiation": ("postgres", "direct"),
     "ssl_min_protocol_version": _TLS_VERSIONS,
     "ssl_max_protocol_version": _TLS_VERSIONS,
-    # A layer writes, so that whatever these ask for, it needs a primary.
+    # A layer writes, so it needs a primary, whatever these ask for.
     "target_session_attrs": ("any", "primary", "read-write", "prefer-standby"),
 }
 _FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
@@ -36,7 +36,7 @@ _TEXTS: Final = (
     "passfile",
     "password",
     "port",
-    "role",  # no parameter of libpq's: what Django's `assume_role` sets
+    "role",  # not a parameter of libpq: Django's `assume_role` sets it
     "service",
     "servicefile",
     "sslpassword",
@@ -44,12 +44,12 @@ _TEXTS: Final = (
 )
 _NUMBERS: Final = ("connect_timeout",)
 
-# These values ask for no more than a layer does in any case.
+# These values ask for no more than a layer does anyway.
 _HARMLESS: Final = {
     "channel_binding": ("disable", "prefer"),
     "gssdelegation": ("0",),
     "gssencmode": ("disable", "prefer"),
-    "keepalives": ("0", "1"),  # a layer notices dead connections in its own time
+    "keepalives": ("0", "1"),  # a layer detects dead connections with its own timeouts
     "load_balance_hosts": ("disable", "random"),  # it looks for the primary
     "max_protocol_version": ("3.0", "3.2", "latest"),
     "min_protocol_version": ("3.0",),
@@ -110,11 +110,11 @@ _PUBLIC_NAME: Final = re.compile(r"[A-Za-z_.]{1,40}")
 
 
 def obeyed(parameters: Mapping[str, str], place: str, *, shows_values: bool = False) -> dict[str, str]:
-    """The parameters that say something, by libpq's names; those that are empty or ask for nothing are left out.
+    """Return the parameters to obey, by libpq's names; leave out those that are empty or change nothing.
 
     :param place: where they were found, for errors.
-    :param shows_values: whether errors show more than names and known words. In a URL that was not escaped, a part of
-        the password may look like a value.
+    :param shows_values: whether errors show more than names and known words. In an unescaped URL, part of the password
+        may look like a value.
     :raises ConfigurationError: one cannot be obeyed; the text names it and says what to do.
     """
     found: dict[str, str] = {}
@@ -130,7 +130,7 @@ def obeyed(parameters: Mapping[str, str], place: str, *, shows_values: bool = Fa
 
 
 def _trouble(name: str, value: str) -> str:
-    """What is wrong with a parameter, and what to do."""
+    """Return what is wrong with a parameter, and what to do."""
     if name not in KNOWN:
         return f"is no parameter of a connection: {_advice(name)}"
     if not value:

@@ -1,4 +1,4 @@
-"""The file of passwords that libpq reads, `~/.pgpass`."""
+"""The password file of libpq, `~/.pgpass`."""
 
 import logging
 import os
@@ -15,9 +15,9 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 def password_in_file(file: str | None, *, host: str, port: int, database: str, user: str) -> str | None:
-    """The first password in the file for a server, by its name or the folder of its socket.
+    """Return the first password in the file for a server, by its name or the folder of its socket.
 
-    :param file: by default PGPASSFILE or ~/.pgpass. One that others may read is passed over, and logged.
+    :param file: by default PGPASSFILE or ~/.pgpass. A file that others may read is skipped, and logged.
     """
     hosts = {host or "localhost", "localhost"} if host.startswith("/") or not host else {host}
     for wanted_host, *others, password in _entries(file or os.environ.get("PGPASSFILE") or _DEFAULT):

@@ -1,4 +1,4 @@
-"""Recognises a pooler that gives each transaction another session, such as PgBouncer in transaction mode."""
+"""Detects a pooler that gives each transaction another session, such as PgBouncer in transaction mode."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,25 +11,26 @@ from pgchannels.database.failures import LOST_STATEMENTS, SessionShared
 
 _ROUNDS: Final = 3
 _OTHER_SECONDS: Final = 3
-_NO_TRANSACTIONS: Final = "not allowed in statement pooling mode"  # PgBouncer has one language
+_NO_TRANSACTIONS: Final = "not allowed in statement pooling mode"  # PgBouncer does not translate its errors
 _SESSION: Final = "SELECT pg_catalog.pg_backend_pid()"
 
 
 def is_pooled(connection: "asyncpg.Connection[Any]", session: int) -> bool:
-    """Whether something else than the server answered the connection, by the process ID of its session."""
+    """Whether something other than the server answered the connection, by the process ID of its session."""
     return connection.get_server_pid() != session
 
 
 async def require_own_session(
     connection: "asyncpg.Connection[Any]", open_other: Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 ) -> None:
-    """Require that a pooler has given the connection a session that nobody else gets.
+    """Require that a pooler has given the connection a session of its own.
 
-    :param open_other: opens another connection. In a transaction it gets the session of the first, or a pooler gives
-        the first another one meanwhile; several rounds, since other clients may come between.
-    :raises SessionShared: it is not so.
+    :param open_other: opens another connection. If the pooler shares sessions, the other one gets the session of the
+        first in a transaction, or the first is moved to another session meanwhile. This takes several rounds, since
+        other clients may get in between.
+    :raises SessionShared: the pooler shares sessions.
     """
-    with suppress(TimeoutError, ConnectionError):  # a pooler in session mode has no session for one more
+    with suppress(TimeoutError, ConnectionError):  # a pooler in session mode may have no session left
         async with asyncio.timeout(_OTHER_SECONDS):
             for _ in range(_ROUNDS):
                 await _require_another_session_for_another(connection, await open_other())

@@ -1,4 +1,4 @@
-"""Trying again when the database cannot be reached, for ever."""
+"""Retries while the database cannot be reached, forever if need be."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
 _LOOK_EVERY_SECONDS: Final = 0.5
 _WORD_EVERY_SECONDS: Final = 5.0
-_CALM_SECONDS: Final = 10.0  # without a failure: the next one is the first of a new burst
+_CALM_SECONDS: Final = 10.0  # without a failure: the next one starts a new burst
 
 T = TypeVar("T")
 
@@ -23,14 +23,14 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Backoff:
-    """Ever longer pauses after failures, each with jitter so that many nodes do not come back at the same moment."""
+    """Growing pauses after failures, with jitter so that many nodes do not reconnect at the same moment."""
 
     def __init__(self) -> None:
         self._next_seconds = _FIRST_SECONDS
         self._last_pause = float("-inf")
 
     async def pause_after(self, error: Exception, what: str, *, at_most_seconds: float = _LONGEST_SECONDS) -> None:
-        """Wait, twice as long as the time before; the first failure of a burst is logged."""
+        """Wait, twice as long as the last time; log the first failure of a burst."""
         now = asyncio.get_running_loop().time()
         if now - self._last_pause > _CALM_SECONDS:
             self._next_seconds = _FIRST_SECONDS
@@ -42,7 +42,7 @@ class Backoff:
 
 
 async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> NoReturn:
-    """Run a step again and again; when the database fails, after a pause."""
+    """Run a step forever; if the database fails, retry after a pause."""
     backoff = Backoff()
     while True:
         try:
@@ -54,10 +54,10 @@ async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> No
 
 
 async def insist(step: Callable[[], Awaitable[T]], *, place: Place, seconds: float, what_failed: str) -> T:
-    """Run a step that may as well run twice until it succeeds.
+    """Run a step until it succeeds; it must be safe to run twice.
 
-    :raises DatabaseUnavailable: the database could not be reached, or others held its locks, for so many seconds.
-    :raises DatabaseRefused: it answers with an error that trying again would not mend.
+    :raises DatabaseUnavailable: the database could not be reached, or others held its locks, for this many seconds.
+    :raises DatabaseRefused: the database answers with an error that a retry would not fix.
     """
     backoff, loop = Backoff(), asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -73,10 +73,10 @@ async def insist(step: Callable[[], Awaitable[T]], *, place: Place, seconds: flo
 
 
 async def until_there(step: Callable[[], Awaitable[T]], *, seconds: float = math.inf) -> T:
-    """Run a step again for so long until the database and its tables are there; each few seconds, log what is missing.
+    """Retry a step until the database and its tables are there; every few seconds, log what is missing.
 
     :raises DatabaseUnavailable: the database could not be reached in this time.
-    :raises SchemaMissing: it had no tables until then.
+    :raises SchemaMissing: it still had no tables after this time.
     """
     loop = asyncio.get_running_loop()
     deadline, next_word = loop.time() + seconds, loop.time()

@@ -1,4 +1,4 @@
-"""Which revision the tables of a database are at; without Alembic, since every layer asks when it opens."""
+"""Which revision a database's tables are at; without Alembic, since every layer checks when it opens."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -21,8 +21,8 @@ async def require_current_schema(
     """Check that the tables are there, and not older than this code.
 
     :param fetch: runs a query and returns its rows.
-    :param advice: what to do, if the caller knows better than to run `pgchannels upgrade`.
-    :raises SchemaMissing: no tables; the text names the command that makes them.
+    :param advice: returns what to do, if the caller knows better than `pgchannels upgrade`.
+    :raises SchemaMissing: no tables; the text names the command that creates them.
     :raises SchemaOutdated: older tables; the text names the command that upgrades them.
     """
     [(is_there,)] = await fetch(version_table_query(schema))
@@ -39,14 +39,14 @@ async def require_current_schema(
 
 
 def upgrading_lock(schema: str) -> str:
-    """A query that makes all others who bring this schema to a revision wait for the end of the transaction."""
+    """Return a query that makes other upgrades and downgrades of this schema wait for the end of the transaction."""
     return f"SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('{require_valid_schema(schema)}'), 67)"
 
 
 def version_table_query(schema: str) -> str:
-    """A query whose one value tells whether the schema has a version table."""
-    # Not to_regclass(): a session that asked before the upgrade which it then waited for would get its old answer.
-    # Django's connection has whatever search path it has, with operators of others on it.
+    """Return a query whose one value says whether the schema has a version table."""
+    # Not to_regclass(): a session that asked, then waited for an upgrade and asked again, would get its old answer.
+    # Django's connection may have any search path, with other people's operators on it.
     equals = "OPERATOR(pg_catalog.=)"
     tables = f"pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {equals} c.relnamespace"
     condition = f"n.nspname {equals} '{require_valid_schema(schema)}' AND c.relname {equals} '{VERSION_TABLE}'"
@@ -54,7 +54,7 @@ def version_table_query(schema: str) -> str:
 
 
 def version_query(schema: str) -> str:
-    """A query for the revision in the version table; no row where all was downgraded."""
+    """Return a query for the revision in the version table; no row if everything was downgraded."""
     return f'SELECT version_num FROM "{require_valid_schema(schema)}".{VERSION_TABLE}'  # noqa: S608
 
 

@@ -1,4 +1,4 @@
-"""The tables of one pgchannels schema, as the revisions in `alembic/` make them."""
+"""The tables of one pgchannels schema, as the revisions in `alembic/` create them."""
 
 from functools import lru_cache
 from typing import Any
@@ -26,9 +26,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.sql.functions import Function
 
-LARGEST_BATCH = 512  # messages a call of deliver(): ids come from the sequence in blocks of this size
+LARGEST_BATCH = 512  # messages per call of deliver(): ids are taken from the sequence in blocks of this size
 
-# For people: no node's id is in them.
+# For people: they contain no node's id.
 VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 
 _NAMING_CONVENTION = {
@@ -53,24 +53,24 @@ class Schema:
         self.subscription: Table = _subscription(self.metadata)
         self.full_channel: Table = _full_channel(self.metadata)
         self.member: Table = _member(self.metadata)
-        # A sequence is read as a table is; it is none of the metadata.
+        # A sequence can be read like a table; it is not part of the metadata.
         sequence: TableClause = table("message_id", column("last_value", BigInteger), schema=name)
         self.last_id: ColumnElement[int] = sequence.c.last_value + literal_column(str(LARGEST_BATCH - 1), Integer)
 
     def call(self, function_name: str, *arguments: Any) -> Function[Any]:
-        """A call of one of the schema's own functions."""
-        # Not by attributes of `func`: these take an underscore at the end of a schema's name off.
+        """Return a call of one of the schema's own functions."""
+        # Not by attributes of `func`: they strip a trailing underscore from a schema's name.
         return Function(function_name, *arguments, packagenames=(self.name,))
 
 
 @lru_cache(maxsize=64)
 def schema_named(name: str) -> Schema:
-    """The schema of this name, made once: every node of a process needs it, and it takes some milliseconds."""
+    """Return the schema of this name, built once: every node of a process needs it, and it takes milliseconds."""
     return Schema(name)
 
 
 def _log(metadata: MetaData) -> Table:
-    """One row that outlives a crash: how often the log began anew, and how long it keeps messages."""
+    """One row that survives a crash: how often the log began anew, and how long it keeps messages."""
     return Table(
         "log",
         metadata,
@@ -82,9 +82,9 @@ def _log(metadata: MetaData) -> Table:
 def _log_state(metadata: MetaData) -> Table:
     """One row that a crash removes together with the messages: the slot that takes new ones.
 
-    This log has ids from `began_at` on. All up to `filled_until` are in the slots before this one; messages with ids up
-    to `gone_until` may have left it. `identity` is no other log's: see `start_epoch.sql`. `former` has the identities
-    that it had before, each with its first and its last id.
+    The ids of this log begin at `began_at`. All up to `filled_until` are in earlier slots; messages with ids up to
+    `gone_until` may have left the log. No other log has its `identity`: see `start_epoch.sql`. `former` holds its
+    earlier identities, each with its first and its last id.
     """
     return Table(
         "log_state",
@@ -115,7 +115,7 @@ def _stripe(metadata: MetaData) -> Table:
 
 
 def _filled_slot(metadata: MetaData) -> Table:
-    """The slots that were current until `filled_at`, and are not empty again; they hold no id after `last_id`."""
+    """The slots that were current until `filled_at`, and are not yet emptied; they hold no id after `last_id`."""
     return Table(
         "filled_slot",
         metadata,
@@ -127,13 +127,13 @@ def _filled_slot(metadata: MetaData) -> Table:
 
 
 def _message(metadata: MetaData) -> Table:
-    """The log, in slots `message_0` … that are unlogged partitions, emptied by TRUNCATE in turn.
+    """The log, in slots `message_0` …: unlogged partitions that are emptied in turn by TRUNCATE.
 
-    `batch` is on the first row of a batch, and on each claim. `number` counts the messages of a queue. A claim is a row
-    whose address is that of its queue with `claimed:` in place of `queue:`; its number is that of the last one claimed.
-    A batch of which some messages were refused, or copies dropped, has its number on a row with the address `outcome:`
-    instead: `channel` has the refused ones as an array, `number` the count of the dropped. A row of a queue without a
-    payload stands for a message that has left the log unclaimed.
+    `batch` is set on the first row of a batch, and on each claim. `number` counts the messages of a queue. A claim is a
+    row with the address of its queue, but `claimed:` in place of `queue:`; its number is that of the last message
+    claimed. If messages of a batch were refused, or copies dropped, `batch` is set on a row with the address `outcome:`
+    instead: `channel` holds the refused ones as an array, `number` the count of the dropped. A row of a queue without a
+    payload stands for a message that left the log unclaimed.
     """
     message = Table(
         "message",
@@ -151,17 +151,17 @@ def _message(metadata: MetaData) -> Table:
     )
     Index(None, message.c.address, message.c.id)
     Index(None, message.c.address, message.c.number, postgresql_where=message.c.number.is_not(None))
-    # In one slot no number is there twice, whichever calls it comes by.
+    # No batch number is in one slot twice, whichever calls bring it.
     Index(None, message.c.batch, message.c.slot, unique=True, postgresql_where=message.c.batch.is_not(None))
     return message
 
 
 def _node(metadata: MetaData) -> Table:
-    """The running nodes; one whose lease has ended is gone. The id is also what the node listens on.
+    """The running nodes; one whose lease has ended is gone. The node listens on its id.
 
-    A node has forgotten all that came before the message with the id `flushed_until`. `version` grows with each call
-    that ends subscriptions of it. `pid` is of the session by which it listens, which began at `session_began_at`:
-    process IDs are used again. `host`, `process_id` and `process` say where the node runs.
+    A node has forgotten everything before the message with the id `flushed_until`. `version` grows with each call that
+    ends subscriptions of the node. `pid` belongs to the session in which it listens, which began at `session_began_at`:
+    process IDs are reused. `host`, `process_id` and `process` say where the node runs.
     """
     node = Table(
         "node",
@@ -183,7 +183,7 @@ def _node(metadata: MetaData) -> Table:
 
 
 def _subscription(metadata: MetaData) -> Table:
-    """Which nodes are told about messages to an address."""
+    """Which nodes host an address: they are notified of messages to it."""
     subscription = Table(
         "subscription",
         metadata,
@@ -196,7 +196,7 @@ def _subscription(metadata: MetaData) -> Table:
 
 
 def _full_channel(metadata: MetaData) -> Table:
-    """The channels whose node has no room for more messages; one that ends with '!' stands for all that begin so."""
+    """The channels whose node has no room for more messages; a name that ends with '!' stands for all that begin so."""
     return Table(
         "full_channel",
         metadata,
@@ -209,7 +209,7 @@ def _full_channel(metadata: MetaData) -> Table:
 def _member(metadata: MetaData) -> Table:
     """The queues that get a copy of every message to a topic, while fewer than `capacity` wait in them.
 
-    `expires_at` is when they no longer do, or NULL.
+    `expires_at` is when that ends, or NULL.
     """
     return Table(
         "member",

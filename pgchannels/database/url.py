@@ -1,4 +1,4 @@
-"""The URL of a database: which hosts it names, and what else is for the driver to read."""
+"""The URL of a database: which hosts it names, and what the driver must read."""
 
 import getpass
 import ipaddress
@@ -21,7 +21,7 @@ DatabaseTarget = str | URL | AsyncEngine
 _DEFAULT_PORT: Final = "5432"
 _LAST_PORT: Final = 65_535
 
-# The driver reads these from its own URL, everything else we give it by arguments.
+# The driver reads these from its own URL; everything else is passed as arguments.
 _OF_DRIVER: Final = frozenset(
     {
         "gsslib",
@@ -50,7 +50,7 @@ _UNSENDABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where a server may be: a machine, the folder of a socket, or, without a name, where the driver looks for one."""
+    """Where a server may be: a machine, the folder of a socket or, without a name, wherever the driver looks."""
 
     name: str
     port: int
@@ -62,9 +62,9 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """What a URL says, and what a service and the environment say where it says nothing.
+    """What a URL says, completed by a service and the environment.
 
-    `dsn` has what the driver should read for itself: TLS and Kerberos. `settings` are for the server.
+    `dsn` holds what the driver reads itself: TLS and Kerberos. `settings` are for the server.
     """
 
     hosts: tuple[Host, ...]
@@ -77,9 +77,9 @@ class DatabaseUrl:
     dsn: str = field(repr=False)
 
     def user_name(self) -> str:
-        """The user, or else the account of this process.
+        """Return the user, or else the account of this process.
 
-        :raises ConfigurationError: that has no name.
+        :raises ConfigurationError: the account has no name.
         """
         try:
             return self.user or getpass.getuser()
@@ -90,7 +90,7 @@ class DatabaseUrl:
             ) from None
 
     def database_name(self) -> str:
-        """The database, or else the one that has the user's name."""
+        """Return the database, or else the one that has the user's name."""
         return self.database or self.user_name()
 
 
@@ -104,9 +104,9 @@ class _Parts:
 
 
 def parse_url(target: str | URL) -> DatabaseUrl:
-    """Read a URL as libpq or SQLAlchemy write it.
+    """Read a URL in the form of libpq or SQLAlchemy.
 
-    :raises ConfigurationError: it cannot be used; the text never shows more of it than names of parameters, since it
+    :raises ConfigurationError: it cannot be used; the text shows no more of it than names of parameters, since a URL
         may hold a password.
     """
     parts = _parts_of(target) if isinstance(target, URL) else _parts_of_text(target)
@@ -194,7 +194,7 @@ def _fields(query: str) -> list[tuple[str, str]]:
 
 
 def _query(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The parameters that have a value: the last one of each name, but all hosts."""
+    """Return the parameters that have a value: the last one of each name, but all hosts."""
     query: dict[str, str] = {}
     for name, value in fields:
         if not name:
@@ -249,7 +249,7 @@ def _port(text: str) -> int:
 
 
 def is_port(text: str) -> bool:
-    """Whether a text is the number of a port."""
+    """Whether a text is a port number."""
     return re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= _LAST_PORT
 
 

@@ -1,4 +1,4 @@
-"""What to tell of a failure of the database: what happened, where, and what to do."""
+"""How to report a database failure: what happened, where, and what to do."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
 
 
-_NO_TLS: Final = "rejected SSL upgrade"  # as the driver says it
+_NO_TLS: Final = "rejected SSL upgrade"  # in the driver's words
 
 
 _Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
@@ -86,12 +86,12 @@ class Place:
     hosts: str
 
     def __str__(self) -> str:
-        # A URL may stand where a name should.
+        # Somebody may have given a URL as the name.
         return redacted(f"the database {self.name!r} at {self.hosts}") if self.hosts else "the database"
 
 
 def explained(error: Exception, place: Place) -> Exception:
-    """What to tell of a failure of the database to whoever opens a layer; any other error as it is."""
+    """Return a database failure as the error that users get; any other error as it is."""
     if is_connection_failure(error):
         return DatabaseUnavailable(f"cannot reach {_told(error, place)}")
     if is_undone(error):
@@ -104,7 +104,7 @@ def explained(error: Exception, place: Place) -> Exception:
 
 
 def advice(error: BaseException) -> str:
-    """What to do about a failure, as the end of a sentence; nothing where nobody knows."""
+    """Return what to do about a failure, as the end of a sentence; empty if unknown."""
     failure = of_driver(error) or error
     if isinstance(failure, HostsRefused | HostsUnreachable) and failure.__cause__ is not None:
         return advice_at_opening(failure.__cause__)
@@ -112,7 +112,7 @@ def advice(error: BaseException) -> str:
 
 
 def advice_at_opening(error: BaseException) -> str:
-    """What to do when no connection can be opened to a host."""
+    """Return what to do when no connection to a host can be opened."""
     failure = of_driver(error) or error
     if (of_pooler := advice_of_pooler(failure)) is not None:
         return f"; {of_pooler}"
@@ -130,12 +130,12 @@ def _advice(failure: BaseException, table: _Advice) -> str:
 
 
 def _told(error: Exception, place: Place) -> str:
-    its_own = isinstance(of_driver(error), HostsRefused | HostsUnreachable)  # the text has the hosts
+    its_own = isinstance(of_driver(error), HostsRefused | HostsUnreachable)  # the text names the hosts
     return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
 
 
 def in_words(error: BaseException) -> str:
-    """What happened, in one line of plain words: never the representation of a driver's error, never a password."""
+    """Say what happened, in one line of plain words: never the repr of a driver's error, never a password."""
     failure = of_driver(error) or error
     match failure:
         case TimeoutError():
@@ -159,7 +159,7 @@ def in_words(error: BaseException) -> str:
             return str(failure).partition("\n")[0]
         case DBAPIError():
             return str(failure.orig).partition("\n")[0]
-        case RuntimeError() if "shutdown" in str(failure):  # of the pool of threads that looks names up
+        case RuntimeError() if "shutdown" in str(failure):  # from the thread pool that resolves names
             return "the process is ending, and Python looks up no host names any more: send before it ends"
     if isinstance(failure, TypeError) and (named := _UNKNOWN_PARAMETER.search(str(failure))):
         return (
@@ -170,7 +170,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _system_text(failure: OSError) -> str:
-    # For several addresses of a name, the event loop puts the representations of several errors into one text.
+    # If a name has several addresses, the event loop joins the reprs of several errors into one text.
     numbers = dict.fromkeys(_ERROR_NUMBER.findall(str(failure)))
     if not numbers:
         return str(failure) or "the connection was lost"

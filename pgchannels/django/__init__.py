@@ -9,5 +9,5 @@ from pgchannels.django.layer import PostgresChannelLayer
 
 __all__ = ["PostgresChannelLayer"]
 
-# Not when the app is ready: a project that forgot the app is to be told so.
+# On import, not when the app is ready: a project that forgot the app gets the warning, too.
 register_checks()

@@ -28,15 +28,15 @@ class StatusAdmin(_ModelAdmin):
     search_fields: ClassVar[Any] = ["name", "prefix"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody may."""
+        """No: these pages are read-only."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        """Nobody may."""
+        """No: these pages are read-only."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        """Nobody may."""
+        """No: these pages are read-only."""
         return False
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[models.Model]:
@@ -72,7 +72,7 @@ class NodeStatusAdmin(StatusAdmin):
 
     @admin.display(description="lease ends", ordering="leased_until")
     def lease(self, node: NodeStatus) -> str:
-        """How long it still runs."""
+        """The time until it ends."""
         return _distance(node.leased_until)
 
 
@@ -88,7 +88,7 @@ class GroupStatusAdmin(StatusAdmin):
 
     @admin.display(description="last message", ordering="last_message_at")
     def last_message(self, group: GroupStatus) -> str | None:
-        """How long ago, if the log still has one."""
+        """How long ago it was sent, if the log still has one."""
         return _distance(group.last_message_at) if group.last_message_at else None
 
 

@@ -14,7 +14,7 @@ class PgChannelsConfig(AppConfig):
     def ready(self) -> None:
         """Point the models of the admin pages to the schema of the main layer."""
         from pgchannels.django.configured_layers import main_layer
-        from pgchannels.django.models import use_schema  # models can be imported no earlier
+        from pgchannels.django.models import use_schema  # models cannot be imported earlier
 
         if (layer := main_layer()) is not None:
             use_schema(layer.schema)

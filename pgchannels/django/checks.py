@@ -1,4 +1,4 @@
-"""What `manage.py check` finds: in the settings without connecting, in the databases that it is given."""
+"""System checks: of the settings, without connecting, and of the databases that `manage.py check` is given."""
 
 import asyncio
 import inspect
@@ -36,13 +36,13 @@ _EXAMPLE: Final = (
 
 
 def register_checks() -> None:
-    """Make them a part of `manage.py check`; doing so twice does no harm."""
+    """Register the checks; doing so twice is harmless."""
     checks.register(check_layers, TAG)
-    checks.register(check_tables, checks.Tags.database)  # alone: Django 6.1 gives what is chosen by a tag all databases
+    checks.register(check_tables, checks.Tags.database)  # alone: Django 6.1 gives checks chosen by tag all databases
 
 
 def check_layers(**_: Any) -> list[checks.CheckMessage]:
-    """Whether the entries of `CHANNEL_LAYERS` that are ours can be used; nothing is connected to."""
+    """Check that our entries in `CHANNEL_LAYERS` can be used, without connecting."""
     layers = getattr(settings, "CHANNEL_LAYERS", {})
     if not isinstance(layers, Mapping):
         return [checks.Error("CHANNEL_LAYERS is no dict.", hint=f"Write it as {_EXAMPLE}.", id="pgchannels.E001")]
@@ -51,10 +51,10 @@ def check_layers(**_: Any) -> list[checks.CheckMessage]:
 
 
 def check_tables(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Whether the tables of the layers that use these aliases are there, and not older than this version.
+    """Check that the tables of the layers on these aliases exist, and are not older than this version.
 
-    So for layers whose database is none of `DATABASES`, when any database is asked for. No more than warnings: an error
-    would keep `migrate` from mending it.
+    If any database is asked for, layers whose database is not in `DATABASES` are checked, too. Gives only warnings: an
+    error would keep `migrate` from fixing it.
     """
     usable = [layer for layer in configured_layers() if not any(_check_config("", layer.backend, layer.config))]
     asked_for = [layer for layer in usable if databases and layer.alias in (None, *databases)]
@@ -86,7 +86,7 @@ def _check_config(place: str, backend: type[PostgresChannelLayer], config: objec
         if not isinstance(config, Mapping):
             raise TypeError("it is no dict")
         Database(backend(**config).database_url())
-    except Exception as error:  # also of a module that `default` names, or of Django's backend
+    except Exception as error:  # also from a module that `default` names, or from Django's backend
         is_ours = isinstance(error, PgChannelsError | TypeError)
         text = str(error).removeprefix("CHANNEL_LAYERS: ") if is_ours else f"{type(error).__name__}: {error}"
         trouble = redacted(text)
@@ -186,7 +186,7 @@ def _revision_elsewhere(layer: ConfiguredLayer) -> str | None:
 
 
 def _warning(number: str, text: str, layer: ConfiguredLayer) -> Iterator[checks.CheckMessage]:
-    """A warning with the command that mends what it tells; none while just that command runs."""
+    """A warning with the command that fixes it; none while that very command runs."""
     command = upgrade_command(layer)
     if (migrate := migrate_command(layer)) is not None and _migrate_would_help(layer.alias):
         if sys.argv[1:2] == ["migrate"]:

@@ -49,13 +49,13 @@ class ConfiguredLayer:
     def url(self) -> str | URL:
         """Where its database is.
 
-        :raises ConfigurationError: the settings name no PostgreSQL.
+        :raises ConfigurationError: the settings do not name a PostgreSQL database.
         """
         return self.backend(**self.config).database_url()
 
 
 def configured_layers(*, key: str = "CONFIG") -> Iterator[ConfiguredLayer]:
-    """Those whose backend is ours, or inherits it; entries that make no sense are passed over, since a check tells.
+    """The entries whose backend is ours, or a subclass; invalid ones are skipped, because a check reports them.
 
     :param key: `TEST_CONFIG` for what tests use in place of `CONFIG`.
     """
@@ -77,9 +77,9 @@ def backend_of(entry: object) -> type[PostgresChannelLayer] | None:
 
 
 def schemas_in(alias: str) -> list[str]:
-    """The schemas whose tables belong into the database of an alias; none where all layers have theirs elsewhere.
+    """The schemas whose tables belong in the database of an alias; none if all layers have their database elsewhere.
 
-    Where some layer uses another alias, somebody may want the tables in this one as well; without any layer, too.
+    If some layer uses another alias, or there is no layer at all, the tables may be wanted in this database as well.
     """
     layers = [*configured_layers(), *configured_layers(key="TEST_CONFIG")]
     by_alias: dict[str | None, set[str]] = {}
@@ -99,7 +99,7 @@ def main_layer() -> ConfiguredLayer | None:
 
 
 def _place(backend: type[PostgresChannelLayer], config: Mapping[str, Any]) -> object:
-    """What is the same for two layers on one database; None where the configuration is wrong."""
+    """A value that is equal for two layers on one database; None if the configuration is wrong."""
     try:
         url = parse_url(backend(**config).database_url())
     except (PgChannelsError, TypeError):

@@ -1,4 +1,4 @@
-"""From Django's way of naming a database to a URL."""
+"""Turns Django's ways of naming a database into a URL."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pgchannels.database.database import Database
 from pgchannels.django.parameters import connection_parameters, parameters_of_settings
 from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 
-# What a database dict of Django's may hold beside these concerns Django's own connections, or a pool.
+# All other keys of a database dict concern Django's own connections, or a pool.
 _CONNECTION_KEYS: Final = frozenset({"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"})
 _IGNORED_KEYS: Final = frozenset(
     {
@@ -33,9 +33,9 @@ _IGNORED_KEYS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSource:
-    """Where a layer's database is found when it is needed.
+    """How a layer finds its database when it needs it.
 
-    `key` is the same as long as it is the same database. `open` names it to a layer.
+    `key` stays the same for as long as the database does. `open` returns the `Database` that the layer connects to.
     """
 
     key: Callable[[], Hashable]
@@ -63,19 +63,19 @@ def database_source(url: str | None, alias: str | None, keys: Mapping[str, Any])
     if not isinstance(alias, str) or alias not in connections.settings:
         raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {shown(alias)}, which is no alias of DATABASES")
     return DatabaseSource(
-        # A test runner renames the database in Django's settings, each worker of it once more.
+        # A test runner renames the database in Django's settings, and each of its workers does so again.
         key=lambda: connections.settings[alias]["NAME"],
         url=lambda: url_of_alias(alias),
-        # For each connection anew: a backend may have another password each time.
+        # Anew for each connection: a backend may give another password each time.
         open=lambda: Database(lambda: url_of_alias(alias)),
     )
 
 
 def url_of_alias(alias: str) -> URL:
-    """The URL of the parameters with which the backend of an alias would connect now.
+    """The parameters with which the backend of an alias would connect now, as a URL.
 
-    :raises ConfigurationError: it is no PostgreSQL, has no name, or a parameter that cannot be obeyed.
-    :raises DatabaseUnavailable: the backend cannot tell.
+    :raises ConfigurationError: it is not PostgreSQL, has no name, or has a parameter that cannot be obeyed.
+    :raises DatabaseUnavailable: the backend cannot say how to connect.
     """
     settings = connections.settings[alias]
     try:
@@ -93,9 +93,9 @@ def url_of_alias(alias: str) -> URL:
 
 
 def url_of(database: Mapping[str, Any]) -> URL:
-    """The URL of a database dict of Django's.
+    """The URL for a database dict of Django.
 
-    :raises ConfigurationError: it is no PostgreSQL, has no name, or an option that cannot be obeyed.
+    :raises ConfigurationError: it is not PostgreSQL, has no name, or has an option that cannot be obeyed.
     """
     engine = database.get("ENGINE", "postgresql")
     if not any(word in engine for word in ("postgresql", "postgis", "psycopg")):
@@ -113,7 +113,7 @@ def _url(given: Mapping[str, Any]) -> URL:
         username=parameters.pop("user", None),
         password=parameters.pop("password", None),
         database=name,
-        # In the query, a host may be the folder of a socket, and a port does without a host.
+        # In the query, a host may be a socket's folder, and a port needs no host.
         query=parameters,
     )
 

@@ -36,7 +36,7 @@ _OF_CONSUMERS: Final = frozenset(
 
 
 def reason_against(message: object, *, is_dispatched: bool = True) -> str | None:
-    """Why Channels cannot take a message, or, when it is dispatched by its type, cannot dispatch it; never its text."""
+    """Why Channels cannot take a message or, if it dispatches by type, cannot dispatch it; never quotes the content."""
     if not isinstance(message, dict):
         return "Channels takes a dict"
     if not is_dispatched:

@@ -53,9 +53,9 @@ class PostgresChannelLayer(BaseChannelLayer):
     The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database.
     Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
 
-    `default` is a function, or its dotted path, that returns what is carried in the place of a value that is not.
+    `default` is a function, or its dotted path, that returns a replacement for a value that no message can carry.
     `on_disconnect`, `on_reconnect` and `on_gap` are types of messages that this process's channels get when the
-    listening connection was lost, when it is back, and when messages to the channel were lost, or may have been:
+    listening connection is lost, when it is back, and when messages to the channel were lost, or may have been:
     `{"type": on_gap, "reason": "capacity" | "expired" | "crash" | "unreadable", "count": int | None}`.
     """
 
@@ -113,7 +113,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self._of_consumers: set[str] = set()  # their channels
 
     def get_capacity(self, channel: str) -> int:
-        """How many messages wait for a channel at most."""
+        """How many messages may wait for a channel."""
         return self._options.capacity_of(channel)
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
@@ -126,11 +126,11 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel.
 
-        What Channels could not dispatch is unreadable: a gap. It is passed over when it was published to a group, and
-        when a consumer or a worker of Channels receives.
+        A message that Channels cannot dispatch counts as unreadable, which is a gap. It is skipped if it was published
+        to a group, or if a consumer or a worker of Channels receives.
 
-        A name that ends with '!' receives from all channels that begin so: `"__asgi_channel__"` in the message tells
-        from which.
+        A name that ends with '!' receives from all channels that begin with it; `"__asgi_channel__"` in the message
+        says from which.
         """
         require_valid_channel(channel)
         # A worker may start before its database.
@@ -161,32 +161,32 @@ class PostgresChannelLayer(BaseChannelLayer):
         await self._process.sender_for(channel).join(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
-        """Remove a channel from a group; nothing happens when it is not in it.
+        """Remove a channel from a group; does nothing if it is not a member.
 
-        Like an addition, one of another process's channel is lost when the server crashes before that process has heard
-        it; the channel is told of a gap then.
+        Like an addition, the removal of another process's channel is lost if the server crashes before that process has
+        received it; the channel then gets a gap.
         """
         requests.require_valid_group(group)
         require_valid_channel(channel)
         await self._process.sender().leave(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send a message to every channel in a group; those that are full drop it."""
+        """Send a message to every channel in a group; full channels are skipped."""
         requests.require_valid_group(group)
         requests.require_message(message)
         with requests.errors_of_channels:
             await self._process.sender().publish(group, message)
 
     async def flush(self) -> None:
-        """Delete every message and membership of the prefix. What a subscription has received already stays in it."""
+        """Delete every message and membership of the prefix. A subscription keeps what it has already received."""
         await self._process.sender().flush()
 
     async def close(self) -> None:
-        """Send what waits, end every `receive` of this event loop, disconnect."""
+        """Send what is waiting, end every `receive` of this event loop, and disconnect."""
         await self._process.close()
 
     def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
-        # A server that has no patience with a consumer cancels it: it leaves its groups no more.
+        # A server cancels a consumer that takes too long to end; it then cannot leave its groups itself.
         self._of_consumers.discard(channel)
         with suppress(RuntimeError):  # the loop is closed, and the node with it
             loop.call_soon_threadsafe(node.receiver.channels.release, channel)
@@ -214,20 +214,20 @@ class PostgresChannelLayer(BaseChannelLayer):
         return None
 
     def database_url(self) -> str | URL:
-        """Where its database is, by the settings as they are now: a test runner renames databases.
+        """Where its database is by the current settings: a test runner renames databases.
 
-        :raises ConfigurationError: the settings name no PostgreSQL.
+        :raises ConfigurationError: the settings do not name a PostgreSQL database.
         """
         return self._database.url()
 
     def empty(self) -> None:
-        """For tests, in a thread without an event loop: flush, not waiting for nodes of processes that were killed."""
+        """For tests, in a thread without an event loop: flush without waiting for the nodes of killed processes."""
         self._process.blocking_sender().remove_deaf_nodes()
         self.sync.flush()
 
     @cached_property
     def sync(self) -> SyncChannelLayer:
-        """The verbs that send, for threads without an event loop."""
+        """The methods that send, for threads without an event loop."""
         return SyncChannelLayer(lambda: self._process)
 
     @property
@@ -249,7 +249,7 @@ def _upgrade_advice(layer: "weakref.ref[PostgresChannelLayer]") -> str:
 
 
 def _warn_of_missing_app() -> None:
-    # `manage.py check` cannot tell where nothing imports this package, which the app would do.
+    # Without the app, perhaps nothing imports this package, and `manage.py check` cannot report the missing app.
     if not apps.ready or apps.is_installed("pgchannels.django"):
         return
     if "pgchannels.W002" not in settings.SILENCED_SYSTEM_CHECKS:
@@ -261,14 +261,14 @@ def _warn_of_missing_app() -> None:
 
 
 def _is_called_by_worker() -> bool:
-    # Without a type a message ends a worker's listener, which goes unnoticed; others receive what they like.
+    # A message without a type would silently end a worker's listener; other callers may receive any dict.
     task = asyncio.current_task()
     return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
 
 
 def _new_process(database: Database, options: Options) -> Process:
     _warn_of_missing_app()
-    # Django's test runner drops the database at the end, which waits some seconds for connections to be gone.
+    # Django's test runner drops the database at the end, which waits a few seconds for connections to close.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
     return Process(database, options, idle_seconds=idle_seconds)
 

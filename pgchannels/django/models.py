@@ -1,4 +1,4 @@
-"""The views of a schema that are made for people, as models that nobody can save. They hold no secret of a node."""
+"""The views of a schema that are made for people, as read-only models. They hold no secret of a node."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -80,7 +80,7 @@ STATUS_MODELS = (NodeStatus, GroupStatus, QueueStatus)
 
 
 def use_schema(schema: str) -> None:
-    """Let the models read the views of this schema. Migrations go on stating the name that is written above."""
+    """Let the models read the views of this schema. Migrations keep the name that is written above."""
     for model in STATUS_MODELS:
         view = model._meta.db_table.rpartition(".")[2]
         model._meta.db_table = f'"{schema}".{view}'

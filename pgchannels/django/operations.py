@@ -16,10 +16,10 @@ from pgchannels.django.revision import installed_revision
 
 
 class UpgradeSchema(Operation):
-    """Bring the schema from one Alembic revision to the next; nothing to do where another door was faster.
+    """Bring the schema from one Alembic revision to the next; does nothing if another command has already done so.
 
-    Databases that are not PostgreSQL, those where a router does not allow it, and all of them when every layer has a
-    database that is none of `DATABASES`, are left alone.
+    Leaves alone databases that are not PostgreSQL, those where a router forbids it, and all of them if every layer has
+    a database outside `DATABASES`.
     """
 
     reversible = True
@@ -29,7 +29,7 @@ class UpgradeSchema(Operation):
         self.to_revision = to_revision
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Models are stated by operations of their own."""
+        """Nothing: the models have operations of their own."""
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
@@ -53,7 +53,7 @@ class UpgradeSchema(Operation):
 
 
 def upgrade_without_migrations(*, app_config: AppConfig, using: str, **_: Any) -> None:
-    """Make the tables where migrations are disabled, as for the tests of a project that wants its own made faster."""
+    """Create the tables if migrations are disabled, as a project may do to create its test database faster."""
     if MigrationLoader.migrations_module(app_config.label)[0] is not None:
         return
     with connections[using].schema_editor() as schema_editor:
@@ -72,5 +72,5 @@ def _schemas(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> list[st
 
 def _locked_revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:
     with schema_editor.connection.cursor() as cursor:
-        cursor.execute(upgrading_lock(schema))  # whoever came by another door may be half-way
+        cursor.execute(upgrading_lock(schema))  # another command may be halfway through
     return installed_revision(schema_editor.connection, schema) or "base"

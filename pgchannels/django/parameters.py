@@ -1,4 +1,4 @@
-"""The parameters of a connection, as Django and psycopg take them, in the form of a URL's."""
+"""Turns connection parameters, as Django and psycopg take them, into those of a URL."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,9 +26,9 @@ _IGNORED: Final = frozenset(
 
 
 def parameters_of_settings(database: Mapping[str, Any]) -> dict[str, Any]:
-    """What Django would give psycopg for a database dict, by libpq's names."""
+    """What Django would pass to psycopg for a database dict, under libpq's names."""
     parameters = dict(database.get("OPTIONS") or {})
-    # Django lets OPTIONS stand above NAME, and below all others.
+    # In Django, OPTIONS take precedence over NAME, but over no other key.
     for key, name in _SETTINGS.items():
         if database.get(key) and not (key == "NAME" and "dbname" in parameters):
             parameters[name] = database[key]
@@ -36,7 +36,7 @@ def parameters_of_settings(database: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def connection_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters of psycopg's `connect()` that are for the layer as well, as texts.
+    """The parameters of psycopg's `connect()` that apply to the layer as well, as texts.
 
     :raises ConfigurationError: one cannot be obeyed; the text names it, and never shows a password.
     """

@@ -1,4 +1,4 @@
-"""What Channels allows in groups and messages, and its errors."""
+"""Checks groups and messages by the rules of Channels, and raises its errors."""
 
 import re
 from types import TracebackType
@@ -30,7 +30,7 @@ def require_message(message: object) -> None:
 
 
 class _ErrorsOfChannels:
-    """Raises the errors that Channels has names for as Channels' own."""
+    """Turns an error into Channels' own where Channels has one."""
 
     def __enter__(self) -> None:
         pass
@@ -44,7 +44,7 @@ class _ErrorsOfChannels:
             raise exceptions.MessageTooLarge(str(error)) from error
 
 
-errors_of_channels: Final = _ErrorsOfChannels()  # a generator would take a microsecond of each call
+errors_of_channels: Final = _ErrorsOfChannels()  # a generator would cost each call a microsecond
 
 
 def require_valid_group(name: object) -> str:

@@ -19,7 +19,7 @@ def installed_revision(connection: BaseDatabaseWrapper, schema: str) -> str | No
 
 
 async def revision_at(url: str | URL, schema: str) -> str | None:
-    """The same of a database that Django has no connection to."""
+    """The same for a database that Django has no connection to."""
     connection = await Database(url).open()
     try:
         if not await connection.fetchval(version_table_query(schema)):

@@ -1,4 +1,4 @@
-"""The verbs of the channel layer that send, without an event loop."""
+"""The methods of the channel layer that send, for threads without an event loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from pgchannels.process.process import Process
 
 
 class SyncChannelLayer:
-    """`channel_layer.sync`: for views, signals, commands and tasks; no `async_to_sync`, no event loop a call.
+    """`channel_layer.sync`: for views, signals, commands and tasks; without `async_to_sync` or an event loop per call.
 
-    Each call waits until it is done in the database, by a connection that the whole process shares, and raises as its
-    asynchronous twin does.
+    Each call returns when it is done in the database, uses a connection that the whole process shares, and raises the
+    same errors as its asynchronous twin.
 
-    :raises WouldBlock: an event loop runs in this thread.
+    :raises WouldBlock: an event loop is running in this thread.
     """
 
     def __init__(self, process: Callable[[], Process]) -> None:
@@ -28,7 +28,7 @@ class SyncChannelLayer:
             self._process().blocking_sender().send(channel, message)
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send a message to every channel in a group; those that are full drop it."""
+        """Send a message to every channel in a group; full channels are skipped."""
         requests.require_valid_group(group)
         requests.require_message(message)
         with requests.errors_of_channels:
@@ -41,7 +41,7 @@ class SyncChannelLayer:
         self._process().blocking_sender().join(group, channel)
 
     def group_discard(self, group: str, channel: str) -> None:
-        """Remove a channel from a group; nothing happens when it is not in it."""
+        """Remove a channel from a group; does nothing if it is not a member."""
         requests.require_valid_group(group)
         require_valid_channel(channel)
         self._process().blocking_sender().leave(group, channel)
@@ -51,5 +51,5 @@ class SyncChannelLayer:
         self._process().blocking_sender().flush()
 
     def close(self) -> None:
-        """Send what waits and give the connection back; the end of the process does it, too. The next call connects."""
+        """Send what is waiting and disconnect, as happens when the process ends. The next call connects again."""
         self._process().stop_background()

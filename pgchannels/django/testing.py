@@ -1,4 +1,4 @@
-"""For the tests of a project: each begins with empty channel layers, as it begins with an empty outbox of mail."""
+"""For the tests of a project: each begins with empty channel layers, as it begins with an empty mail outbox."""
 
 from typing import TYPE_CHECKING
 
@@ -29,15 +29,15 @@ def empty_channel_layers() -> None:
     """Remove all messages and memberships of the layers.
 
     Call it in a thread without an event loop, where the test may use the databases of the layers. A layer whose
-    database is not one of Django's is replaced by what its `TEST_CONFIG` says.
+    database is not one of Django's is replaced by one made from its `TEST_CONFIG`.
 
-    :raises ConfigurationError: there is no `TEST_CONFIG`: that database is not the tests' to empty.
+    :raises ConfigurationError: there is no `TEST_CONFIG`, and tests must not empty the layer's own database.
     """
     for configured in configured_layers():
         if configured.named_alias is None:
             _use_test_config(configured)
         else:
-            # Raises where the test may not use this database: it may then be another one than that of the tests.
+            # Raises if the test may not use this database, which may then not be the test database.
             with connections[configured.named_alias].cursor():
                 pass
         layer = channel_layers[configured.name]

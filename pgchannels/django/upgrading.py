@@ -1,4 +1,4 @@
-"""Which command makes the tables of a layer."""
+"""Which command creates the tables of a layer."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ APP_LABEL: Final = "pgchannels"
 
 
 def upgrade_command(layer: ConfiguredLayer) -> str:
-    """The command that makes them in any case."""
+    """The command that creates them in any case."""
     schema = "" if layer.schema == DEFAULT_SCHEMA else f" --schema {layer.schema}"
     if not apps.is_installed(APP):
         return f"pgchannels upgrade --url …{schema}"
@@ -27,14 +27,14 @@ def upgrade_command(layer: ConfiguredLayer) -> str:
 
 
 def migrate_command(layer: ConfiguredLayer) -> str | None:
-    """Django's command, where it has to do with the database of the layer."""
+    """Django's command, if it reaches the database of the layer."""
     if layer.alias is None or not apps.is_installed(APP) or not router.allow_migrate(layer.alias, APP_LABEL):
         return None
     return f"manage.py migrate{_database_option(layer.alias)}"
 
 
 def advice_for(layer: PostgresChannelLayer | None) -> str:
-    """What an error says that finds no tables, or old ones."""
+    """What an error advises when it finds no tables, or old ones."""
     names = {name for name, made in list(channel_layers.backends.items()) if made is layer}
     configured = next((entry for entry in configured_layers() if entry.name in names), None)
     return "run `pgchannels upgrade --url …` for it" if configured is None else _advice(configured)

@@ -1,4 +1,4 @@
-"""`python -m pgchannels.embedded`: a server until stdin closes, or SIGINT, or SIGTERM; prints its URL on one line."""
+"""`python -m pgchannels.embedded`: runs a server until stdin closes, SIGINT or SIGTERM; prints its URL on one line."""
 
 import argparse
 import signal

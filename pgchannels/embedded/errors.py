@@ -4,7 +4,7 @@ from pgchannels.errors import PgChannelsError
 
 
 class PostgresNotFound(PgChannelsError):
-    """No PostgreSQL programs where they are looked for."""
+    """No PostgreSQL programs in any of the places searched."""
 
 
 class ServerStartFailed(PgChannelsError):

@@ -22,7 +22,7 @@ from pgchannels.embedded.errors import ServerNotStarted, ServerStartFailed
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
-    # Files in the data directory go with it; POSIX segments of a killed server would stay in /dev/shm.
+    # Files in the data directory are removed with it; POSIX segments of a killed server would stay in /dev/shm.
     "dynamic_shared_memory_type": "mmap",
 }
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -32,13 +32,13 @@ EXIT_LIMIT_SECONDS = 60.0
 
 
 class EmbeddedServer:
-    """A PostgreSQL of one's own, on a unix socket in a private directory.
+    """A private PostgreSQL, on a unix socket in a private directory.
 
-    Server and directory go with `stop`, with the `with` block, or with the process that started it, even by SIGKILL.
-    Calls block, and one thread at a time may make them.
+    Server and directory disappear with `stop`, with the end of the `with` block, or with the process that started them,
+    even by SIGKILL. Calls block; only one thread at a time may make them.
 
-    :param durable: write every commit to disk before it is confirmed; without it `kill` may lose the last ones.
-    :param settings: server settings by name, over the defaults; port and socket directory are not to be chosen.
+    :param durable: write every commit to disk before confirming it; without it, `kill` may lose the last ones.
+    :param settings: server settings by name, over the defaults; port and socket directory cannot be chosen.
     """
 
     port = 5432
@@ -58,7 +58,7 @@ class EmbeddedServer:
         self.stop()
 
     def start(self) -> None:
-        """Return once the server takes connections: after `kill` on its recovered data, otherwise on an empty cluster.
+        """Start, and return once the server takes connections: after `kill` with its recovered data, else empty.
 
         :raises PostgresNotFound: before anything is created.
         :raises ServerStartFailed: with the tail of the log; a first start then leaves nothing behind.
@@ -76,7 +76,7 @@ class EmbeddedServer:
             raise
 
     def stop(self) -> None:
-        """End the server at once and remove its directory; does nothing when it is not started."""
+        """End the server at once and remove its directory; do nothing if it is not started."""
         supervisor, self._supervisor = self._supervisor, None
         state, self._state = self._state, None
         if supervisor is not None:
@@ -85,11 +85,11 @@ class EmbeddedServer:
             _remove_after_lost_supervisor(state)
 
     def kill(self) -> None:
-        """Crash the server: SIGKILL to it, then to its backends; returns when all are gone, and `start` recovers."""
+        """Crash the server: SIGKILL to it, then to its backends; returns when all are gone. `start` recovers."""
         self._ask("stop", signal=signal.SIGKILL)
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop and start on the same data and URL: `fast` ends sessions in order, `immediate` recovers from the log."""
+        """Stop and start with the same data and URL: `fast` ends sessions cleanly, `immediate` replays the WAL."""
         self._ask("stop", signal=STOP_SIGNALS[mode])
         self._ask("start")
 
@@ -113,7 +113,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id; after `kill` that of the last one."""
+        """The postmaster's process id; after `kill`, that of the last one."""
         return self._started.pid
 
     @property

@@ -1,6 +1,6 @@
 """The process between an embedded server and its parent: ends the server and removes its directory with the parent.
 
-A script of the standard library alone. Requests and replies are lines of JSON on the socket at file descriptor 0.
+This script uses only the standard library. Requests and replies are lines of JSON on the socket at file descriptor 0.
 On Linux the server also dies with this process, and the backends of a killed server become this process's children.
 """
 
@@ -74,7 +74,7 @@ def serve(server: "Server", channel: socket.socket, parent: int) -> None:
 
 def _requests(channel: socket.socket, parent: int) -> Iterator[dict[str, Any]]:
     lines = channel.makefile("r")
-    # A forked child of the parent may hold the channel open, hence the look at the parent itself.
+    # A forked child of the parent may hold the channel open, hence the check of the parent itself.
     while os.getppid() == parent:
         if select.select([channel], [], [], PARENT_CHECK_SECONDS)[0]:
             line = lines.readline()
@@ -96,7 +96,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def handle(self, request: dict[str, Any]) -> dict[str, str | int | None]:
-        """Do what is asked and return the state it leads to."""
+        """Handle a request and return the resulting state."""
         match request:
             case {"action": "prepare", "binaries": binaries, "settings": settings}:
                 self.prepare(Path(binaries), settings)
@@ -107,7 +107,7 @@ class Server:
         return {"directory": str(self._directory), "binaries": str(self._binaries), "pid": self._pid()}
 
     def prepare(self, binaries: Path, settings: dict[str, str]) -> None:
-        """Create an empty cluster, after a copy of the programs when the account cannot reach them."""
+        """Create an empty cluster; copy the programs first if the account cannot reach them."""
         self._give_away(self._directory)
         self._binaries = self._copy(binaries) if self._account and not self._can_run(binaries) else binaries
         self._create_cluster()
@@ -116,7 +116,7 @@ class Server:
             file.writelines(f"{name} = {_quoted(value)}\n" for name, value in settings.items())
 
     def start(self) -> None:
-        """Return once the server takes connections."""
+        """Start, and return once the server takes connections."""
         if self._is_running():
             return
         _kill_orphans()
@@ -127,7 +127,7 @@ class Server:
             raise RefusedError(self._failure("did not start"))
 
     def stop(self, how: signal.Signals) -> None:
-        """Return once the server and its backends are gone."""
+        """Stop, and return once the server and its backends are gone."""
         if self._process is not None and self._is_running():
             self._process.send_signal(how)
             try:
@@ -207,7 +207,7 @@ class Server:
     def _wait_until(self, done: Callable[[], bool]) -> None:
         """Wait until it is done or the limit is reached.
 
-        :raises ParentGoneError: as nobody wants the outcome any more.
+        :raises ParentGoneError: nobody wants the outcome any more.
         """
         deadline = time.monotonic() + START_LIMIT_SECONDS
         while not done() and time.monotonic() < deadline:
@@ -221,7 +221,7 @@ class Server:
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Return whom to run the server as: None, this user, unless that is root, whom PostgreSQL refuses."""
+    """Return the account to run the server as: None, this user, unless that is root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
     for name in ACCOUNTS:
@@ -245,7 +245,7 @@ def _quoted(value: str) -> str:
 
 
 def _die_with_this_process() -> Callable[[], None] | None:
-    """Return what a new process calls to be sent SIGQUIT, PostgreSQL's immediate end, when this one dies."""
+    """Return what a new process calls to get SIGQUIT, PostgreSQL's immediate shutdown, when this one dies."""
     if sys.platform != "linux":
         return None
     prctl, supervisor = ctypes.CDLL(None).prctl, os.getpid()

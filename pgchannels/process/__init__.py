@@ -1,1 +1,1 @@
-"""The layer in one process: a node in each event loop that receives, a borrowed sender for everybody else."""
+"""The layer in one process: a node in each event loop that receives, a shared sender for everybody else."""

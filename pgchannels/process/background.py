@@ -23,18 +23,18 @@ T = TypeVar("T")
 class BackgroundSender:
     """Runs the requests of all callers in the order of their calls.
 
-    A call starts the thread, and the next one does so again after `stop`. It has one connection, from the first message
-    on. A request waits for the database for `send_timeout`, as everywhere. Should the thread itself not answer, its
-    caller waits for twice that; then a request that has not begun never does, and one that has may have been sent.
+    The first call starts the thread, and so does the first after `stop`. It has one connection, from the first message
+    on. A request waits for the database for `send_timeout`, as everywhere. If the thread itself does not answer, the
+    caller waits for twice that; then a request that has not begun is withdrawn, and one that has may have been sent.
 
-    :param idle_seconds: after so long without a message the connection is given back until the next.
+    :param idle_seconds: after this long without a message, the connection is closed until the next one.
     """
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
         self._new_service = partial(Service, database, options, idle_seconds=idle_seconds)
         self._patience_seconds = 2 * options.send_timeout
         self._process = os.getpid()
-        self._calls: deque[Call] = deque()  # that the thread has not taken yet
+        self._calls: deque[Call] = deque()  # not yet taken by the thread
         self._is_woken = False
         self._lock = threading.Lock()  # guards the next two
         self._thread: SystemThread | None = None
@@ -42,9 +42,9 @@ class BackgroundSender:
         self._is_to_end = False
 
     async def send(self, request: Request[T], *, is_patient: bool = False) -> T:
-        """Run a request for a task of another event loop. Cancelling this does not take the request back.
+        """Run a request for a task of another event loop. Cancelling this does not withdraw the request.
 
-        :param is_patient: wait for it as long as the thread lives.
+        :param is_patient: wait for as long as the thread lives.
         :raises DatabaseUnavailable: the thread did not answer.
         :raises LayerClosed: the thread ended while the message was on its way.
         """
@@ -78,12 +78,12 @@ class BackgroundSender:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has a thread; in a child of a fork that is the parent's."""
+        """Whether it has a thread in this process; after a fork, the thread is the parent's."""
         return self._thread is not None and self._process == os.getpid()
 
     def end(self) -> None:
         """Let the thread answer what it has taken, and end. Waits for nothing, not even for the lock."""
-        self._is_to_end = True  # before the service is looked for: a thread that begins looks in the other order
+        self._is_to_end = True  # before reading the service: a starting thread does both in the other order
         if self.is_running and (service := self._service) is not None:
             service.end()
 
@@ -109,8 +109,8 @@ class BackgroundSender:
             if self._thread is None:
                 self._start()
             service = self._service
-        if service is not None:  # not behind the lock: other threads run meanwhile
-            with suppress(RuntimeError):  # it has ended just now: the next one takes the calls
+        if service is not None:  # outside the lock: other threads run meanwhile
+            with suppress(RuntimeError):  # it has just ended: the next one takes the calls
                 service.call_soon(self._hand_over)
 
     def _give_up(self, call: Call) -> None:
@@ -141,7 +141,7 @@ class BackgroundSender:
             ) from error
 
     def _run(self, service: "Service") -> None:
-        # Not `asyncio.run`: it ends the loop's pool of threads by another thread, and an ending process may start none.
+        # Not `asyncio.run`: it ends the loop's thread pool from another thread, and an exiting process can start none.
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._serve(service))
@@ -149,8 +149,8 @@ class BackgroundSender:
             loop.close()
             with self._lock:
                 self._thread = self._service = None
-                self._is_woken = False  # before looking for calls: one that is added now wakes again, or is seen
-                if self._calls:  # they came while this one ended
+                self._is_woken = False  # before checking for calls: one that is added now wakes again, or is seen
+                if self._calls:  # they arrived while this one ended
                     self._start()
 
     async def _serve(self, service: "Service") -> None:
@@ -171,6 +171,6 @@ class BackgroundSender:
         self._is_woken = False  # before the calls are taken, as above
         if (service := self._service) is None:
             return  # they wait for the next thread
-        with suppress(IndexError):  # empty: callers take back theirs at any time
+        with suppress(IndexError):  # empty: callers may withdraw theirs at any time
             while True:
                 service.begin(self._calls.popleft())

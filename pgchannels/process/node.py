@@ -1,4 +1,4 @@
-"""One running layer in one event loop: puts its parts together, and ends them."""
+"""One open layer in one event loop: puts its parts together, and ends them."""
 
 import asyncio
 import logging
@@ -74,7 +74,7 @@ class Node:
         :raises DatabaseRefused: it answers with an error, such as a missing privilege.
         """
         try:
-            # Three connections at the same time; where the schema is missing all fail, and the sender tells it.
+            # Three connections at the same time; if the schema is missing, all fail, and the sender reports it.
             await together(self.sender.open(), self.receiver.open(), self._listener.open())
             await self.receiver.catch_up.settle()
         except BaseException as error:
@@ -90,7 +90,7 @@ class Node:
 
     @property
     def is_closing(self) -> bool:
-        """Whether it closes, or is closed."""
+        """Whether the node is closing, or closed."""
         return self._closing.is_set()
 
     async def close(self) -> None:
@@ -103,26 +103,26 @@ class Node:
             await asyncio.wait([self._keeper])
 
     def begin_closing(self) -> None:
-        """Close without being waited for."""
+        """Begin to close; return at once."""
         self._failure = self._failure or LayerClosed("the layer was closed")
         self._closing.set()
 
     def beat_now(self) -> None:
-        """Beat without waiting for the time to come."""
+        """Request a heartbeat before it is due."""
         self._listener.beat_due.set()
 
     def abandon(self) -> None:
-        """Disconnect, when the event loop is closed: nothing else can be done there any more."""
+        """Disconnect after the event loop was closed: nothing else can be done there any more."""
         self._connections.abandon()
 
     async def send(self, channel: str, payload: Any) -> int:
         """Send to a channel of this node; returns the message's id.
 
-        :raises ChannelFull: at its capacity, exactly.
+        :raises ChannelFull: the channel is exactly at its capacity.
         """
         with self.receiver.channels.place_in(channel):
             message_id = await self.sender.send(channel, payload, has_room=True)
-            await self.receiver.heard_own()  # it is in the mailbox now, in place of the place
+            await self.receiver.heard_own()  # it is in the mailbox now, in the reserved place
         return message_id
 
     async def join(self, topic: str, channel: str) -> None:
@@ -130,7 +130,7 @@ class Node:
         await self.receiver.join(topic, channel)
 
     async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """The last messages of a topic, or the first ones after a position; oldest first.
+        """Return the last messages of a topic, or the first ones after a position; oldest first.
 
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
         :raises LayerClosed: the node is closed, or has failed.
@@ -145,7 +145,7 @@ class Node:
         )
 
     async def _keep(self) -> None:
-        # `asyncio.run` and its like cancel every task before they close the loop: the last moment to disconnect.
+        # `asyncio.run` and the like cancel every task before they close the loop: the last chance to disconnect.
         try:
             await self._closing.wait()
         finally:
@@ -171,7 +171,7 @@ class Node:
         self.begin_closing()
 
     async def _release(self) -> None:
-        async with AsyncExitStack() as in_any_case:  # in the reverse order, also when a step is cancelled
+        async with AsyncExitStack() as in_any_case:  # in reverse order, even if a step is cancelled
             in_any_case.push_async_callback(self._connections.close)
             in_any_case.push_async_callback(self._give_lease_back)
             in_any_case.push_async_callback(self._listener.close)

@@ -9,7 +9,7 @@ from pgchannels.process.node import Node
 
 
 class Opening:
-    """A node that is being opened for all who wait; it ends with the first who gets it, or the last who leaves."""
+    """A node that is being opened for all waiting callers, until the first gets it, or the last gives up."""
 
     def __init__(self, opening: Coroutine[Any, Any, Node], *, on_end: Callable[[], object]) -> None:
         self._task = asyncio.create_task(opening, name="pgchannels open")
@@ -21,7 +21,7 @@ class Opening:
         self._is_closed = False
 
     async def wait(self, *, in_any_case: bool) -> Node:
-        """The open node."""
+        """Return the node once it is open."""
         self._waiting += 1
         self._is_wanted |= in_any_case
         try:
@@ -37,7 +37,7 @@ class Opening:
         return node
 
     async def close(self) -> None:
-        """Open no node; one that is open already is closed."""
+        """Stop opening; a node that is open already is closed."""
         self._is_closed = True
         self._give_up()
         await asyncio.wait([self._task])

@@ -19,9 +19,9 @@ from pgchannels.sending.sender import Sender
 
 
 class Process:
-    """Safe to use from any thread. After a fork the child begins with none.
+    """Safe to use from any thread. After a fork, the child begins with nothing.
 
-    :param idle_seconds: after so long without a message the background sender gives its connection back until the next.
+    :param idle_seconds: after this long without a message, the background sender closes its connection until the next.
     """
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
@@ -34,10 +34,10 @@ class Process:
         self._begin()
 
     async def open(self, *, in_any_case: bool = False) -> Node:
-        """The node of the running loop, opened if there is none. Callers at the same time get the same one.
+        """Return the node of the running loop, opened if there is none. Concurrent callers get the same one.
 
-        When all of them are cancelled, none stays open, unless one wants it `in_any_case`: who waits again and again,
-        each time for less than it takes, would otherwise wait for ever.
+        If all of them are cancelled, none stays open, unless one wants it `in_any_case`: a caller that retries, each
+        time waiting for less than opening takes, would otherwise wait forever.
 
         :raises LayerClosed: the layer was closed meanwhile.
         """
@@ -51,7 +51,7 @@ class Process:
         return await opening.wait(in_any_case=in_any_case)
 
     def here(self) -> Node | None:
-        """The open node of the running loop; one that has failed is none."""
+        """Return the open node of the running loop; one that has failed does not count."""
         node = self._nodes.get(asyncio.get_running_loop())
         return None if node is None or node.has_failed else node
 
@@ -66,24 +66,24 @@ class Process:
             await self._background_stopped()
 
     def stop_background(self) -> None:
-        """Stop sending for those who have no node, until somebody sends again."""
+        """Stop the background sender, until somebody without a node sends again."""
         self._tidy()
         self._background.stop()
 
     def sender(self) -> Sender | SharedSender:
-        """What sends for the running loop: its own sender, or the one that is shared."""
+        """Return what sends for the running loop: its own sender, or the shared one."""
         node = self.here()
         if node is None or len(self._nodes) > 1:
             self._tidy()
         return self._shared_sender if node is None else node.sender
 
     def sender_for(self, channel: str) -> Node | Sender | SharedSender:
-        """What sends to a channel, and adds it to topics: the node here, if it is one of its own."""
+        """Return what sends to a channel, and adds it to topics: the loop's node, if the channel is its own."""
         node = self.here()
         return node if node is not None and node.receiver.owns(channel) else self.sender()
 
     def blocking_sender(self) -> BlockingSender:
-        """What sends for a thread without an event loop.
+        """Return what sends for a thread without an event loop.
 
         :raises WouldBlock: an event loop runs in this thread.
         """
@@ -99,7 +99,7 @@ class Process:
         await node.open()
         self._nodes[loop] = node
         try:
-            await self._background_stopped()  # what was sent before must come first
+            await self._background_stopped()  # what was sent before must arrive first
         except BaseException:
             await node.close()
             raise
@@ -113,13 +113,13 @@ class Process:
         self._nodes.pop(loop, None)
 
     def _tidy(self) -> None:
-        if self._process != os.getpid():  # a fork that Python was not told of, as some servers written in C make it
+        if self._process != os.getpid():  # a fork that Python does not know of, as in some servers written in C
             self._begin_anew()
         for loop in [loop for loop in (*self._nodes, *self._opening) if loop.is_closed()]:
             self._sweep(loop)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give back what a loop has kept that was closed without cancelling its tasks."""
+        """Release what a loop still holds after it was closed without cancelling its tasks."""
         self._opening.pop(loop, None)
         node = self._nodes.pop(loop, None)
         if node is not None:
@@ -139,8 +139,8 @@ class Process:
         self._background = self._new_background()
         self._shared_sender = SharedSender(self._background)
         self._blocking_sender = BlockingSender(self._background)
-        atexit.register(self._background.stop)  # already now: what an application registers later still sends at exit
-        # A layer that is thrown away without `close`, as by a test that overrides settings, leaves no thread.
+        atexit.register(self._background.stop)  # now: exit handlers registered later run earlier, and can send
+        # A layer that is dropped without `close`, as by a test that overrides settings, leaves no thread behind.
         weakref.finalize(self, _throw_away, self._background).atexit = False
 
 
@@ -150,6 +150,6 @@ def _throw_away(background: BackgroundSender) -> None:
 
 
 def _keep_for_ever(belongings_of_the_parent: object) -> None:
-    # A reference that nobody gives back. At a child's exit Python would collect the parent's tasks, sockets and loops:
-    # they complain of that, and may take the parent's sockets out of the epoll that both processes share.
+    # A reference that is never released. At the child's exit, Python would collect the parent's tasks, sockets and
+    # loops: they would complain, and might remove the parent's sockets from the epoll that both processes share.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(belongings_of_the_parent))

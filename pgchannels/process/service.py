@@ -23,14 +23,14 @@ Request = Callable[[Sender], Awaitable[T]]
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """A request, and whoever waits for its answer."""
+    """A request, and the future that waits for its answer."""
 
     request: Request[Any]
     future: "Future[Any] | asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop | None = None  # that the future belongs to; None: a thread waits for it
+    loop: asyncio.AbstractEventLoop | None = None  # of the future; None: a thread waits for it
 
     def answer(self, result: Any, error: BaseException | None) -> None:
-        """Give the answer, or what was raised in its place; nothing where nobody waits any more."""
+        """Give the caller the answer or the error; do nothing if nobody waits any more."""
         if self.future.done():
             return
         if error is None:
@@ -46,7 +46,7 @@ class Service:
     """Runs requests in the event loop of the thread, and hands back the answers."""
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None) -> None:
-        # Hardly anything else than messages is sent.
+        # Hardly anything but messages is sent.
         self._connections = Connections(database, options.schema, keep=False)
         self._sender = Sender(
             self._connections, options, on_dropped=Losses().at(QUEUE_IN_TOPIC), idle_seconds=idle_seconds
@@ -63,20 +63,20 @@ class Service:
         self._sender.start().add_done_callback(lambda _: self._end.set())
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """From any thread: run a callback in the loop."""
+        """Run a callback in the loop; may be called from any thread."""
         self._loop.call_soon_threadsafe(callback)
 
     def end(self) -> None:
-        """From any thread: let `ended` return."""
+        """Let `ended` return; may be called from any thread."""
         with suppress(RuntimeError):  # the loop was closed just now
             self.call_soon(self._end.set)
 
     async def ended(self) -> None:
-        """Return when this is to end, or can no longer send."""
+        """Wait until the service is asked to end, or can no longer send."""
         await self._end.wait()
 
     async def close(self) -> None:
-        """Wait until all requests are answered, for some time, and disconnect."""
+        """Wait until all requests are answered, for 30 seconds at most, and disconnect."""
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=LAST_CALLS_SECONDS)
             for sending in late:
@@ -89,7 +89,7 @@ class Service:
         """Run a request; its caller gets the answer, or what it raises."""
         try:
             sending = asyncio.ensure_future(call.request(self._sender))
-        except BaseException as error:  # also what would end the loop for all others
+        except BaseException as error:  # including what would end the loop for all others
             self._answer(call, None, error)
         else:
             self._under_way.add(sending)
@@ -114,7 +114,7 @@ class Service:
         self._answers.setdefault(call.loop, []).append((call, result, error))
 
     def _hand_back(self) -> None:
-        # Waking another loop costs more than a message does: once for all of its calls that are answered now.
+        # Waking another loop costs more than a message: wake it once for all of its calls that are answered now.
         answers, self._answers = self._answers, {}
         for loop, its_answers in answers.items():
             with suppress(RuntimeError):  # it is closed: nobody waits

@@ -1,4 +1,4 @@
-"""The verbs of `Sender` for event loops and threads that have no node: one background sender serves all of them."""
+"""The verbs of `Sender` for event loops and threads without a node: one background sender serves all of them."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -33,12 +33,12 @@ class SharedSender:
         return self._background.send(lambda sender: sender.leave(topic, channel))
 
     def flush(self) -> Awaitable[None]:
-        """See `Sender.flush`; it waits for as long as nodes have their leases."""
+        """See `Sender.flush`; it waits for as long as nodes hold their leases."""
         return self._background.send(lambda sender: sender.flush(), is_patient=True)
 
 
 class BlockingSender:
-    """The same for threads without an event loop; each call waits."""
+    """The same for threads without an event loop; each call blocks."""
 
     def __init__(self, background: BackgroundSender) -> None:
         self._background = background
@@ -64,7 +64,7 @@ class BlockingSender:
         self._background.send_blocking(lambda sender: sender.leave(topic, channel))
 
     def flush(self) -> None:
-        """See `Sender.flush`; it waits for as long as nodes have their leases."""
+        """See `Sender.flush`; it waits for as long as nodes hold their leases."""
         self._background.send_blocking(lambda sender: sender.flush(), is_patient=True)
 
     def remove_deaf_nodes(self) -> None:

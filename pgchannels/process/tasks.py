@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Tasks:
-    """Run for as long as the node.
+    """Run for as long as the node lives.
 
-    :param on_failure: called with a task that has failed, and its error.
+    :param on_failure: called with a failed task, and its error.
     """
 
     def __init__(self, *, on_failure: Callable[[asyncio.Task[None], BaseException], None]) -> None:
@@ -22,11 +22,11 @@ class Tasks:
         self.watch(task)
 
     def watch(self, task: asyncio.Task[None]) -> None:
-        """Tell when a task fails that somebody else stops."""
+        """Report the failure of a task that is stopped elsewhere."""
         task.add_done_callback(self._notice)
 
     async def stop(self) -> None:
-        """Cancel all that were started, and wait until they have ended."""
+        """Cancel all started tasks, and wait until they have ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Threads of the system, also where gevent has put greenlets in their place."""
+"""System threads, even where gevent has replaced threads with greenlets."""
 
 import sys
 import threading
@@ -17,7 +17,7 @@ class SystemThread(Protocol):
     """A thread that was started."""
 
     def join(self, timeout: float) -> None:
-        """Wait for so long until it has ended."""
+        """Wait until it has ended, for `timeout` seconds at most."""
 
 
 def start_thread(run: Callable[[], object], *, name: str) -> SystemThread:
@@ -30,13 +30,13 @@ def start_thread(run: Callable[[], object], *, name: str) -> SystemThread:
 
 
 def are_greenlets() -> bool:
-    """Whether gevent has put greenlets in place of threads."""
+    """Whether gevent has replaced threads with greenlets."""
     gevent: Any = sys.modules.get("gevent.monkey")
     return gevent is not None and bool(gevent.is_module_patched("threading"))
 
 
 class SystemThreads(ThreadPoolExecutor):
-    """In place of an event loop's pool of threads, which would be greenlets that the end of the process waits for."""
+    """Replaces an event loop's thread pool, which would be greenlets that the process waits for at exit."""
 
     def submit(self, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> "Future[T]":
         """Run a function in a thread of its own."""
@@ -53,7 +53,7 @@ class SystemThreads(ThreadPoolExecutor):
 
 
 class _ThreadBesideGreenlets:
-    """An event loop in a greenlet would be the running one of all greenlets: none of them could wait any more."""
+    """A system thread: a loop that runs in a greenlet would count as running in all, and none could wait any more."""
 
     def __init__(self, run: Callable[[], object]) -> None:
         self._run = run

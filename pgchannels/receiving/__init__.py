@@ -1,1 +1,1 @@
-"""What a node hears, and for whom: from the notification to the mailbox."""
+"""Receiving on a node: from the notification to the mailbox."""

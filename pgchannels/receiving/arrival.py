@@ -10,7 +10,7 @@ import asyncpg
 
 from pgchannels.names import is_queue_address, is_topic_address
 
-_GREATEST_ID: Final = 2**63 - 1  # the database takes none beyond: with one as a position nothing more could be read
+_GREATEST_ID: Final = 2**63 - 1  # the database's limit: with a position beyond it, every later read would fail
 _LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
 
@@ -18,8 +18,8 @@ _LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta
 class Arrival:
     """One message for any number of receivers on this node.
 
-    `envelope` is None until the row has been read, when the payload was too large for the notification; and for good
-    when the message had expired, or its row was gone.
+    If the payload was too large for the notification, `envelope` is None until the row has been read. It stays None if
+    the message had expired, or its row was gone.
     """
 
     id: int
@@ -27,15 +27,15 @@ class Arrival:
     address: str
     channel: str | None
     envelope: bytes | None
-    expires_microseconds: int | None = None  # as published; None: nobody has looked
-    is_read: bool = False  # from the log: what it does not have is gone
-    plain: bytes | None = None  # the envelope without its seal, kept by the first receiver for the others
+    expires_microseconds: int | None = None  # as published; None: not looked up
+    is_read: bool = False  # from the log: a missing envelope is gone
+    plain: bytes | None = None  # the unsealed envelope, kept by the first receiver for the others
 
     @classmethod
     def from_notification(cls, text: str) -> list[Self]:
-        """Read what `deliver.sql` wrote behind the 'm': messages to one address.
+        """Parse what `deliver.sql` writes after the 'm': messages to one address.
 
-        :raises ValueError: it is something else.
+        :raises ValueError: the text is something else.
         """
         microseconds_text, address, *messages = text.split(" ")
         microseconds = int(microseconds_text)
@@ -49,15 +49,15 @@ class Arrival:
 
     @classmethod
     def mark(cls, text: str) -> Self:
-        """What `host.sql` notifies: a position, at its place among messages; to no address.
+        """Parse a notification of `host.sql`: a position, in order with messages; to no address.
 
-        :raises ValueError: it is something else.
+        :raises ValueError: the text is something else.
         """
         return cls(_valid_id(text), 0, "", None, b"")
 
     @classmethod
     def from_row(cls, row: "Sequence[Any] | asyncpg.Record", *, expires_microseconds: int | None = None) -> Self:
-        """Take a row of one of the statements that read messages; its first columns are in this order."""
+        """Build an arrival from a row of a statement that reads messages; its first columns are the fields in order."""
         return cls(row[0], row[1], row[2], row[3], row[4], expires_microseconds, is_read=True)
 
     @property
@@ -67,7 +67,7 @@ class Arrival:
 
     @property
     def bound_to(self) -> str:
-        """What a sealed envelope must have been sealed for. A queue's copy keeps the seal of its topic."""
+        """What a sealed envelope must be bound to. A queue's copy keeps the seal of its topic."""
         if self.channel is None:
             return self.address
         return self.channel if self.is_of_topic else f"{self.address} {self.channel}"
@@ -77,7 +77,7 @@ class Arrival:
         """Whether it was sent to a topic, not to a channel; a queue's copy names its topic."""
         if self.channel is None:
             return is_topic_address(self.address)
-        # Of a topic and nothing else: a message to one queue must not open in another that names it.
+        # Only a topic counts: a message to one queue must not open in another that names it as its channel.
         return is_queue_address(self.address) and is_topic_address(self.channel)
 
 

@@ -1,4 +1,4 @@
-"""Keeps what a node hears in order, and reads from the log what notifications did not bring."""
+"""Keeps arrivals in order, and reads from the log what notifications did not carry."""
 
 import asyncio
 from collections import deque
@@ -15,22 +15,22 @@ from pgchannels.receiving.log import GREATEST_ID, Log
 from pgchannels.receiving.page_limit import PageLimit
 from pgchannels.receiving.router import Router
 
-_IDS_BEYOND: Final = 1 << 22  # the last one that is known, which a message may have: some thousand batches
-MOST_HELD: Final = 10_000  # arrivals that wait behind a reading; the log has them all, so more need not be kept
+_IDS_BEYOND: Final = 1 << 22  # how far past the last known id a message's id may be: some thousand batches
+MOST_HELD: Final = 10_000  # arrivals during a reading; the log has them all, so more need not be kept
 
 
 class CatchUp:
-    """Either routes at once what is heard, or reads the log: then what is heard waits, and is routed with what is read.
+    """Routes arrivals at once, or reads the log: then it holds arrivals, and routes them with what it reads.
 
-    Both are routed in the order of ids: messages that were sent one after another come in that order, whatever their
-    addresses are. The log is read for the address of a large message, for one that a channel of this node was added to
-    by others, and for all addresses whenever something may have been missed. Some addresses are read as far as anything
-    was heard, and no further: what was sent to others before what is read has been heard by then.
+    Both are routed in the order of ids: messages that were sent one after another arrive in that order, whatever their
+    addresses. The log is read for the address of a large message, for an address that another process has added a
+    channel of this node to, and for all addresses whenever something may have been missed. A reading of some addresses
+    ends at the greatest id heard: by then, everything sent earlier to other addresses has been heard, too.
 
-    What has an id far beyond the known ones waits until the log has been asked for its last one. A greater one is
-    impossible: as a position it would keep out everything that comes after it.
+    An arrival with an id far beyond the known ones waits until the log has been asked for its last id. A greater id is
+    impossible: as a position, it would keep out every later message.
 
-    One task hosts and reads, in turns: an address is hosted before it is read, so nothing lies between the two.
+    One task hosts and reads, in turns: an address is hosted before it is read, so nothing is missed in between.
     """
 
     def __init__(
@@ -43,23 +43,23 @@ class CatchUp:
         self._held: deque[Arrival] = deque()
         self._to_read: set[str] = set()
         self._is_all_to_read = False
-        self._has_doubtful = False  # among those that are held
-        self._limit: PageLimit | None = None  # of a reading that goes on
-        self.is_listening: bool = False  # a connection, and so the node is registered
+        self._has_doubtful = False  # among the held arrivals
+        self._limit: PageLimit | None = None  # of the reading under way
+        self.is_listening: bool = False  # on a connection, so the node is registered
         self._is_live = False
-        self._heard_until = 0  # the greatest id that was heard, or read
+        self._heard_until = 0  # the greatest id heard or read
         self._work = work
         self._extent: Extent | None = None
-        self._credible_until = 0  # an id beyond may be one that the log has not given
-        self._accounted_until = 0  # all with ids up to this one were routed, or told as lost
+        self._credible_until = 0  # a greater id may be one that the log never gave
+        self._accounted_until = 0  # everything up to this id was routed, or reported as lost
 
     @property
     def is_live(self) -> bool:
-        """Whether what is heard is routed at once: all that was sent before has come."""
+        """Whether arrivals are routed at once: everything sent before has arrived."""
         return self._is_live
 
     def arrive(self, arrival: Arrival) -> None:
-        """Take a message from a notification, or a mark: all is heard that was sent before its id."""
+        """Take a message from a notification, or a mark: everything sent before its id has been heard."""
         if arrival.id > self._credible_until:
             self._has_doubtful = True
             self._is_live = False
@@ -75,7 +75,7 @@ class CatchUp:
             self.read(arrival.address)
 
     def read(self, address: str) -> None:
-        """Read the messages to an address after its position; all that is heard waits."""
+        """Read the messages to an address after its position; hold arrivals meanwhile."""
         self._to_read.add(address)
         self._begin_reading()
 
@@ -85,38 +85,38 @@ class CatchUp:
         self._begin_reading()
 
     def stop_listening(self) -> None:
-        """Read everything once `begin_listening` is called: what is heard until then may follow what was missed."""
+        """Read everything once `begin_listening` is called: arrivals until then may follow missed messages."""
         self.is_listening = False
         self.read_all()
 
     def begin_listening(self) -> None:
-        """Take notice that everything from now on is heard."""
+        """Record that everything is heard from now on."""
         self.is_listening = True
         self._work.set()
 
     async def run(self) -> None:
-        """Host and read whatever there is to, for ever."""
+        """Host and read whatever is due, forever."""
         await repeat(self._step_when_asked, what_failed="could not host addresses and read the log")
 
     async def settle(self) -> None:
-        """Host and read all that there is to."""
+        """Host and read until nothing is left to do."""
         while not self._is_live or self._hosting.is_behind:
             if not self.is_listening:
                 raise ConnectionError("the listening connection was lost")
             await self._step()
 
     def note_heard(self, *, filled_until: int) -> None:
-        """Note that all was heard that was sent until a moment, and the last id of the slots that were full then."""
+        """Record that everything sent until a moment was heard, and the last id of the slots that were full then."""
         if self._is_live:
             self._accounted_until = max(self._accounted_until, filled_until)
 
     async def look_at_identity(self, identity: int) -> None:
-        """Find out whether the log is another one, if its identity is."""
+        """If the identity has changed, check whether the log is a different one."""
         if self._extent is None or identity != self._extent.identity:
             self.meet(await self._log.extent())
 
     def meet(self, extent: Extent) -> None:
-        """Take the extent of the log. A log that does not continue the known one is a gap: the node begins anew."""
+        """Take the extent of the log. If it does not continue the known log, report a gap and start over."""
         known, self._extent = self._extent, extent
         self._credible_until = extent.last_id + _IDS_BEYOND
         if known is None:
@@ -127,18 +127,18 @@ class CatchUp:
             begin = self._accounted_until = self._heard_until = extent.begin_after(known.identity, seen_until)
             self._router.lose(Gap(GapReason.CRASH, None))
             self._router.begin_anew(begin, last_id=extent.last_id)
-            self._hosting.forget()  # a table that was restored may have a part of it
+            self._hosting.forget()  # a restored table may have only part of what is hosted
             self.read_all()
 
     @property
     def extent(self) -> Extent:
-        """The log's extent when it was last looked at."""
+        """The extent of the log, as last seen."""
         assert self._extent is not None
         return self._extent
 
     def _begin_reading(self) -> None:
         self._is_live = False
-        self._limit = None  # of what was read until now
+        self._limit = None  # it belongs to the previous reading
         self._work.set()
 
     def _hold(self, arrival: Arrival) -> None:
@@ -171,7 +171,7 @@ class CatchUp:
                 self._work.set()
 
     async def _look_at_doubtful(self) -> None:
-        """Drop what is held with ids that the log has not given."""
+        """Drop held arrivals with ids that the log never gave."""
         heard = len(self._held)
         self.meet(await self._log.extent())
         last_id, held = self.extent.last_id, list(self._held)
@@ -183,7 +183,7 @@ class CatchUp:
             self._on_impossible()
 
     def _is_heard(self, addresses: set[str]) -> bool:
-        """Whether there are any, and all that was sent before they were hosted has been heard."""
+        """Whether there are any, and everything sent before they were hosted has been heard."""
         return bool(addresses) and self._heard_until >= max(map(self._router.hosted_at, addresses))
 
     async def _read(self) -> None:
@@ -198,9 +198,9 @@ class CatchUp:
                 self._to_read |= some
 
     async def _read_page(self, addresses: set[str] | None) -> bool:
-        """Read the next page of some addresses or, with None, of all, and route it; returns whether it was the last."""
+        """Read and route the next page of some addresses or, with None, of all; return whether it was the last."""
         if addresses is None:
-            self._held = deque()  # what was heard until now is in the log
+            self._held = deque()  # what was heard so far is in the log
         positions, known, heard = self._router.positions(addresses), self.extent, len(self._held)
         limit = self._limit or PageLimit(GREATEST_ID if addresses is None else self._heard_until)
         if not positions:
@@ -208,15 +208,15 @@ class CatchUp:
         page = await self._log.page(positions, up_to=limit.until)
         await self.look_at_identity(page.identity)
         if not known.identity == page.identity == self.extent.identity:
-            return False  # a page of one log, asked for with positions of another
+            return False  # a page of one log, requested with positions of another
         if addresses is not None and self._is_all_to_read:
-            return False  # it leaves out what was heard, which is to be read now
+            return False  # it leaves out what was heard, which must be read now
         if addresses is None:
             self._tell_lost(page.gone_until)
         until = page.arrivals[-1].id if page.is_full else limit.until
         arrivals = page.arrivals if addresses is None else self._heard_of(page.arrivals)
         self._note_gone(heard, positions, until)
-        # What was heard comes behind what was missed, if more is to be read now than when the page was asked for.
+        # If more must be read now than when the page was requested, what was heard may follow missed messages.
         heard_meanwhile = () if self._is_all_to_read else self._held
         self._held = deque(sorted([*arrivals, *heard_meanwhile], key=_id_of))
         ids = [arrival.id for arrival in page.arrivals]
@@ -229,27 +229,27 @@ class CatchUp:
         return limit.is_complete
 
     def _heard_of(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """Those that were heard, or sent before their address was hosted: the rest of their batches was heard, too."""
+        """Return those heard, or sent before their address was hosted: the rest of their batches was heard, too."""
         announced = {arrival.id for arrival in self._held if arrival.must_be_read}
         hosted_at = self._router.hosted_at
         return [one for one in arrivals if one.id in announced or one.id <= hosted_at(one.address)]
 
     def _tell_lost(self, gone_until: int) -> None:
-        # Ids up to `filled_until` are of batches that were committed when the last page was asked for, since a slot is
-        # left when all batches in it are committed. So what is accounted for was read, or told, before it left the log.
+        # Batches up to `filled_until` were committed when the last page was requested, since the log leaves a slot only
+        # when all batches in it are committed. So what is accounted for was read, or reported, before it left the log.
         if gone_until > self._accounted_until:
             self._router.lose(Gap(GapReason.EXPIRED, None), until=gone_until)
             self._accounted_until = gone_until
 
     def _note_gone(self, heard: int, positions: Mapping[str, int], until: int) -> None:
-        """Note that what was heard before a page was asked for has no row, unless it is in the page."""
+        """Mark what was heard before a page was requested as read: unless it is in the page, its row is gone."""
         for arrival in islice(self._held, heard):
             if arrival.address in positions and arrival.id <= until:
                 arrival.is_read = True
 
     def _route_held(self, *, until: int) -> None:
         held = self._held
-        # A command may have asked to read first.
+        # A command among them may require a reading first.
         while held and held[0].id <= until and not self._to_read and not self._has_doubtful:
             if held[0].must_be_read and self._router.is_awaited(held[0]):
                 self._to_read = {arrival.address for arrival in held if arrival.must_be_read}

@@ -1,4 +1,4 @@
-"""The channels of this node: their mailboxes, and the topics that they joined."""
+"""The channels of this node: their mailboxes, and the topics they joined."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from pgchannels.receiving.router import Router
 from pgchannels.receiving.shared_capacity import SharedCapacity
 from pgchannels.receiving.sweep import MOST_IN_A_STEP
 
-# Messages to a channel that were sent before all senders could know that it is full.
+# Messages to a channel that may be sent before all senders know that it is full.
 _ON_THEIR_WAY: Final = 1000
 
 logger: logging.Logger = logging.getLogger("pgchannels")
@@ -31,7 +31,7 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 @dataclass(slots=True)
 class _Membership:
-    """When a channel joined a topic for the last time, and after which ids it did, those that may still be undone."""
+    """When a channel last joined a topic, and after which id each join begins that may still be undone."""
 
     time: float = 0
     begins: list[int] = field(default_factory=list)
@@ -40,8 +40,8 @@ class _Membership:
 class Channels:
     """A channel exists here while it is in a topic, holds messages, or somebody receives from it.
 
-    Channels whose names are the same up to their '!' share the capacity for what is sent to them; what comes through
-    topics is bounded for each by itself.
+    Channels whose names are the same up to the '!' share one capacity for messages sent to them; messages through
+    topics are bounded per channel.
     """
 
     def __init__(
@@ -53,24 +53,24 @@ class Channels:
         has_expired: Callable[[Arrival], bool],
         note_full: Callable[[str, bool], None],
     ) -> None:
-        self.abandoned: int = 0  # channels that left their topics since nobody receives from them
+        self.abandoned: int = 0  # channels removed from their topics because nobody receives from them
         self._router = router
         self._has_expired = has_expired
         self._bursts = Bursts()
         self._losses = losses
         self._capacity_of = capacity_of
         self._note_full = note_full
-        self._full: set[str] = set()  # names of channels, and of their common parts
+        self._full: set[str] = set()  # names of channels, and their common parts
         self._mailboxes: dict[str, Mailbox] = {}
-        self._rooms: WeakValueDictionary[str, SharedCapacity] = WeakValueDictionary()  # the mailboxes hold them
+        self._rooms: WeakValueDictionary[str, SharedCapacity] = WeakValueDictionary()  # kept alive by the mailboxes
         self._topics: dict[str, dict[str, _Membership]] = {}
         self._sending: dict[str, int] = {}
-        self._lines: dict[str, Line] = {}  # of those who receive by a prefix
+        self._lines: dict[str, Line] = {}  # of tasks that receive by a prefix
         self._missed_gaps = MissedGaps()
         self._error: Exception | None = None
 
     def expect(self, channel: str) -> None:
-        """Take notice that somebody will receive from a channel: whatever is lost from now on concerns it."""
+        """Record that somebody will receive from a channel: every gap from now on concerns it."""
         if channel not in self._mailboxes:
             self._missed_gaps.leave(channel)
 
@@ -79,16 +79,16 @@ class Channels:
         self._mailbox(channel).put(arrival, allowance=_ON_THEIR_WAY)
 
     async def receive(self, channel: str) -> Item:
-        """Take the next message of a channel, or news, waiting for one. Cancelling loses nothing."""
+        """Wait for the next message of a channel, or news, and take it. Cancelling loses nothing."""
         try:
             return await self._mailbox(channel).get()
         finally:
             self._forget_if_unused(channel)
 
     async def receive_any(self, prefix: str) -> tuple[str, Item]:
-        """Take the oldest item of all channels whose names begin so, waiting for one. Cancelling loses nothing.
+        """Wait for the oldest item of all channels with this prefix, and take it. Cancelling loses nothing.
 
-        What may be for somebody who receives from a single channel is left to him.
+        A channel from which a task receives by name is skipped: the item may be for that task.
         """
         line = self._lines.setdefault(prefix, Line())
         try:
@@ -100,9 +100,9 @@ class Channels:
 
     @contextmanager
     def place_in(self, channel: str) -> Iterator[None]:
-        """Keep a place in a mailbox for a message that is sent meanwhile.
+        """Reserve a place in a mailbox for a message that is being sent.
 
-        :raises ChannelFull: there is none left.
+        :raises ChannelFull: no place is left.
         """
         part, room = non_local_part(channel), self._room(channel)
         if self._is_full(channel, room):
@@ -121,11 +121,11 @@ class Channels:
 
     @property
     def are_full(self) -> bool:
-        """Whether some are."""
+        """Whether any channel is full."""
         return bool(self._full)
 
     def expire_full(self) -> Iterator[None]:
-        """Drop what has expired in those that are full, which then take messages again; each step is short."""
+        """Drop expired messages from full channels, which then accept messages again; each step is short."""
         for name in list(self._full):
             held = self._rooms.get(name) if name.endswith("!") else self._mailboxes.get(name)
             if held is not None:
@@ -133,24 +133,24 @@ class Channels:
             yield
 
     def lose(self, gap: Gap) -> None:
-        """Tell all channels that messages to them were lost, or may have been."""
+        """Report to all channels that messages to them were lost, or may have been."""
         self._missed_gaps.lose(gap)
         for mailbox in self._mailboxes.values():
             mailbox.lose(gap)
-        if gap.reason is GapReason.CRASH:  # ids of another log may be lesser
+        if gap.reason is GapReason.CRASH:  # ids of another log may be smaller
             for membership in chain.from_iterable(topics.values() for topics in self._topics.values()):
                 membership.begins = [0]
 
     def tell(self, news: ListenerState) -> None:
-        """Tell all channels."""
+        """Report news to all channels."""
         for mailbox in self._mailboxes.values():
             mailbox.tell(news)
 
     def look_after(self, *, joined_before: float = -math.inf) -> Iterator[None]:
-        """Drop what nobody has received in time, and undo every `join` that is older; by the clock of the event loop.
+        """Drop what nobody received in time, and undo every `join` before a time of the event loop's clock.
 
-        A channel whose messages expired while nobody received from it leaves its topics: its receiver is gone. Each
-        step is short, and anything may happen between two.
+        A channel whose messages expired while nobody received from it is removed from its topics: its receiver is gone.
+        Each step is short, and anything may happen between two steps.
         """
         for channel, mailbox in list(self._mailboxes.items()):
             while mailbox.look_after(most=MOST_IN_A_STEP):
@@ -165,9 +165,9 @@ class Channels:
             yield
 
     def join(self, address: str, channel: str, *, after: int, obeyed_until: int) -> None:
-        """Give a channel every message to the address of a topic that comes after an id.
+        """Give a channel every message after an id to the address of a topic.
 
-        :param obeyed_until: every command to leave with an id up to this one has come.
+        :param obeyed_until: every command to leave with an id up to this one has been obeyed.
         """
         membership = self._topics.setdefault(channel, {}).setdefault(address, _Membership())
         membership.time = asyncio.get_running_loop().time()
@@ -175,7 +175,7 @@ class Channels:
         self._router.add(address, channel, self._mailbox(channel), after=after)
 
     def leave(self, address: str, channel: str, *, at: int | None = None) -> None:
-        """Undo `join`; what the channel has got stays. One that joined again after the id `at` begins there."""
+        """Undo `join`; what is in the mailbox stays. A later join, after the id `at`, remains and begins there."""
         self._router.remove(address, channel)
         topics = self._topics.get(channel, {})
         membership = topics.get(address, _Membership())
@@ -189,21 +189,21 @@ class Channels:
             self._forget_if_unused(channel)
 
     def release(self, channel: str) -> None:
-        """Leave all topics of a channel from which nobody will receive any more, and drop what it holds."""
+        """Remove a channel from all topics, and drop what it holds: nobody will receive from it again."""
         self._leave_joined_before(channel, math.inf)
         if channel in self._mailboxes:
             self._mailboxes[channel].clear()
             self._forget_if_unused(channel)
 
     def clear(self) -> None:
-        """Empty all mailboxes and leave all topics."""
+        """Empty all mailboxes, and remove all channels from their topics."""
         for mailbox in self._mailboxes.values():
             mailbox.clear()
         for channel in list(self._topics):
             self._leave_joined_before(channel, math.inf)
 
     def close(self, error: Exception) -> None:
-        """End every `receive` with an error, after what is left; also those that come later."""
+        """End every `receive`, now and later, with an error once what is left has been taken."""
         self._error = self._error or error
         for mailbox in self._mailboxes.values():
             mailbox.close(error)

@@ -1,4 +1,4 @@
-"""Obeys what other nodes command this one."""
+"""Obeys commands from other nodes."""
 
 from pgchannels.codec.commands import Flush, Join, Leave, command_in
 from pgchannels.errors import InvalidName, UnreadableMessage
@@ -13,7 +13,7 @@ from pgchannels.receiving.router import Router
 
 
 class Commands:
-    """Of one node: they come through the log, each at its place among the messages."""
+    """Obeys for one node: commands arrive through the log, in order with messages."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Commands:
         self._channels, self._queues, self._reports = channels, queues, reports
 
     def obey(self, opened: Opened) -> None:
-        """Do what a message to the node itself says; what cannot be obeyed is counted as unreadable."""
+        """Obey a command to this node; one that cannot be obeyed is counted as unreadable."""
         position = opened.arrival.id
         try:
             match command_in(opened.payload):
@@ -58,7 +58,7 @@ class Commands:
             self._catch_up.read(address)
 
     def _topic_address(self, address: str) -> str:
-        """The address, if it is of a topic with this layer's prefix."""
+        """Return the address if it belongs to a topic with this layer's prefix."""
         if not address.startswith(self._topics):
             raise InvalidName(f"{address:.200} is no topic of this layer")
         return topic_address(self._prefix, require_valid_topic(address.removeprefix(self._topics)))

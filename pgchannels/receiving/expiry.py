@@ -1,28 +1,28 @@
-"""When a message is too old to be received."""
+"""Decides when a message is too old to be received."""
 
 from pgchannels.database.connections import Connections
 from pgchannels.receiving.arrival import Arrival
 
 
 class Expiry:
-    """Of one layer. What was read from the log knows how long it lives, anything else lives as long as this layer's.
+    """The expiry of one layer. Messages from the log carry their own expiry, all others have this layer's.
 
-    A message that is too old when it is heard tells that it took its time, or that the clock was set back: nothing is
-    too old then until the clock is read again.
+    If a message is already too old when it is heard, it was delayed, or the clock was set back: then nothing expires
+    until the clock is read again.
     """
 
     def __init__(self, expiry_seconds: float, connections: Connections) -> None:
         self._microseconds = expiry_seconds * 1_000_000
         self._connections = connections
-        self._distrusted: int | None = None  # reading of the clock
+        self._distrusted: int | None = None  # number of a clock reading
 
     def hear(self, arrival: Arrival) -> None:
-        """Look at a message that was just told."""
+        """Check a message that was just heard."""
         if self.is_over(arrival):
             self._distrusted = self._connections.clock_readings
 
     def is_over(self, arrival: Arrival) -> bool:
-        """Whether the time of a message is over."""
+        """Whether a message has expired."""
         ends: float | None = arrival.expires_microseconds
         if ends is None:
             ends = arrival.published_microseconds + self._microseconds

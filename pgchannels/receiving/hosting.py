@@ -18,12 +18,12 @@ _AT_ONCE: Final = 5_000  # senders to these addresses wait for the call, some te
 
 
 class Hosting:
-    """Makes the database's subscriptions of this node those to the router's addresses, one call at a time.
+    """Makes this node's subscriptions in the database match the router's addresses, one call at a time.
 
-    What a call was to change is changed once it is answered; until then it is asked for again. A call that removes
-    something has a version, so that it does nothing when it comes late: another one may have added the same.
+    A change is requested again until a call with it is answered. A call that removes something carries a version, so
+    that it does nothing if it arrives late: another call may have added the same address again.
 
-    :param work: set when there is something to do: somebody must call `reconcile`.
+    :param work: set when there is something to do: `reconcile` must be called.
     :param beat_due: set when the database does not know this node: it must register again.
     """
 
@@ -42,12 +42,12 @@ class Hosting:
         self._work = work
         self._beat_due = beat_due
         self._hosted: set[str] = set()
-        self._to_add: dict[str, bool] = {}  # and whether it is to be marked
+        self._to_add: dict[str, bool] = {}  # and whether each gets a mark
         self._to_remove: set[str] = set()
         self._waiting: dict[str, list[asyncio.Future[int]]] = {}
-        self._version = 0  # of the last call that was answered
-        self._last_version = 0  # of the last call that was made
-        self._has_version_to_tell = True  # the database knows none of this node, or a lesser one than it should
+        self._version = 0  # of the last answered call
+        self._last_version = 0  # of the last call made
+        self._has_version_to_tell = True  # the database has no version of this node, or too low a one
 
     @property
     def is_behind(self) -> bool:
@@ -55,18 +55,18 @@ class Hosting:
         return bool(self._to_add or self._to_remove or self._waiting)
 
     def hosts(self, address: str) -> bool:
-        """Whether every message to an address is told to this node."""
+        """Whether this node is notified of every message to an address."""
         return address in self._hosted
 
     def want(self, address: str, *, is_marked: bool = False) -> None:
-        """Begin to host an address; on demand the database notifies this node of the address's position."""
+        """Begin to host an address; with `is_marked`, the database notifies this node of its position."""
         self._to_add[address] = is_marked or self._to_add.get(address, False)
         self._work.set()
 
     async def positions_of(self, addresses: Sequence[str]) -> Sequence[int]:
-        """Host addresses; every message that is sent to one from now on has a greater id than its position.
+        """Host addresses and return their positions; every message sent to one from now on has a greater id.
 
-        :raises DatabaseUnavailable: the database could not be asked in time.
+        :raises DatabaseUnavailable: the database did not answer in time.
         :raises DatabaseRefused: it answered with an error.
         """
         loop = asyncio.get_running_loop()
@@ -88,11 +88,11 @@ class Hosting:
         return [position for position in positions if isinstance(position, int)]
 
     def is_known(self, version: int) -> bool:
-        """Whether the database has this version of what the node hosts; else it has forgotten the node."""
+        """Whether the database should have this version of what the node hosts; if not, it has forgotten the node."""
         return version in {self._version, self._last_version} and version != 0
 
     def forget(self) -> None:
-        """Host all addresses of the router anew: the database has forgotten this node."""
+        """Host all addresses of the router again: the database has forgotten this node."""
         self._version = 0
         self._hosted.clear()
         self._to_remove.clear()
@@ -101,17 +101,17 @@ class Hosting:
         self._work.set()
 
     def release_unused(self) -> None:
-        """Stop hosting what nobody here receives any more."""
+        """Stop hosting addresses that nobody here receives any more."""
         unused = set(self._router.take_unused())
-        # Whoever wants one of them from now on asks for it anew: the call that removes it may be on its way.
+        # A new receiver must request its address again: the call that removes it may be under way.
         self._hosted -= unused
         self._to_remove |= unused
         self._work.set()
 
     async def reconcile(self, look_at_identity: Callable[[int], Awaitable[None]]) -> None:
-        """Make one call.
+        """Make one call to the database.
 
-        :param look_at_identity: is given the identity of the log before its positions are used.
+        :param look_at_identity: called with the identity of the log before its positions are used.
         :raises CONNECTION_FAILURES: the call may or may not have had an effect; the next one repeats it.
         """
         self._to_remove = {address for address in self._to_remove if not self._router.has(address)}
@@ -154,7 +154,7 @@ class Hosting:
         version = None
         if removed or self._has_version_to_tell:
             version = self._last_version = self._last_version + 1
-            self._has_version_to_tell = True  # until it is answered: what comes after it must make it come too late
+            self._has_version_to_tell = True  # until it is answered: the next call must outdate this one
         rows = await self._connections.fetch(host, self._node, self._version, version, added, removed, is_marked)
         identity, position = rows[0]
         if position is None:
@@ -175,7 +175,7 @@ class Hosting:
     def _refuse(self, waiting: "dict[str, list[asyncio.Future[int]]]", text: str) -> None:
         for address, answered in waiting.items():
             if not answered and address not in self._hosted:
-                self.want(address, is_marked=True)  # nobody waits: it is asked for again
+                self.want(address, is_marked=True)  # nobody waits: request it again
             for future in answered:
                 if not future.done():
                     future.set_exception(DatabaseRefused(text))

@@ -1,4 +1,4 @@
-"""Receivers in the order in which they came."""
+"""Waiting receivers, served in the order of arrival."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,23 +9,23 @@ T = TypeVar("T")
 
 
 class Line:
-    """First come, first served. Whoever adds something wakes the first; so does whoever leaves something behind."""
+    """First come, first served. Adding an item wakes the first in line, and so does leaving one behind."""
 
     __slots__ = ("places",)
 
     def __init__(self) -> None:
         # Hardly ever more than one, and there are many lines: an empty deque takes ten times as much memory.
-        self.places: list[_Place] = []  # of those who wait
+        self.places: list[_Place] = []  # of waiting tasks
 
     async def first(self, take: Callable[[], T | None]) -> T:
-        """Wait to be the first for whom `take` returns something, and return that; raises what `take` raises.
+        """Wait to be first in line and for `take` to return something; return that, or raise what `take` raises.
 
-        Nothing is awaited after `take`: whoever is cancelled has taken nothing.
+        Nothing is awaited after `take`: a cancelled task has taken nothing.
         """
         place = _Place()
         self.places.append(place)
         try:
-            # Asked anew each time: what somebody was woken for may have been removed before he runs.
+            # Check again after each wake: the item may have been removed before this task runs.
             while self.places[0] is not place or (taken := take()) is None:
                 await place.wait()
             return taken
@@ -33,13 +33,13 @@ class Line:
             self.places.remove(place)
 
     def wake(self, count: int) -> None:
-        """Wake the first ones, as many as there are things to take."""
+        """Wake the first `count` in line, one for each item to take."""
         for place in islice(self.places, count):
             place.wake()
 
 
 class _Place:
-    """One who waits, and may be woken several times."""
+    """A waiting task's place in line, which may be woken several times."""
 
     __slots__ = ("_woken",)
 

@@ -1,4 +1,4 @@
-"""Listens for one node, and never stops to."""
+"""Listens for one node, across lost connections."""
 
 import asyncio
 import logging
@@ -23,9 +23,9 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Probe(Protocol):
-    """Runs a statement with a token behind its arguments, and returns its row when the token was heard.
+    """Runs a statement with a token after its arguments, and returns its row once the token was heard.
 
-    Where its column `is_told` is false, no token is sent: PostgreSQL has no room for it.
+    If its column `is_told` is false, no token is sent: PostgreSQL has no room for it.
     """
 
     async def __call__(
@@ -34,28 +34,28 @@ class Probe(Protocol):
 
 
 class Hearer(Protocol):
-    """Who hears what comes by the listening connection."""
+    """Takes what arrives on the listening connection."""
 
     def begin(self) -> None:
-        """A connection begins to listen. What comes by it must wait until `beat` has returned for the first time."""
+        """Record that a connection begins to listen, and hold what it receives until `beat` has first returned."""
 
     async def beat(self, probe: Probe) -> None:
-        """Keep the node alive in the database by a statement that makes it send the node a token."""
+        """Keep the node alive in the database, with a statement that also sends the node a token."""
 
     def hear(self, text: str) -> None:
         """Take a notification; never waits."""
 
     def lost(self) -> None:
-        """The connection was lost; another one is made."""
+        """Record that the connection was lost; another one is being made."""
 
     def back(self) -> None:
-        """Another one listens."""
+        """Record that another connection listens."""
 
 
 class Listener:
-    """Keeps one connection on LISTEN, and makes a new one whenever it is lost, or nothing comes by it any more.
+    """Keeps one connection on LISTEN, and replaces it whenever it is lost, or nothing arrives on it any more.
 
-    :param beat_due: set by whoever wants a heartbeat without waiting for the time to come.
+    :param beat_due: set to request a heartbeat before it is due.
     """
 
     def __init__(
@@ -81,21 +81,21 @@ class Listener:
         self.beat_due: asyncio.Event = beat_due
         self._is_interrupted = False
         self._bursts = Bursts()
-        self._is_new = False  # the connection: it has no notification to read that is older than its LISTEN
+        self._is_new = False  # the connection: no notification older than its LISTEN waits to be read
         self.reconnected: int = 0
 
     async def open(self) -> None:
-        """Listen; raises what the database answers."""
+        """Listen, and send the first heartbeat; raises what the database raises."""
         async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
             await self._held.opened()
             await self._hearer.beat(self._probe)
 
     async def run(self) -> None:
-        """Beat, and listen again whenever the connection is lost, for ever."""
+        """Send heartbeats, and listen again whenever the connection is lost, forever."""
         await repeat(self._beat_or_reconnect, what_failed="could not keep the node alive")
 
     def reconnect(self) -> None:
-        """Give the connection up and make a new one."""
+        """Give up the connection and make a new one."""
         self._lost.set()
         self.beat_due.set()
 
@@ -151,25 +151,25 @@ class Listener:
             self._hearer.lost()
 
     async def _listen(self, connection: DriverConnection) -> None:
-        self._hearer.begin()  # for every connection that listens, whoever opened it
+        self._hearer.begin()  # for every listening connection, however it was opened
         self._connection = connection
         self._is_new = True
         self._lost.clear()
-        # By our own word for the connection, not by the driver's: tools that trace it hand out something else.
+        # Our own reference to the connection, not the driver's argument: tracing tools pass a different object.
         connection.add_termination_listener(lambda _: self._on_terminated(connection))
         channel = str(self._node)
-        # The driver says LISTEN for a channel that it does not know yet, and the name, a secret, would show.
+        # The driver would send LISTEN for a channel that it does not know yet, and expose the name, a secret.
         getattr(connection, "_listeners").setdefault(channel, set())  # noqa: B009
         await connection.add_listener(channel, lambda *heard: self._on_notified(connection, heard[-1]))
         # LISTEN before reading: what is committed in between is seen twice and delivered once, never missed.
         await connection.fetch(self._connections.text(listen), self._node)
 
     async def _probe(self, text: str, *arguments: object, behind_token: tuple[object, ...] = ()) -> "asyncpg.Record":
-        """Run a statement and hear its token.
+        """Run a statement and wait for its token.
 
-        What is heard meanwhile tells that the connection is not deaf: with much on its way, the token takes its time.
+        Anything heard meanwhile proves that the connection is not deaf: behind heavy traffic, the token is slow.
 
-        :raises TimeoutError: nothing came for the time of a heartbeat.
+        :raises TimeoutError: nothing arrived for the time of a heartbeat.
         """
         self._token = secrets.token_hex(8)
         self._heard_token.clear()
@@ -189,7 +189,7 @@ class Listener:
 
     async def _ask(self, text: str, *arguments: object) -> "asyncpg.Record":
         if not self._held.is_open:
-            raise ConnectionError("the listening connection was lost")  # not opened anew by the way: it must be told
+            raise ConnectionError("the listening connection was lost")  # not reopened here: it must be reported first
         [row] = await self._held.fetch(text, *arguments)
         if row["is_told"]:
             self._is_new = False
@@ -197,7 +197,7 @@ class Listener:
         elif self._is_new:
             self._note_full_queue()
         else:
-            raise ConnectionError(NOTIFICATION_QUEUE_FULL)  # nobody wakes us for what was rolled back: LISTEN skips it
+            raise ConnectionError(NOTIFICATION_QUEUE_FULL)  # what was rolled back wakes no session: LISTEN skips it
         return row
 
     def _note_full_queue(self) -> None:
@@ -209,7 +209,7 @@ class Listener:
             self.reconnect()
 
     def _on_notified(self, connection: object, text: Any) -> None:
-        # A connection that was given up may still have notifications of before: the new one reads them from the log.
+        # A connection that was given up may still deliver old notifications: the new one reads them from the log.
         if connection is not self._connection:
             return
         self._heard_count += 1

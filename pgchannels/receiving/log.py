@@ -1,4 +1,4 @@
-"""The one reader of the log."""
+"""The only reader of the log."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pgchannels.database.wording import Place
 from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1
-_SIZE: Final = 5  # columns behind those of an arrival
+_SIZE: Final = 5  # columns after those of an arrival
 _EXPIRES: Final = 6
 
 
@@ -26,7 +26,7 @@ _EXPIRES: Final = 6
 class Page:
     """The next messages of some addresses in the order of their ids, and the state of the log at that moment.
 
-    `is_full` tells that there may be more; each address is complete up to `until`, as far as it was asked for.
+    If `is_full`, there may be more. Each address is complete up to its `until`, within what was requested.
     """
 
     arrivals: Sequence[Arrival]
@@ -39,7 +39,7 @@ class Page:
 
 
 class Log:
-    """Statements that bring a bounded number of bytes each, so that a slow link is no broken one."""
+    """Reads a bounded number of bytes per statement, so that a slow link does not count as broken."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -50,7 +50,7 @@ class Log:
         return self._connections.place
 
     async def extent(self) -> Extent:
-        """What there is to know of the log."""
+        """Return the current extent of the log."""
         return Extent.from_row((await self._connections.fetch(extent))[0])
 
     async def page(
@@ -61,10 +61,10 @@ class Log:
         most_of_each: int = PAGE_ROWS,
         most: int = PAGE_ROWS,
     ) -> Page:
-        """The messages of each address after its position; expired ones have no envelope."""
+        """Return the messages of each address after its position; expired ones have no envelope."""
         addresses, ids = list(positions), list(positions.values())
         while not (rows := await self._connections.fetch(messages_after, addresses, ids, up_to, most_of_each, most)):
-            await self.extent()  # there is no log yet, or not any more: it begins
+            await self.extent()  # there is no log yet, or no longer: this begins one
         *_, identity, filled_until, gone_until, last_id = rows[0]
         rows = [row for row in rows if row[0] is not None]
         arrivals = [Arrival.from_row(row, expires_microseconds=row[_EXPIRES]) for row in rows]
@@ -82,9 +82,9 @@ class Log:
         return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
 
     async def history(self, address: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """The last messages of an address, or the first ones after a position; oldest first, without expired ones.
+        """Return the last messages of an address, or the first after a position; oldest first, without expired ones.
 
-        After a position that this log has not given comes all that it has.
+        If this log never gave the position, everything that it has comes after it.
         """
         if after is None:
             [(first,)] = await self._connections.fetch(position_before_latest, address, limit)

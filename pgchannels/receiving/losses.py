@@ -7,20 +7,20 @@ from typing import Final
 
 from pgchannels.messages import Gap
 
-QUEUE_IN_TOPIC: Final = "a queue in a topic"  # one of them, whose name only the database knows
+QUEUE_IN_TOPIC: Final = "a queue in a topic"  # only the database knows which one
 _BURST_SECONDS: Final = 10
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Bursts:
-    """A burst of events of one kind ends when some seconds have passed without one."""
+    """Detects bursts of events: a burst of one kind ends after ten seconds without one."""
 
     def __init__(self) -> None:
         self._last_seconds: dict[Hashable, float] = {}
 
     def begins(self, kind: Hashable) -> bool:
-        """Note an event; returns whether it is the first of a burst."""
+        """Record an event; return whether it is the first of a burst."""
         now = time.monotonic()
         is_first = now - self._last_seconds.get(kind, -_BURST_SECONDS) >= _BURST_SECONDS
         self._last_seconds[kind] = now
@@ -28,7 +28,7 @@ class Bursts:
 
 
 class Losses:
-    """Of one node. A burst of losses for one reason is one line of the log, at its beginning."""
+    """The losses of one node. A burst of losses for one reason is logged once, at its beginning."""
 
     def __init__(self) -> None:
         self.messages: int = 0
@@ -36,11 +36,11 @@ class Losses:
         self._bursts = Bursts()
 
     def at(self, receiver: str) -> Callable[[Gap], None]:
-        """What counts the losses of a receiver, which the log names."""
+        """Return a function that counts the losses of a receiver, and logs them with its name."""
         return lambda gap: self._note(receiver, gap)
 
     def count(self, gap: Gap) -> None:
-        """Count a loss that another line of the log tells of."""
+        """Count a loss that is logged elsewhere."""
         self.gaps += 1
         self.messages += gap.count or 0
 

@@ -19,9 +19,9 @@ _PATIENT_CALLS: Final = 20
 
 
 class WhenFull(StrEnum):
-    """What happens to a message that comes to a full mailbox."""
+    """What happens to a message that arrives at a full mailbox."""
 
-    FAIL = "fail"  # the receiver gets what it has, then MessagesLost
+    FAIL = "fail"  # the receiver gets what is in the mailbox, then MessagesLost
     DROP_NEWEST = "drop_newest"
     DROP_OLDEST = "drop_oldest"
 
@@ -39,16 +39,16 @@ OnFull = Callable[[bool], None]
 
 
 class Mailbox:
-    """Holds messages until they are received. Several may receive: each item goes to the one who waits longest.
+    """Holds messages until they are received. With several receivers, each item goes to the one waiting longest.
 
-    Gaps and other news stand in it at their place between the messages; the capacity counts messages alone. A message
-    that has expired is not received, and takes no place from another one.
+    Gaps and other news are queued in order with messages; only messages count toward the capacity. An expired message
+    is not received, and does not keep another one out.
 
     :param has_expired: whether a message is too old to be received.
-    :param on_lost: called with each loss at once, however late the receiver comes to it.
+    :param on_lost: called with each loss at once, however late the receiver learns of it.
     :param on_full: called when the mailbox becomes full, and when it no longer is.
-    :param on_left: called when there is something to `take` that nobody waits for, again with each item.
-    :param room: where messages that were sent to a channel take a place, too, until they are received.
+    :param on_left: called when there is something to `take` and nobody waits, again with each item.
+    :param room: where messages sent to a channel also take a place until they are received.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class Mailbox:
         room: SharedCapacity | None = None,
     ) -> None:
         self.lost: int = 0
-        self.is_neglected: bool = False  # something expired since anything was taken, and nobody waited for it
+        self.is_neglected: bool = False  # something expired since the last item was taken, and nobody waited for it
         self._has_expired = has_expired
         self._capacity = capacity
         self._when_full = when_full
@@ -105,7 +105,7 @@ class Mailbox:
         return not self._items and not self._line.places
 
     def put(self, arrival: Arrival, *, allowance: int = 0) -> None:
-        """Add a message, or that it is gone; never waits. `allowance` is room beyond the capacity."""
+        """Add a message, or a gap if it is gone; never waits. `allowance` is room beyond the capacity."""
         if arrival.envelope is None:
             self.lose(Gap(GapReason.EXPIRED, 1))
         elif self._error is not None:
@@ -120,12 +120,12 @@ class Mailbox:
             self._wake()
 
     def lose(self, gap: Gap) -> None:
-        """Tell the receiver, behind all that it has got, that messages were lost."""
+        """Report lost messages to the receiver, behind everything in the mailbox."""
         self._count_lost(gap)
         self.tell(gap)
 
     def tell(self, news: Gap | ListenerState) -> None:
-        """Add what is no message; a gap joins one of its reason that no message stands behind."""
+        """Add a gap or other news; a gap merges into an earlier one with its reason if no message is in between."""
         if self._join(news) or self._error is not None:
             return
         if isinstance(news, Gap) or len(self._items) - self._messages < self._capacity + _MOST_NEWS:
@@ -133,14 +133,14 @@ class Mailbox:
             self._wake()
 
     def spare(self) -> Item | None:
-        """The item that `take` would take; None while somebody is inside `get`, for whom it may be."""
+        """Return the item that `take` would take; None while a task is inside `get`, since it may be for that task."""
         if not self._items or self._line.places:
             return None
         self._expire_first()
         return self._items[0]
 
     def take(self) -> Item:
-        """Take the item that is `spare`."""
+        """Take the item that `spare` returns."""
         self._unread_calls = 0
         self.is_neglected = False
         item = self._items.popleft()
@@ -153,11 +153,11 @@ class Mailbox:
         return item
 
     async def get(self) -> Item:
-        """Take the oldest item, waiting for one and for those who came before. Cancelling this loses nothing.
+        """Take the oldest item; wait for one, and for earlier callers. Cancelling this loses nothing.
 
-        Each call raises an error of its own, and lets other tasks run before.
+        Each call raises its own copy of an error, after other tasks could run.
 
-        :raises MessagesLost: the mailbox was full and is to fail then; all before the loss was taken.
+        :raises MessagesLost: the mailbox overflowed under `WhenFull.FAIL`, and everything before the loss was taken.
         """
         if self._items and not self._line.places:
             return self.take()
@@ -166,10 +166,10 @@ class Mailbox:
         try:
             return await self._line.first(self._take_if_any)
         finally:
-            self._wake()  # the next one: also when this one was woken and is cancelled
+            self._wake()  # the next one, even if this one was woken and is cancelled
 
     def close(self, error: Exception) -> None:
-        """Take no more; receivers get what is left, then the error."""
+        """Accept no more; receivers get what is left, then the error."""
         self._error = self._error or error
         self._line.wake(len(self._line.places))
 
@@ -188,7 +188,7 @@ class Mailbox:
         return removed
 
     def expire(self, *, most: int = sys.maxsize) -> int:
-        """Drop the oldest messages that have expired, at most so many; returns how many."""
+        """Drop the oldest messages that have expired, at most `most`; return how many."""
         if not self._messages:
             return 0
         expired = 0
@@ -202,9 +202,9 @@ class Mailbox:
         return expired
 
     def look_after(self, *, most: int) -> bool:
-        """Drop what has expired, at most so many messages; returns whether there may be more.
+        """Drop expired messages, at most `most`; return whether there may be more.
 
-        Called again and again while nobody reads, it drops the news at last, too: the reader is gone.
+        After many calls while nobody reads, it drops the news as well: the reader is gone.
         """
         if self.expire(most=most) == most:
             return True
@@ -247,7 +247,7 @@ class Mailbox:
         return False
 
     def _drop_oldest(self, count: int, reason: GapReason) -> None:
-        """Put a gap in the place of the oldest messages, which stand side by side."""
+        """Replace the oldest messages, which are adjacent, with a gap."""
         place, gap = self._first_message(), Gap(reason, count)
         self._count_lost(gap)
         self._items.rotate(-place)

@@ -1,4 +1,4 @@
-"""What receiving needs of others, who live above it or beside it."""
+"""What receiving needs from parts above or beside it."""
 
 from typing import Protocol
 
@@ -11,17 +11,17 @@ class Lease(Protocol):
     """Keeps a node alive."""
 
     async def beat(self, probe: Probe) -> "tuple[int, asyncpg.Record]":
-        """Renew the lease by a probe of the connection that listens: the hosted version, and the log's extent."""
+        """Renew the lease with a probe of the listening connection; return the hosted version and the log's extent."""
 
 
 class Reports(Protocol):
-    """What others must know of a node."""
+    """Reports what others must know about a node."""
 
     def note_full(self, channel: str, is_full: bool) -> None:
-        """A channel became full, or is no longer."""
+        """Record that a channel became full, or no longer is."""
 
     def note_flushed(self, message_id: int) -> None:
-        """All that came before a message is forgotten."""
+        """Record that everything before a message is forgotten."""
 
     def tell_again(self) -> None:
-        """The database has forgotten this node."""
+        """Report everything again: the database has forgotten this node."""

@@ -9,10 +9,10 @@ _GROWTH: Final = 4
 
 
 class PageLimit:
-    """Up to which id each page of a reading goes, until one is not full that went to the end.
+    """Limits the ids of each page of a reading, until a page reaches the end and is not full.
 
-    A page is the next thousand messages of many addresses. For it the database reads up to a thousand of each; so that
-    most of them come with this page, not again with each of the next ones, it goes as far as the page before did.
+    A page is the next thousand messages of many addresses, for which the database reads up to a thousand of each. Each
+    page reaches as far in ids as the one before, so that most of these are in it, and not read again for later pages.
     """
 
     def __init__(self, end: int = GREATEST_ID) -> None:
@@ -24,7 +24,7 @@ class PageLimit:
     def note_page(self, ids: Sequence[int], *, is_full: bool, last_id: int) -> None:
         """Take the ids of a page in their order, whether there may be more, and the greatest id of the log.
 
-        With a full page all up to its last id is read; with another one all up to `until`.
+        After a full page, everything up to its last id is read; after any other, everything up to `until`.
         """
         if is_full:
             self._step = ids[-1] - ids[0] + 1
@@ -35,4 +35,4 @@ class PageLimit:
             self._step *= _GROWTH
             self.until += self._step
         if self.until >= min(last_id, self._end):
-            self.until = self._end  # also what is sent meanwhile
+            self.until = self._end  # including what is sent meanwhile

@@ -1,4 +1,4 @@
-"""Between arrivals and what users get of them: opens payloads; what cannot be read is lost."""
+"""Opens the payloads of arrivals for users; what cannot be read is lost."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ class Opened:
 
 
 class PayloadReader:
-    """Of one node. `unreadable` counts messages and notifications; a burst of one kind is one line of the log."""
+    """Reads for one node. `unreadable` counts messages and notifications; a burst of one kind is logged once."""
 
     def __init__(self, codec: Codec, losses: Losses) -> None:
         self._codec = codec
@@ -32,14 +32,14 @@ class PayloadReader:
         self._bursts = Bursts()
 
     def read(self, arrival: Arrival) -> Opened | Gap:
-        """A message with a new copy of its payload; the gap in its place when it cannot be read."""
+        """Return a message with a new copy of its payload, or a gap if it cannot be read."""
         try:
             return Opened(arrival, self._open(arrival))
         except UnreadableMessage as error:
             return self.lose(arrival, error)
 
     def readable(self, arrivals: Iterable[Arrival]) -> Iterator[Opened]:
-        """Messages with their payloads; those that cannot be read are passed over, since nobody receives them."""
+        """Yield messages with their payloads; skip unreadable ones, since no receiver is there to get a gap."""
         for arrival in arrivals:
             try:
                 payload = self._open(arrival)
@@ -49,7 +49,7 @@ class PayloadReader:
                 yield Opened(arrival, payload)
 
     def lose(self, arrival: Arrival, error: UnreadableMessage) -> Gap:
-        """Count and log a message that its receiver cannot read; returns what the receiver is to be told."""
+        """Count and log a message that its receiver cannot read; return the gap to report to the receiver."""
         self._pass_over(arrival, error)
         gap = Gap(GapReason.UNREADABLE, 1)
         self._losses.count(gap)
@@ -59,13 +59,13 @@ class PayloadReader:
         self.note_unreadable("passed over message %d to %s: %s", arrival.id, arrival.address, error)
 
     def note_unreadable(self, text: str, *arguments: object) -> None:
-        """Count and log; the text without its arguments says of which kind it is."""
+        """Count and log; the text without its arguments is the kind."""
         self.unreadable += 1
         if self._bursts.begins(text):
             logger.warning("%s; further ones are only counted", text % arguments)
 
     def note_impossible(self) -> None:
-        """Count and log a notification that is no message's."""
+        """Count and log a notification that belongs to no message."""
         self.note_unreadable("ignored a notification with an id that the log cannot have")
 
     def _open(self, arrival: Arrival) -> Any:

@@ -1,4 +1,4 @@
-"""Work queues on this node: claims messages for those who wait, and no more than they can take."""
+"""Work queues on this node: claims messages for waiting receivers, and no more than they can take."""
 
 import asyncio
 import logging
@@ -33,10 +33,10 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A claim that was perhaps committed: repeated with its number until it is answered.
+    """A claim that may have been committed; it is repeated with its number until answered.
 
-    The log remembers the number until this time at least, by the database's clock. A repetition that comes later and is
-    not remembered takes nothing: it would take other messages, and those of the first time would be lost unnoticed.
+    The log remembers the number at least until `remembered_until`, by the database's clock. A later repetition that is
+    not remembered takes nothing: it would take other messages, and those of the first call would be lost unnoticed.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Resender(Protocol):
     retention_seconds: float
 
     def valid_until(self) -> float:
-        """Until when, by the database's clock, a call that is made now may take effect."""
+        """Return until when, by the database's clock, a call made now may take effect."""
 
     async def resend(self, address: str, channel: str | None, envelope: bytes) -> object:
         """Put a message at the end of the queue that it was claimed from."""
@@ -86,48 +86,48 @@ class Queues:
         self._missed_gaps = MissedGaps()
 
     async def receive(self, address: str) -> Item:
-        """Claim the next message, waiting for one. Cancelling leaves it to the next receiver."""
+        """Wait for the next message and claim it. Cancelling leaves it to the next receiver."""
         with self._receiving(address) as claimed:
-            # Hosting before claiming: what is sent after the claim found nothing wakes this node.
+            # Host before claiming: if the claim finds nothing, whatever is sent afterwards wakes this node.
             if not self._hosting.hosts(address):
                 await self._hosting.positions_of([address])
             self.wake(address)
             return await claimed.get()
 
     def wake(self, address: str) -> None:
-        """Look whether there is something to claim."""
+        """Check whether there is something to claim."""
         self._ready.add(address)
         self._claims.ask()
 
     def wake_all(self) -> None:
-        """Look in every queue that somebody waits for."""
+        """Check every queue that somebody waits for."""
         self._ready.update(self._receivers)
         self._claims.ask()
 
     async def run(self) -> None:
-        """Claim whatever there is to claim, and give back what nobody waits for any more, for ever."""
+        """Claim what there is to claim, and give back what nobody waits for any more, forever."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._claims.run())
             both.create_task(self._returns.run())
 
     def give_back_soon(self) -> None:
-        """Give back what was claimed for receivers that went away, without being waited for."""
+        """Start to give back what was claimed for receivers that went away; return at once."""
         self._returns.ask()
 
     def lose(self, gap: Gap) -> None:
-        """Tell whoever receives that what was in the queues is lost."""
+        """Report to all receivers that the contents of the queues are lost."""
         self._missed_gaps.lose(gap)
         for mailbox in self._claimed.values():
             mailbox.lose(gap)
 
     def clear(self, *, until: int) -> None:
-        """Forget what was claimed but not received, up to a message's id; also what a claim under way brings."""
+        """Drop what was claimed but not received, up to a message's id; also what a claim under way returns."""
         self._cleared_until = until
         for mailbox in self._claimed.values():
             mailbox.clear(until=until)
 
     async def give_back(self) -> None:
-        """Put what was claimed for receivers that went away back, at the end of its queue.
+        """Put messages back that were claimed for receivers that went away, at the end of their queues.
 
         What cannot be sent stays here for the next receiver or the next call; after `close` it is counted and logged.
         """
@@ -143,7 +143,7 @@ class Queues:
             for mailbox in self._claimed.values():
                 mailbox.close(error)
             self._receivers.clear()
-            self._left = self._take_abandoned()  # before those that wait wake up
+            self._left = self._take_abandoned()  # before the waiting receivers wake up
 
     @contextmanager
     def _receiving(self, address: str) -> Iterator[Mailbox]:
@@ -182,7 +182,7 @@ class Queues:
             raise
 
     async def _claim(self, address: str) -> bool:
-        """Claim once; returns whether there may be more for those who wait."""
+        """Claim once; return whether there may be more for waiting receivers."""
         if address not in self._unresolved:
             if not (wanted := self._wanted(address)):
                 return False
@@ -204,7 +204,7 @@ class Queues:
         return _Claim(secrets.randbits(63), min(wanted, _MOST_AT_ONCE), remembered_until)
 
     async def _answer(self, address: str, claim: _Claim) -> "Sequence[asyncpg.Record] | None":
-        """What the claim brought; None: it is too late to know."""
+        """Return what the claim took; None if it is too late to know."""
         valid_until = min(self._sender.valid_until(), claim.remembered_until)
         try:
             return await self._connections.fetch(claim_messages, claim.number, valid_until, address, claim.most)
@@ -228,10 +228,10 @@ class Queues:
 
     async def _resolve(self, timeout_seconds: float) -> None:
         try:
-            # What is given back at this moment, or claimed, must be known: it has left its queue already.
+            # Wait for giving back and claiming under way: their messages have left the queue already.
             async with asyncio.timeout(timeout_seconds), self._giving_back, self._claiming:
                 for address in list(self._unresolved):
-                    # Nobody claims again after this: a connection that is lost once more must not be the end of it.
+                    # Nobody claims again after this, so it must survive one more lost connection.
                     await insist(
                         partial(self._claim, address),
                         place=self._connections.place,
@@ -266,7 +266,7 @@ class Queues:
         await self._sender.resend(arrival.address, arrival.channel, arrival.envelope)
 
     def _keep(self, address: str, failures: Sequence[tuple[Arrival, BaseException]]) -> None:
-        # What may be in the queue again does not stay here as well: nothing is received twice.
+        # Messages that may be back in the queue do not stay here as well: nothing is received twice.
         unsent = [arrival for arrival, failure in failures if not getattr(failure, "may_have_been_sent", True)]
         unknown = len(failures) - len(unsent)
         _, failure = failures[0]
@@ -285,7 +285,7 @@ class Queues:
         self._put(address, [*unsent, *claimed.clear()])
 
     def _wanted(self, address: str) -> int:
-        # What cancelled receivers left behind is for the next ones: there may be more of it than they are.
+        # Messages that cancelled receivers left behind go to the next ones, and may outnumber them.
         return 0 if self._is_closed else max(self._receivers.get(address, 0) - len(self._claimed.get(address, ())), 0)
 
     def _claimed_from(self, address: str) -> Mailbox:

@@ -1,4 +1,4 @@
-"""Everything that a node hears, and for whom."""
+"""The receiving side of a node: puts its parts together."""
 
 import asyncio
 import math
@@ -46,15 +46,15 @@ class Part(Protocol):
     """Something that runs for as long as its node."""
 
     async def run(self) -> None:
-        """Do what there is to do, for ever."""
+        """Do the work of this part, forever."""
 
 
 class Receiver:
-    """Of one node. A notification goes to `hear`, in order through the catch-up, and by the router into mailboxes.
+    """Receives for one node: a notification goes to `hear`, in order through the catch-up, and routed into mailboxes.
 
     :param lease: keeps the node alive.
-    :param reports: what others must know of the node.
-    :param beat_due: set when the database does not know this node: it must beat.
+    :param reports: reports what others must know about the node.
+    :param beat_due: set when the database does not know this node: a heartbeat is due.
     """
 
     def __init__(
@@ -96,17 +96,17 @@ class Receiver:
         self._error: Exception | None = None
 
     def parts(self) -> "tuple[Part, ...]":
-        """What is to run for as long as the node lives."""
+        """Return what must run for as long as the node lives."""
         return self.catch_up, self.replays, self.queues, self.sweep
 
-    # What the listener tells.
+    # Called by the listener.
 
     def begin(self) -> None:
-        """Hold what comes by a new connection until `beat` has returned."""
+        """Hold what a new connection receives until `beat` has returned."""
         self.catch_up.stop_listening()
 
     async def beat(self, probe: Probe) -> None:
-        """Keep the node alive, and find out what happened to what it hosts and to the log."""
+        """Keep the node alive, and find out what happened to the log and to the hosted addresses."""
         version, row = await self._lease.beat(probe)
         seen = Extent.from_row(row)
         self.catch_up.meet(seen)
@@ -121,12 +121,12 @@ class Receiver:
         self._look_after()
 
     def hear(self, text: str) -> None:
-        """Take a notification: messages, or that there is something to claim."""
+        """Take a notification: messages, a mark, or that there is something to claim."""
         kind, _, content = text.partition(" ")
         if kind in {"m", "h"}:
             arrivals = self._arrivals(kind, content)
             if kind == "m" and arrivals:
-                self._expiry.hear(arrivals[0])  # all have one age
+                self._expiry.hear(arrivals[0])  # all have the same age
             for arrival in arrivals:
                 self.catch_up.arrive(arrival)
         elif kind == "q":
@@ -135,55 +135,55 @@ class Receiver:
             self.payloads.note_unreadable("ignored a notification of a kind that this version does not know")
 
     def lost(self) -> None:
-        """Tell the channels that want to know."""
+        """Report to the channels that the connection was lost, if `on_disconnect` is set."""
         if self._options.on_disconnect is not None:
             self.channels.tell(ListenerState.LOST)
 
     def back(self) -> None:
-        """Tell the channels that want to know."""
+        """Report to the channels that a connection listens again, if `on_reconnect` is set."""
         if self._options.on_reconnect is not None:
             self.channels.tell(ListenerState.BACK)
 
-    # What the router hands on: messages to this node's channels, and commands.
+    # Called by the router, with messages to this node's channels and commands.
 
     def put(self, arrival: Arrival) -> None:
         """Take a message to a channel, or a command."""
         if arrival.channel is not None:
             self.channels.accept(arrival.channel, arrival)
         elif arrival.envelope is None:
-            self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel has not joined its topic
+            self.lose(Gap(GapReason.EXPIRED, None))  # a command: some channel may not have joined its topic
         elif isinstance(read := self.payloads.read(arrival), Gap):
             self.lose(Gap(read.reason, None))
         else:
             self._commands.obey(read)
 
     def lose(self, gap: Gap) -> None:
-        """Take notice that messages to this node's channels were lost."""
+        """Record that messages to this node's channels were lost."""
         self.channels.lose(gap)
         if gap.reason is GapReason.CRASH:
-            self.queues.lose(gap)  # what expires in a queue is counted when it is claimed
+            self.queues.lose(gap)  # what expires in a queue is counted by the next claim
 
-    # What users ask for.
+    # Called for users.
 
     async def open(self) -> None:
-        """Get to know the log."""
+        """Learn the extent of the log, and begin to host the node's own address."""
         self.catch_up.meet(await self.log.extent())
         self._connections.when_opened(self._look_at_log)
         self.router.add(self._address, self, self, after=self.catch_up.extent.last_id)
         self.hosting.want(self._address)
 
     def new_channel(self, kind: str) -> str:
-        """The name of a new channel of this node."""
+        """Return the name of a new channel of this node."""
         channel = new_channel_name(kind, self._identity.name)
         self.channels.expect(channel)
         return channel
 
     def owns(self, channel: str) -> bool:
-        """Whether the channel is one of this node's own."""
+        """Whether a channel belongs to this node."""
         return not is_queue(channel) and node_name_of(channel) == self._identity.name
 
     async def receive(self, channel: str) -> Received:
-        """The next message of a channel, with its payload, or news; a message that cannot be read is a gap.
+        """Return the next message of a channel, with its payload, or news; an unreadable message is a gap.
 
         :raises LayerClosed: the channel belongs to another node, or this one is closed.
         """
@@ -193,19 +193,19 @@ class Receiver:
         return self._read(await self.channels.receive(channel))
 
     async def receive_any(self, prefix: str) -> tuple[str, Received]:
-        """As `receive`, from all channels whose names begin with a prefix that ends with '!'; also tells which."""
+        """As `receive`, from all channels with a prefix that ends with '!'; also return which channel."""
         await self._require_receivable(prefix)
         channel, item = await self.channels.receive_any(prefix)
         return channel, self._read(item)
 
     async def join(self, topic: str, channel: str) -> None:
-        """Give a channel of this node every message to a topic from now on, until a later command to leave comes."""
+        """Give a channel of this node every message to a topic from now on, until a later command to leave arrives."""
         [(address, position)] = (await self.topics.reserve([topic], channel)).items()
         obeyed_until = self.router.position(self._address)
         self.channels.join(address, channel, after=position, obeyed_until=obeyed_until)
 
     async def heard_own(self) -> None:
-        """Return when all that this node has sent to its own channels has come, or some seconds have passed."""
+        """Wait until everything that this node sent to its own channels has arrived, for five seconds at most."""
         await self.router.heard_own(self._address)
 
     def close(self, error: Exception) -> None:
@@ -224,14 +224,13 @@ class Receiver:
             return []
 
     async def _look_at_log(self, connection: DriverConnection) -> None:
-        # Before anything else is asked for by a new connection: a crash, which ended the one before, is told before
-        # what came after it.
+        # First on each new connection: if a crash ended the one before, it is reported before what came after.
         row = await connection.fetchrow(self._connections.text(extent))
         assert row is not None
         self.catch_up.meet(Extent.from_row(row))
 
     def _look_after(self) -> None:
-        if self.catch_up.is_live:  # else a command that is still to be read may want what nobody is here for now
+        if self.catch_up.is_live:  # else a command still to be read may need what has no receiver now
             self.hosting.release_unused()
         self.queues.wake_all()
         self.queues.give_back_soon()
@@ -255,7 +254,7 @@ class Receiver:
     async def _require_receivable(self, channel: str) -> None:
         if self._error is None and (is_queue(channel) or self.owns(channel)):
             return
-        await asyncio.sleep(0)  # a loop that receives all the same lets other tasks run
+        await asyncio.sleep(0)  # a loop that keeps receiving must let other tasks run
         self.require_running()
         raise ForeignChannel(
             f"{channel} was made in another event loop or process, or before the layer was closed here, and can be"
@@ -267,7 +266,7 @@ class Receiver:
         return self.payloads.read(item) if isinstance(item, Arrival) else item
 
     def require_running(self) -> None:
-        """Raise what ended the node, if something did.
+        """Require that the node is running.
 
         :raises LayerClosed: the node is closed, or has failed.
         """

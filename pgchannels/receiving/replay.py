@@ -1,4 +1,4 @@
-"""What subscribers missed, read from the log for many of them at once."""
+"""Reads what subscribers missed from the log, for many of them at once."""
 
 import asyncio
 import logging
@@ -27,9 +27,9 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Cursor:
-    """Where a subscription stands in the log, until it has reached what the router hands on, to its mailbox.
+    """Where a subscription stands in the log, until it catches up and the router delivers to its mailbox.
 
-    `items` are what was read and not yet received, messages and gaps.
+    `items` holds what was read but not yet received: messages and gaps.
     """
 
     def __init__(self, key: Hashable, mailbox: Mailbox, addresses: Sequence[str], *, after: int) -> None:
@@ -37,7 +37,7 @@ class Cursor:
         self.mailbox = mailbox
         self.positions: dict[str, int] = dict.fromkeys(addresses, after)
         self.items: deque[Item] = deque()
-        self.is_finished: bool = False  # the mailbox has the rest, or nobody wants it
+        self.is_finished: bool = False  # the mailbox gets the rest, or nobody wants it
         self._identity: int | None = None
         self._accounted_until = 0
 
@@ -47,7 +47,7 @@ class Cursor:
         return bool(self.items) or self.is_finished
 
     def meet(self, extent: Extent, *, last_id: int) -> bool:
-        """Take the extent of the log; returns whether its positions are those of this log. If not, it begins anew."""
+        """Take the extent of the log; return whether the positions belong to this log. If not, start over."""
         known, self._identity = self._identity, extent.identity
         position = max(self.positions.values())
         if known is None:
@@ -64,7 +64,7 @@ class Cursor:
         return False
 
     def take(self, page: Page, arrivals: Mapping[str, Sequence[Arrival]], *, began_at: int) -> bool:
-        """Take its part of a page; returns whether that was all there is."""
+        """Take this cursor's part of a page; return whether that was all there is."""
         until = min(page.until[address] for address in self.positions)
         oldest = min(self.positions.values())
         if page.gone_until > max(self._accounted_until, oldest):
@@ -77,7 +77,7 @@ class Cursor:
             if position < arrival.id <= until
         ]
         for arrival in sorted(new, key=lambda arrival: arrival.id) if len(self.positions) > 1 else new:
-            # Of its own address alone: to another one a lesser id may be committed later.
+            # Advance only its own address: for another one, a smaller id may be committed later.
             self.positions[arrival.address] = arrival.id
             self.items.append(Gap(GapReason.EXPIRED, 1) if arrival.envelope is None else arrival)
         if until < GREATEST_ID:
@@ -87,7 +87,7 @@ class Cursor:
 
 
 class Replays:
-    """Reads for all subscriptions that ask meanwhile; none asks before it has received the page before."""
+    """Reads for all waiting subscriptions at once; none asks again before it has received its previous page."""
 
     def __init__(self, log: Log, router: Router, catch_up: CatchUp) -> None:
         self._log = log
@@ -98,7 +98,7 @@ class Replays:
         self._error: Exception | None = None
 
     async def read_on(self, cursor: Cursor) -> None:
-        """Return when the cursor is ready. Waits while the database is away. Cancelling this loses nothing."""
+        """Wait until the cursor is ready, also while the database is away. Cancelling this loses nothing."""
         while not cursor.is_ready:
             if self._error is not None:
                 raise copy_of(self._error)
@@ -108,11 +108,11 @@ class Replays:
             await asyncio.wait([self._asking[cursor]])
 
     async def run(self) -> None:
-        """Read whatever there is to, for ever."""
+        """Read whatever is due, forever."""
         await repeat(self._read, what_failed="could not read what subscriptions missed")
 
     def forget(self, cursor: Cursor) -> None:
-        """Read no more for a subscription."""
+        """Stop reading for a subscription."""
         cursor.is_finished = True
         self._answer(cursor)
 
@@ -131,7 +131,7 @@ class Replays:
         await self._read_for(cursors)
 
     async def _read_for(self, cursors: Sequence[Cursor]) -> None:
-        """Read a page for some; what fails for one of them ends it, and no other."""
+        """Read a page for some cursors; a failure for one of them ends only that one."""
         try:
             await self._read_page(cursors)
         except Exception as error:
@@ -176,10 +176,10 @@ class Replays:
         return cursors
 
     def _attach(self, cursor: Cursor, routed: Mapping[str, int]) -> None:
-        """Give a subscription what the router hands on, once that begins where the cursor stands.
+        """Let the router deliver to a subscription, once that continues where the cursor stands.
 
-        What was routed before the page was asked for is in the page, or gone. What was routed since may not be: then
-        another page is read. Both are looked at in the same turn of the event loop as the mailbox is attached.
+        What was routed before the page was requested is in the page, or gone. What was routed since may not be: then
+        another page is read. Both are checked in the same turn of the event loop that attaches the mailbox.
         """
         reached = {address: max(position, routed[address]) for address, position in cursor.positions.items()}
         if all(self._router.position(address) <= position for address, position in reached.items()):

@@ -20,18 +20,18 @@ class Recipient(Protocol):
     """Takes the messages of addresses; neither call waits."""
 
     def put(self, arrival: Arrival) -> None:
-        """Take a message, or notice that one is lost: it has no envelope."""
+        """Take a message; one without an envelope is lost."""
 
     def lose(self, gap: Gap) -> None:
-        """Take notice that messages were lost, or may have been."""
+        """Record that messages were lost, or may have been."""
 
 
 @dataclass(slots=True)
 class Route:
     """An address on this node.
 
-    `position` is the id of the last message that was routed. Messages with ids greater than `hosted_at` are told to
-    this node, once the database has said so. `beginning` are recipients of messages after an id beyond `position`.
+    `position` is the id of the last routed message. This node is notified of messages with ids greater than
+    `hosted_at`, once the database has said so. `beginning` holds recipients of messages after an id beyond `position`.
     """
 
     position: int | None = None
@@ -42,13 +42,13 @@ class Route:
 
     @property
     def read_after(self) -> int | None:
-        """After which id the log has what is still to be routed; None until somebody knows."""
+        """The id after which the log has what is still to be routed; None until known."""
         if self.position is not None:
             return self.position
         return min((after for after, _ in self.beginning.values()), default=self.hosted_at)
 
     def begin_until(self, message_id: int) -> None:
-        """Count those in whose messages begin before an id."""
+        """Activate the recipients whose messages begin before an id."""
         for key, (after, recipient) in list(self.beginning.items()):
             if after < message_id:
                 del self.beginning[key]
@@ -63,7 +63,7 @@ class Router:
         self._bursts = Bursts()
 
     def route(self, arrival: Arrival) -> None:
-        """Deliver a message, or that it is gone, unless it was delivered already or nobody is here for it."""
+        """Deliver a message, or the loss of one, unless it was delivered already or has no recipients here."""
         route = self._routes.get(arrival.address)
         if route is None:
             return
@@ -86,7 +86,7 @@ class Router:
         return after is not None and arrival.id > after
 
     def lose(self, gap: Gap, *, until: int | None = None) -> None:
-        """Tell every recipient, once, that it has lost messages, or may have; only those with ids up to `until`."""
+        """Report a gap to every recipient, once; with `until`, only to those that may lack ids up to that one."""
         told: dict[int, Recipient] = {}
         for route in self._routes.values():
             after = route.read_after
@@ -97,19 +97,19 @@ class Router:
             self._lose(recipient, gap)
 
     def reserve(self, address: str, key: Hashable) -> None:
-        """Keep an address for somebody who has not begun to receive; whoever has the key already goes on."""
+        """Reserve an address for a recipient that has not begun; one that has the key already stays."""
         route = self._routes.setdefault(address, Route())
         if key not in route.beginning:
             route.recipients.setdefault(key, _NOBODY)
 
     def release(self, address: str, key: Hashable) -> None:
-        """Undo `reserve`, unless somebody has begun to receive in that place."""
+        """Undo `reserve`, unless a recipient has begun in that place."""
         route = self._routes.get(address)
         if route is not None and route.recipients.get(key) is _NOBODY:
             del route.recipients[key]
 
     def add(self, address: str, key: Hashable, recipient: Recipient, *, after: int) -> None:
-        """Give a recipient what comes after an id; one that is here already goes on as it does."""
+        """Give a recipient everything after an id; nothing changes if it is here already and begins no later."""
         route = self._routes.setdefault(address, Route())
         begin, begun = route.beginning.get(key, (0, route.recipients.get(key)))
         if begun is recipient and begin <= after:
@@ -128,15 +128,15 @@ class Router:
             route.beginning.pop(key, None)
 
     def host(self, address: str, position: int, *, is_marked: bool) -> None:
-        """Note from which id on messages are told to this node; that one is told, too, where it is marked."""
+        """Record after which id this node is notified of messages; with `is_marked`, it is notified of that id, too."""
         route = self._routes.get(address)
         if route is not None and (is_marked or route.hosted_at is None):
             route.hosted_at = position
 
     def begin_anew(self, position: int, *, last_id: int) -> None:
-        """Route everything of another log after an id, to everybody, but for what was routed already: up to `last_id`.
+        """Route everything in another log after an id, except what was already routed of it: up to `last_id`.
 
-        What was routed of the former log counts no more.
+        Positions in the former log no longer count.
         """
         for route in self._routes.values():
             route.last_sent = 0
@@ -151,14 +151,14 @@ class Router:
             }
 
     def note_sent(self, last_ids: Mapping[str, int]) -> None:
-        """Remember what this node itself has sent: the last id to each address."""
+        """Record the last id that this node itself has sent to each address."""
         for address, message_id in last_ids.items():
             route = self._routes.get(address)
             if route is not None and route.hosted_at is not None and route.hosted_at < message_id:
                 route.last_sent = message_id
 
     async def heard_own(self, address: str) -> None:
-        """Return when everything that this node has sent to an address has come back, or some seconds have passed."""
+        """Wait until everything that this node sent to an address has come back, for five seconds at most."""
         route = self._routes.get(address)
         if route is None or (route.position or 0) >= route.last_sent:
             return
@@ -173,39 +173,39 @@ class Router:
             self.remove(address, waiting)
 
     def read_after(self, address: str) -> int | None:
-        """After which id the log has what is still to be routed; None where nobody knows."""
+        """Return the id after which the log has what is still to be routed; None if unknown."""
         route = self._routes.get(address)
         return None if route is None else route.read_after
 
     def hosted_at(self, address: str) -> int:
-        """From which id on messages are told to this node; 0 where nobody knows."""
+        """Return the id after which this node is notified of messages; 0 if unknown."""
         route = self._routes.get(address)
         return 0 if route is None else route.hosted_at or 0
 
     def brings(self, address: str, *, after: int) -> bool:
-        """Whether what is routed from now on has every message to an address after an id."""
+        """Whether routing from now on covers every message to an address after an id."""
         route = self._routes.get(address)
         if route is None or route.read_after is None:
             return False
         return route.position is not None or route.read_after <= after
 
     def position(self, address: str) -> int:
-        """The id of the last message to an address that was routed; 0 where there was none."""
+        """Return the id of the last routed message to an address; 0 if there was none."""
         route = self._routes.get(address)
         return 0 if route is None or route.position is None else route.position
 
     def positions(self, addresses: Collection[str] | None = None) -> dict[str, int]:
-        """After which id each address is read, all or some of them. Queues are claimed, not read."""
+        """Return the id after which each address is read, for all or some. Queues are claimed, not read."""
         asked = self._routes if addresses is None else addresses
         found = {address: self.read_after(address) for address in asked if not is_queue_address(address)}
         return {address: after for address, after in found.items() if after is not None}
 
     def greatest_position(self) -> int:
-        """The greatest id that was routed."""
+        """Return the greatest id that was routed."""
         return max((route.position for route in self._routes.values() if route.position is not None), default=0)
 
     def addresses(self) -> list[str]:
-        """All addresses that have a route."""
+        """Return all addresses that have a route."""
         return list(self._routes)
 
     def has(self, address: str) -> bool:
@@ -226,27 +226,27 @@ class Router:
             self._note_failure(error)
 
     def _note_failure(self, error: Exception) -> None:
-        # A defect: nobody else's messages may suffer from it.
+        # A defect: it must not affect other recipients.
         if self._bursts.begins("failure"):
             text = "a receiver failed to take what was routed to it; further failures are not logged"
             logger.error(text, exc_info=error)
 
 
 class _Nobody:
-    """Keeps the place of somebody who has not begun."""
+    """Keeps the place of a recipient that has not begun."""
 
     def put(self, arrival: Arrival) -> None:
-        """Nobody takes it."""
+        """Ignore the message."""
 
     def lose(self, gap: Gap) -> None:
-        """Nobody takes notice."""
+        """Ignore the gap."""
 
 
 _NOBODY: Final = _Nobody()
 
 
 class _WaitingFor:
-    """Only notes that a message has come, or will not come any more."""
+    """Only notes that a message has arrived, or never will."""
 
     def __init__(self, message_id: int) -> None:
         self.heard = asyncio.Event()

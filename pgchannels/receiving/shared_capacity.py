@@ -1,4 +1,4 @@
-"""The capacity that channels share whose names are the same up to the `!`."""
+"""The capacity shared by channels whose names are the same up to the `!`."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,9 +12,9 @@ class _Expiring(Protocol):
 
 
 class SharedCapacity:
-    """The messages that were sent to channels and wait in several mailboxes, the oldest first, and how many may.
+    """Messages sent to channels that wait in several mailboxes, oldest first, and how many may wait.
 
-    :param on_full: called when there is no place left, and when there is one again.
+    :param on_full: called when no place is left, and when there is one again.
     """
 
     __slots__ = ("__weakref__", "_on_full", "_waiting", "capacity")
@@ -26,17 +26,17 @@ class SharedCapacity:
 
     @property
     def taken(self) -> int:
-        """How many wait."""
+        """How many messages wait."""
         return len(self._waiting)
 
     def enter(self, arrival: Arrival, mailbox: _Expiring) -> None:
-        """Take a place; there is always one for a message that was sent before senders could know."""
+        """Take a place, even beyond the capacity: a message may be sent before senders know that it is full."""
         self._waiting[id(arrival)] = mailbox
         if self.taken == self.capacity:
             self._on_full(True)
 
     def leave(self, arrival: Arrival) -> None:
-        """Give a place back."""
+        """Give back a place."""
         del self._waiting[id(arrival)]
         if self.taken == self.capacity - 1:
             self._on_full(False)

@@ -1,4 +1,4 @@
-"""Looks after all that nobody may be looking after, and holds the event loop for no longer than a moment."""
+"""Cleans up what nobody may be receiving any more, and never holds the event loop for long."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ _URGENT_SECONDS: Final = 0.25
 
 
 class Sweep:
-    """Of one node: rounds when it is asked for them, in many turns of the event loop.
+    """Makes rounds for one node on request, spread over many turns of the event loop.
 
     :param steps: begins a round; each step of it is short.
     :param urgent_steps: begins a round of what cannot wait for a heartbeat.
@@ -23,15 +23,15 @@ class Sweep:
         self._is_urgent = asyncio.Event()
 
     def begin(self) -> None:
-        """Make a round; when one is being made, another one after it."""
+        """Request a round; if one is under way, another one follows it."""
         self._is_due.set()
 
     def urge(self) -> None:
-        """Make an urgent round, a moment later."""
+        """Request an urgent round, which begins a moment later."""
         self._is_urgent.set()
 
     async def run(self) -> None:
-        """Make the rounds that are asked for, for ever."""
+        """Make the requested rounds, forever."""
         async with asyncio.TaskGroup() as both:
             both.create_task(_repeat(self._steps, self._is_due, pause_seconds=0))
             both.create_task(_repeat(self._urgent_steps, self._is_urgent, pause_seconds=_URGENT_SECONDS))

@@ -13,7 +13,7 @@ from pgchannels.receiving.sweep import MOST_IN_A_STEP
 class Topics:
     """A topic is received here while a subscription or a channel is in it.
 
-    :param require_running: raises what has ended the node, if something did.
+    :param require_running: raises an error if the node has ended.
     """
 
     def __init__(self, prefix: str, router: Router, hosting: Hosting, *, require_running: Callable[[], None]) -> None:
@@ -24,13 +24,13 @@ class Topics:
         self._mailboxes: dict[Hashable, Mailbox] = {}  # of subscriptions
 
     async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> None:
-        """Begin to receive topics: every message that is sent when this has returned comes to the mailbox."""
+        """Begin to receive topics: every message sent after this returns arrives in the mailbox."""
         addresses = await self.reserve(topics, key)
         for address, position in addresses.items():
             self._router.add(address, key, mailbox, after=position)
 
     async def replay(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox, *, after: int) -> Cursor:
-        """As `subscribe`, but every message after a position; the cursor tells when the mailbox goes on."""
+        """As `subscribe`, but for every message after a position; the cursor knows when the mailbox takes over."""
         addresses = await self.reserve(topics, key)
         return Cursor(key, mailbox, list(addresses), after=after)
 
@@ -40,7 +40,7 @@ class Topics:
             self._router.remove(topic_address(self._prefix, topic), key)
 
     async def reserve(self, topics: Sequence[str], key: Hashable) -> dict[str, int]:
-        """Host topics; the address of each, and an id: every message that is sent from now on has a greater one."""
+        """Host topics; return a position for the address of each: every message sent from now on has a greater id."""
         self._require_running()
         addresses = [topic_address(self._prefix, topic) for topic in topics]
         for address in addresses:
@@ -53,7 +53,7 @@ class Topics:
             raise
 
     def keep(self, key: Hashable, mailbox: Mailbox) -> None:
-        """Look after the mailbox of a subscription, and close it with the reason when the node closes or fails."""
+        """Expire messages in a subscription's mailbox, and close it with the reason when the node closes or fails."""
         self._mailboxes[key] = mailbox
 
     def forget(self, key: Hashable) -> None:
@@ -61,7 +61,7 @@ class Topics:
         self._mailboxes.pop(key, None)
 
     def expire(self) -> Iterator[None]:
-        """Drop what waits for too long, a bounded number of messages a step."""
+        """Drop what has waited too long, a bounded number of messages per step."""
         for mailbox in list(self._mailboxes.values()):
             while mailbox.expire(most=MOST_IN_A_STEP):
                 yield

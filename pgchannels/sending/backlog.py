@@ -11,8 +11,8 @@ from pgchannels.errors import DatabaseUnavailable, LayerClosed, PgChannelsError,
 
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
-_MOST_BYTES_WAITING: Final = 64 * 1024 * 1024  # or a single message that takes more
-_BYTES_PER_PART: Final = 5_600  # in base64, and with an address in front, less than the 8000 of a notification
+_MOST_BYTES_WAITING: Final = 64 * 1024 * 1024  # or a single larger message
+_BYTES_PER_PART: Final = 5_600  # in base64, with an address in front, less than the 8000 of a notification
 _BYTES_BESIDE_PAYLOAD: Final = 92  # an id and a channel
 _BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
 
@@ -31,9 +31,9 @@ class Outgoing:
 
 
 class Backlog:
-    """Of one writer, which takes batches from it.
+    """The waiting messages of one writer, which takes them in batches.
 
-    :param timeout_seconds: for which a message may wait, from the call on.
+    :param timeout_seconds: how long a message may wait, from its call on.
     """
 
     def __init__(self, *, timeout_seconds: float) -> None:
@@ -42,18 +42,18 @@ class Backlog:
         self._waiting_bytes = 0
         self._work = asyncio.Event()
         self._in_line = 0  # callers that wait for room, in the order of their calls
-        self._turn = asyncio.Lock()  # of the first of them
-        self._taken = asyncio.Event()  # something, so that there may be room
+        self._turn = asyncio.Lock()  # held by the first of them
+        self._taken = asyncio.Event()  # set when there may be room
         self.is_closed: bool = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None) -> Awaitable[int]:
-        """Put a message behind all others; awaits its id.
+        """Put a message behind all others; await the result for its id.
 
-        :raises DatabaseUnavailable: as many bytes as may have waited all the time.
-        :raises LayerClosed: nothing is taken any more.
+        :raises DatabaseUnavailable: no room became free in time.
+        :raises LayerClosed: the backlog is closed.
         """
         outgoing = self._outgoing(address, channel, envelope, capacity)
         is_room = not self._in_line and self._has_room(outgoing.size)
@@ -67,13 +67,13 @@ class Backlog:
         return self._put_many_and_wait(outgoing)
 
     async def wait(self) -> None:
-        """Return when something waits to be taken, or nothing will any more."""
+        """Wait until there is something to take, or the backlog is closed."""
         self._work.clear()
         if not self._waiting and not self.is_closed:
             await self._work.wait()
 
     def take_batch(self) -> list[Outgoing]:
-        """Take the first messages, as many as go into one batch."""
+        """Take the first messages, as many as fit into one batch."""
         batch: list[Outgoing] = []
         waiting, size = self._waiting, 0
         while waiting and len(batch) < _MESSAGES_PER_BATCH:
@@ -93,7 +93,7 @@ class Backlog:
         return overdue
 
     def close(self) -> None:
-        """Take no more messages."""
+        """Accept no more messages."""
         self.is_closed = True
         self._work.set()
 
@@ -112,7 +112,7 @@ class Backlog:
         return await _all_ids([one.sent for one in outgoing])
 
     async def _put_in_turn(self, outgoing: Sequence[Outgoing]) -> None:
-        """Put messages one by one as there is room, behind those of all earlier calls; fail what comes too late."""
+        """Put messages one by one as there is room, after those of all earlier calls; fail those that time out."""
         self._in_line += 1
         waiting = deque(outgoing)
         try:
@@ -126,7 +126,7 @@ class Backlog:
             fail(outgoing, error)
         except asyncio.CancelledError:
             for one in outgoing:
-                one.sent.cancel()  # nobody looks what becomes of those that were put
+                one.sent.cancel()  # nobody awaits those that were put
             raise
         finally:
             self._in_line -= 1
@@ -137,7 +137,7 @@ class Backlog:
             await self._taken.wait()
 
     def _has_room(self, size: int) -> bool:
-        return not self._waiting or self._fits(size)  # one that is greater than all the room must come, too
+        return not self._waiting or self._fits(size)  # one larger than all the room must get in, too
 
     def _fits(self, size: int) -> bool:
         return self._waiting_bytes + size <= _MOST_BYTES_WAITING
@@ -162,16 +162,16 @@ class Backlog:
 
 
 def fail(batch: Iterable[Outgoing], error: Exception) -> None:
-    """Tell whoever waits for these messages."""
+    """Give an error to the callers that wait for these messages."""
     for outgoing in batch:
         if not outgoing.sent.done():
             outgoing.sent.set_exception(copy_of(error))
 
 
 def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:
-    """Which consecutive messages to one address are told in one notification, see `deliver.sql`.
+    """Return which consecutive messages to one address share a notification, see `deliver.sql`.
 
-    For the first of each the number of the last, counted from 1, and 0 for the others.
+    The first message of each has the number of the last, counted from 1; the others have 0.
     """
     parts = [0] * len(addresses)
     first, address, room = 0, "", 0

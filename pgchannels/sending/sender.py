@@ -1,4 +1,4 @@
-"""Everything that sending needs, in one event loop: packs payloads and writes them."""
+"""Sends from one event loop: packs payloads and writes them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,12 +30,12 @@ P = ParamSpec("P")
 
 _UNBOUNDED: Final = 2**31 - 1
 _FLUSH_PAUSE_SECONDS: Final = 0.01
-_SHORTEST_MEMORY_SECONDS: Final = 5  # for calls that must be made again
-_LONGEST_UNDER_WAY_SECONDS: Final = 20.0  # for which the database takes a call that was perhaps made again meanwhile
+_SHORTEST_MEMORY_SECONDS: Final = 5  # in which calls can be repeated
+_LONGEST_UNDER_WAY_SECONDS: Final = 20.0  # older calls, perhaps repeated meanwhile, are refused by the database
 
 
 class Sender:
-    """Sends to addresses; one connection."""
+    """Sends to addresses, on one connection."""
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class Sender:
         self._connections = connections
         self._options = options
         self._prefix = options.prefix
-        # A node knows with each heartbeat that it has heard everything: until then nothing may leave the log.
+        # Each heartbeat tells a node that it has heard everything: until then, nothing may leave the log.
         self.retention_seconds: float = max(options.expiry, 3 * options.heartbeat + _SHORTEST_MEMORY_SECONDS)
         self._codec = Codec(
             options.symmetric_encryption_keys, serializer_format=options.serializer_format, default=options.default
         )
-        self._command_codec = Codec(options.symmetric_encryption_keys)  # a user's format need not know commands
+        self._command_codec = Codec(options.symmetric_encryption_keys)  # a user's format need not support commands
         self._writer = Writer(
             connections,
             expiry_seconds=options.expiry,
@@ -69,9 +69,9 @@ class Sender:
         self.task: asyncio.Task[None] | None = None
 
     async def prepare(self, connection: DriverConnection) -> None:
-        """Look for the tables, and make the log keep messages for as long as this layer's may be received.
+        """Check the tables, and make the log keep messages for as long as this layer's may be received.
 
-        On each new connection: a failover can undo both.
+        Runs on each new connection: a failover can undo both.
 
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
@@ -95,7 +95,7 @@ class Sender:
         return self.task
 
     def valid_until(self) -> float:
-        """Until when, by the database's clock, a call that is made now may take effect; the log remembers it longer."""
+        """Return until when, by the database's clock, a call made now may take effect; the log remembers it longer."""
         return self._connections.database_time() + min(self.retention_seconds, _LONGEST_UNDER_WAY_SECONDS)
 
     def publish(self, topic: str, payload: Any) -> Awaitable[int]:
@@ -103,10 +103,10 @@ class Sender:
         return self._send(topic_address(self._prefix, topic), payload, self._codec)
 
     def send(self, channel: str, payload: Any, *, has_room: bool = False) -> Awaitable[int]:
-        """Send one payload to a channel of any node, or to a queue; the result is the message's id as of `publish`.
+        """Send one payload to a channel of any node, or to a queue; the result is as for `publish`.
 
-        :param has_room: the caller has kept a place for the message; otherwise the database is asked.
-        :raises ChannelFull: as many messages as its capacity wait for it.
+        :param has_room: the caller has reserved a place for the message; if not, the database checks.
+        :raises ChannelFull: as many messages as its capacity are waiting.
         """
         address, local_channel = channel_address(self._prefix, channel)
         bound_to = address if local_channel is None else f"{address} {local_channel}"
@@ -115,7 +115,7 @@ class Sender:
         return self._writer.write(address, local_channel, envelope, capacity=capacity)
 
     def publish_many(self, messages: Sequence[tuple[str, Any]]) -> Awaitable[list[int]]:
-        """Send payloads to topics, in their order; nothing is sent when one of them cannot be."""
+        """Send payloads to topics, in their order; nothing is sent if one of them cannot be encoded."""
         addressed = [(topic_address(self._prefix, topic), payload) for topic, payload in messages]
         packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in addressed]
         return self._writer.write_many(packed)
@@ -132,7 +132,7 @@ class Sender:
             expiry = timedelta(seconds=self._options.group_expiry) or None
             await self._ask(add_member, address, queue, capacity=capacity, expiry=expiry)
         else:
-            # Its node hosts the topic when it comes to this command, and reads what was sent behind it.
+            # When its node reaches this command, it hosts the topic, and reads what was sent after the command.
             await self._command(node_address(self._prefix, node_name_of(channel)), Join(address, channel))
 
     async def leave(self, topic: str, channel: str) -> None:
@@ -144,9 +144,9 @@ class Sender:
             await self._command(node_address(self._prefix, node_name_of(channel)), Leave(address, channel))
 
     async def flush(self) -> None:
-        """Delete every message and membership of the prefix; returns when every living node has done the same.
+        """Delete every message and membership of the prefix; return when every living node has done the same.
 
-        One that was killed, or that does not come back after a crash of the server, counts as living until its lease
+        A node that was killed, or does not come back after a crash of the server, counts as living until its lease
         ends.
         """
         await self._ask(remove_all_members, self._prefix)
@@ -156,15 +156,15 @@ class Sender:
             await asyncio.sleep(_FLUSH_PAUSE_SECONDS)
 
     async def remove_deaf_nodes(self) -> None:
-        """Remove the nodes of processes that were killed, which a flush would wait for until their leases end."""
+        """Remove the nodes of killed processes; a flush would wait until their leases end."""
         await self._ask(remove_deaf_nodes)
 
     async def remove_node(self, node: UUID) -> None:
-        """Remove a node that is no longer there, before its lease ends."""
+        """Remove a node that is gone, before its lease ends."""
         await self._ask(remove_node, node)
 
     async def close(self) -> None:
-        """Send what waits, for as long as a send may take, then disconnect."""
+        """Send what waits, for at most `send_timeout`, then disconnect."""
         self._writer.close()
         if self.task is None:
             await self._writer.disconnect()
@@ -179,7 +179,7 @@ class Sender:
         self, build: Callable[Concatenate[Schema, P], Executable], *values: P.args, **named: P.kwargs
     ) -> Records:
         return await insist(
-            # A flush takes its time.
+            # A flush can take a while.
             lambda: self._connections.ask_patiently(self._options.send_timeout, build, *values, **named),
             place=self._connections.place,
             seconds=self._options.send_timeout,
@@ -187,7 +187,7 @@ class Sender:
         )
 
     def _command(self, node: str, command: Command) -> Awaitable[int]:
-        # Through the log like any message: it comes in order, and a node that is away reads it when it is back.
+        # Through the log like any message: it arrives in order, and a node that is away reads it when it is back.
         return self._send(node, payload_of(command), self._command_codec)
 
     def _send(self, address: str, payload: Any, codec: Codec) -> Awaitable[int]:

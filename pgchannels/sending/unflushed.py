@@ -15,11 +15,11 @@ class Unflushed:
 
     def __init__(self, command: Callable[[str], Awaitable[int]]) -> None:
         self._command = command
-        self._commands: dict[tuple[str, int], int] = {}  # to each node, again in another log: the first may be gone
-        self._left: dict[str, tuple[int, float]] = {}  # each with its log, and until when its lease lasts
+        self._commands: dict[tuple[str, int], int] = {}  # by node and log: in another log, the first may be gone
+        self._left: dict[str, tuple[int, float]] = {}  # each with its log, and the end of its lease
 
     async def are_left(self, rows: Records) -> bool:
-        """Take the rows of `nodes_to_flush`, and command those that are new; whether there are any to wait for."""
+        """Take the rows of `nodes_to_flush`, and command those that are new; return whether any are left."""
         now, log = asyncio.get_running_loop().time(), rows[0][0] if rows else 0
         nodes = {address: (flushed_until, seconds) for _, address, flushed_until, seconds in rows if address}
         for address, (_, seconds) in nodes.items():
@@ -30,8 +30,8 @@ class Unflushed:
                 except DatabaseUnavailable as error:
                     if not error.may_have_been_sent:
                         raise
-                    return True  # a crash may have taken it: another log may have to have it
-        # Those that a crash took out of the table come back. One that leaves it otherwise has been closed.
+                    return True  # a crash may have lost it: another log may need it again
+        # Nodes that a crash removed from the table come back. One that left it in another way was closed.
         away = {address: known for address, known in self._left.items() if address not in nodes and known[0] != log}
         here = {
             address: (log, now + seconds)

@@ -1,4 +1,4 @@
-"""Delivers what waits to be sent: while one batch is on its way, the next one gathers."""
+"""Delivers waiting messages: while one batch is on its way, the next one collects."""
 
 import asyncio
 import secrets
@@ -45,16 +45,16 @@ _FORGOTTEN: Final = (
     "the connection was lost while the message was on its way, and the database could not be reached for as long as it"
     " remembers which messages it took: it may have been sent"
 )
-# What all have read stays in the queue until somebody looks: as long as it is full, nobody's notification does.
+# Notifications that all have read leave the queue only when somebody looks; while it is full, NOTIFY does not.
 _FORGET_READ_NOTIFICATIONS: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
 
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """What is known of a batch that may have been committed: of which log, which ids of it were seen, and until when.
+    """A batch that may have been committed: in which log, the last id seen of it, and until when to retry.
 
-    The log remembers the numbers of its batches for the retention from the first attempt on: until then, by the clock
-    of the loop and by that of the database, the batch may be tried again.
+    The log remembers the number of a batch for the retention, from the first attempt on. Until then, by the loop's
+    clock and by the database's, the batch may be retried.
     """
 
     identity: int
@@ -93,22 +93,22 @@ class Writer:
         self._backlog = Backlog(timeout_seconds=timeout_seconds)
         self._connection = connections.hold(on_open=self._prepare)
         self._statement: PreparedStatement[asyncpg.Record] | None = None
-        self._who_fills_queue: str | None = None  # as the server warns of it, some seconds apart
+        self._who_fills_queue: str | None = None  # from the server's warnings, some seconds apart
 
     def write(
         self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None = None
     ) -> Awaitable[int]:
-        """Send one message; the result is its id once it is committed. Cancelling it does not unsend the message.
+        """Send one message; the result is its id once it is committed. Cancelling this does not unsend the message.
 
-        :param capacity: how many messages wait for the queue at most; for a channel any figure, None if it has room.
-        :raises ChannelFull: as many wait.
+        :param capacity: how many messages may wait in the queue; for a channel any figure, None if it has room.
+        :raises ChannelFull: that many are waiting.
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises LayerClosed: the writer was closed.
         """
         return self._backlog.add(address, channel, envelope, capacity=capacity)
 
     def write_many(self, messages: Sequence[tuple[str, bytes]]) -> Awaitable[list[int]]:
-        """Send envelopes to addresses, in their order; raises as `write` when one of them was not sent."""
+        """Send envelopes to addresses, in their order; raises as `write` if one of them was not sent."""
         return self._backlog.add_many(messages)
 
     async def open(self) -> None:
@@ -116,7 +116,7 @@ class Writer:
         await self._connection.opened()
 
     async def run(self) -> None:
-        """Send what is waiting, until `close` and everything is sent; cancelled, fail the rest."""
+        """Send until closed and nothing waits; if cancelled, fail the rest."""
         try:
             while self._backlog or not self._backlog.is_closed:
                 if self._backlog:
@@ -127,11 +127,11 @@ class Writer:
             await self.disconnect()
 
     def close(self) -> None:
-        """Take no more messages; `run` ends when those that wait are sent."""
+        """Accept no more messages; `run` ends when the waiting ones are sent."""
         self._backlog.close()
 
     async def disconnect(self) -> None:
-        """Take no more messages, fail whatever was not sent, drop the connection."""
+        """Accept no more messages, fail those not sent, drop the connection."""
         self._backlog.close()
         while self._backlog:
             fail(self._backlog.take_batch(), LayerClosed("the layer was closed before the message was sent"))
@@ -195,7 +195,7 @@ class Writer:
             except PgChannelsError:
                 raise
             except Exception as error:
-                if failure is None or not isinstance(error, TimeoutError):  # our own impatience explains nothing
+                if failure is None or not isinstance(error, TimeoutError):  # our own timeout explains nothing
                     failure = error
                 if not is_undone(error):
                     self._connection.leave()
@@ -204,7 +204,7 @@ class Writer:
                         raise DatabaseRefused(refusal, may_have_been_sent=doubt is not None) from error
                     if not is_too_late(error):
                         doubt = begun
-                    elif doubt is not None:  # its time is over by the clock of the database, which was set
+                    elif doubt is not None:  # too late by the database's clock, which was set
                         raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
                 if doubt is not None and doubt.until <= loop.time():
                     raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
@@ -229,14 +229,14 @@ class Writer:
             raise DatabaseUnavailable(_CRASHED, may_have_been_sent=True)
 
     def _give_up_overdue(self, batch: list[Outgoing], failure: Exception | None, *, maybe_sent: bool) -> float | None:
-        """Fail the messages that have waited too long; returns when the next one will have, if there is one."""
+        """Fail the messages that have waited too long; return the deadline of the next one, if there is one."""
         now = asyncio.get_running_loop().time()
         if batch[0].deadline > now:
             return batch[0].deadline
         overdue = [outgoing for outgoing in batch if outgoing.deadline <= now]
         fail(overdue, self._unavailable(failure, may_have_been_sent=maybe_sent))
         if not maybe_sent:
-            del batch[: len(overdue)]  # what was perhaps sent is repeated as it was, or not at all
+            del batch[: len(overdue)]  # a batch that may have been sent is repeated unchanged, or not at all
         fail(self._backlog.take_overdue(now), self._unavailable(failure, may_have_been_sent=False))
         return next((outgoing.deadline for outgoing in batch if outgoing.deadline > now), None)
 

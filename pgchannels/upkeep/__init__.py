@@ -1,1 +1,1 @@
-"""What keeps a node alive in the database, and the log small."""
+"""Keeps a node alive in the database, and the log small."""

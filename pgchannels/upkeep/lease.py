@@ -17,7 +17,7 @@ _SHORTEST_SECONDS: Final = 30
 
 
 class Lease:
-    """Others remove a node whose lease ended, with all that it hosted."""
+    """The lease of one node. When it ends, other nodes remove the node, with everything that it hosts."""
 
     def __init__(
         self,
@@ -34,14 +34,14 @@ class Lease:
         self._duration = timedelta(seconds=max(6 * options.heartbeat, _SHORTEST_SECONDS))
 
     async def beat(self, probe: "Callable[..., Awaitable[asyncpg.Record]]") -> "tuple[int, asyncpg.Record]":
-        """Take the lease, or renew it; the version of what the database knows this node to host, and the log's extent.
+        """Take or renew the lease; return the version of what the node hosts in the database, and the log's extent.
 
-        :param probe: runs the statement by the connection that listens, and hears what it sends.
+        :param probe: runs the statement on the listening connection, and hears what it sends.
         """
         lease = self._identity.id, self._identity.name, self._duration, self._retention
         row: Any = await probe(self._connections.text(beat), *lease, behind_token=self._process)
         return row[0], row
 
     async def close(self) -> None:
-        """Give the lease back, and all that the node hosts."""
+        """Give up the lease, and everything that the node hosts."""
         await self._connections.ask(remove_node, self._identity.id)

@@ -1,4 +1,4 @@
-"""Tells the database what others must know of a node: which channels are full, and what it has forgotten in a flush."""
+"""Reports to the database what others must know about a node: its full channels, and how far it has been flushed."""
 
 import asyncio
 from uuid import UUID
@@ -9,7 +9,7 @@ from pgchannels.database.statements.nodes import mark_full, mark_not_full, note_
 
 
 class Reports:
-    """One statement for all that changed meanwhile."""
+    """Reports everything that changed meanwhile in one statement."""
 
     def __init__(self, connections: Connections, node: UUID) -> None:
         self._connections = connections
@@ -22,7 +22,7 @@ class Reports:
         self._flushing = Chore(self._tell_flushed, what_failed="could not tell that this node was flushed")
 
     def note_full(self, channel: str, is_full: bool) -> None:
-        """Take notice that a channel became full, or is no longer."""
+        """Record that a channel became full, or no longer is."""
         if is_full:
             self._full.add(channel)
         else:
@@ -30,19 +30,19 @@ class Reports:
         self._fullness.ask()
 
     def note_flushed(self, message_id: int) -> None:
-        """Take notice that all that came before a message is forgotten."""
+        """Record that everything before a message is forgotten."""
         self._flushed_until = message_id
         self._flushing.ask()
 
     def tell_again(self) -> None:
-        """Tell all: the database may have forgotten this node."""
+        """Report everything again: the database may have forgotten this node."""
         self._surely_marked.clear()
         self._fullness.ask()
         if self._flushed_until:
             self._flushing.ask()
 
     async def run(self) -> None:
-        """Tell the database what changes, for ever."""
+        """Report changes to the database, forever."""
         async with asyncio.TaskGroup() as both:
             both.create_task(self._fullness.run())
             both.create_task(self._flushing.run())

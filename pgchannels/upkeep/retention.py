@@ -10,7 +10,7 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import rotate, rotation_is_overdue
 
-_MOST_STEPS: Final = 33  # as many slots as there can be, and the next one
+_MOST_STEPS: Final = 33  # as many slots as there can be, plus the next one
 _INTERVAL_SECONDS: Final = 2
 
 logger: logging.Logger = logging.getLogger("pgchannels")
@@ -25,7 +25,7 @@ class Retention:
         self._is_overdue = False
 
     async def run(self) -> None:
-        """Rotate when it is time, for ever; whichever node comes first does it."""
+        """Rotate when it is due, forever; the first node to try does it."""
         await repeat(self._rotate_later, what_failed="could not rotate the log")
 
     async def _rotate_later(self) -> None:
@@ -41,7 +41,7 @@ class Retention:
     async def _report(self) -> None:
         was_overdue, rows = self._is_overdue, await self._connections.ask(rotation_is_overdue)
         for self._is_overdue, clock in rows:
-            self._connections.set_clock(clock)  # which somebody may have set
+            self._connections.set_clock(clock)  # somebody may have set it
         if self._is_overdue and not was_overdue:
             logger.warning(
                 "the log cannot rotate, and grows: another session holds locks on rows of %s.log_state or %s.stripe",

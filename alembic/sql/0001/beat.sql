@@ -1,8 +1,9 @@
--- The heartbeat of a node, by the connection on which it listens: renews its lease when a part of it has passed, or
--- registers it; removes the nodes whose lease has ended; makes the log keep messages for as long as this node needs,
--- which a failover can undo; and, if it `is_told`, sends it a notification that it must hear; see probe(). The notification
--- comes behind those of all messages that were committed before: with it, all ids up to `filled_until` have come.
--- Returns the version of what the node hosts, 0 where it was just registered or hosts nothing, and the extent of the log.
+-- The heartbeat of a node, on the connection on which it listens. It renews the node's lease when a part of that has
+-- passed, or registers the node; removes the nodes whose lease has ended; makes the log keep messages for as long as
+-- this node needs, which a failover can undo; and sends the node a notification that it must hear: see probe(), which
+-- returns `is_told`. The notification arrives after those of all messages committed before: by then, all ids up to
+-- `filled_until` have arrived.
+-- Returns the version of what the node hosts, 0 if it was just registered or hosts nothing, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
     beating_node uuid, node_name text, lease interval, needed interval, token text,
     host text DEFAULT '', process_id integer DEFAULT 0, process text DEFAULT '', OUT version bigint, OUT is_told boolean,
@@ -25,7 +26,7 @@ BEGIN
                                 ELSE (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) END
     WHERE id = beating_node
       AND (leased_until NOT BETWEEN clock_timestamp() + lease * 0.7 AND clock_timestamp() + lease OR pid <> pg_backend_pid());
-    -- No lease is longer than that: the clock was set back.
+    -- A lease longer than that means that the clock was set back.
     longest := (SELECT moment + greatest(retention * 2, '30 s') FROM {schema}.log);
     UPDATE {schema}.node SET leased_until = longest
     WHERE id = ANY (ARRAY(SELECT id FROM {schema}.node WHERE leased_until > longest FOR UPDATE SKIP LOCKED));

@@ -1,14 +1,14 @@
--- Before a slot is emptied, puts into the current one how far each of its queues was claimed and, where nothing later
--- shows it, how far it was numbered. So its numbers go on, what was claimed does not come back whatever slot is emptied
--- first, and what was not claimed before it expired is counted for whoever claims next.
--- A queue is forgotten when nothing else is left of it and all was claimed. One that lost something is forgotten with
+-- Before a slot is emptied, records in the current one how far each of its queues was claimed and, unless a later row
+-- shows it, how far it was numbered. So the numbers of a queue continue; claimed messages do not come back, whichever
+-- slot is emptied first; and messages that expired unclaimed are counted for the next claim.
+-- A queue is forgotten when nothing else is left of it and all was claimed. One that lost messages is forgotten with
 -- the slot that got these rows, unless something was sent to it meanwhile: abandoned queues do not pile up.
 CREATE FUNCTION {schema}.carry_queues(leaving smallint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- The index is probed once for each address, not read through.
+    -- Probes the index once per address, and does not read it through.
     WITH RECURSIVE numbered AS (
         SELECT '' AS address
         UNION ALL

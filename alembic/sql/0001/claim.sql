@@ -1,7 +1,7 @@
 -- Takes up to `most` messages from the front of a queue; nobody else gets them.
--- A call that repeats a claim whose outcome is unknown returns the messages of the first time, if there was one.
--- `lost` messages, the same on each row, expired before them; when all did, that is the only thing in the one row.
--- Claims are rows of the log like messages: nothing is ever deleted, and they go with the slot that they are in.
+-- A call that repeats a claim whose outcome is unknown returns the messages of the first call, if there was one.
+-- `lost` messages, the same number on each row, expired before them; if all expired, one row has only that number.
+-- Claims are rows of the log like messages: nothing is ever deleted, and they leave with the slot that they are in.
 CREATE FUNCTION {schema}.claim(this_claim bigint, valid_until double precision, queue text, most integer)
 RETURNS TABLE (id bigint, published_microseconds bigint, address text, channel text, payload bytea, lost bigint)
 LANGUAGE plpgsql

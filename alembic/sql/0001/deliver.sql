@@ -1,23 +1,23 @@
--- Puts messages into the log and tells the nodes that host their addresses: the one road of every message.
--- Message n gets the id `first_id` + n - 1. At most 512 messages a call. Those to a channel or queue that is full are
--- `refused`, by their n; copies for queues in a topic are `dropped`, by their count. `capacities` has a figure for
--- each message to a queue, and for one to a channel unless the caller knows that it has room; it is NULL where it has none.
--- `channels` may be NULL, too.
+-- Puts messages into the log and notifies the nodes that host their addresses. Every message takes this path.
+-- Message n gets the id `first_id` + n - 1. A call takes at most 512 messages. `refused` lists those to a full channel
+-- or queue, by their n; `dropped` counts the copies that full queues in a topic did not get. `capacities` has a figure
+-- for each message to a queue, and for one to a channel unless the caller knows that it has room; without any figure,
+-- it is NULL. `channels` may be NULL, too.
 --
 -- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed: the batch's
--- number is on its first message or, where some were refused or dropped, on a row of its own that tells which.
+-- number is on its first message or, if some were refused or dropped, on a row of its own that says which.
 -- A first call need not look for its number: `known_until` is an id that its caller had seen before. While that is in
 -- the current slot, another call with this number can be nowhere else, and the index on numbers refuses a second one.
 --
--- A node is notified by 'm microseconds address', then ' id channel payload' for each message of a part, or by
--- 'q address' for a queue that has something to claim. A part is consecutive messages to one address that take less
--- than 8000 bytes together; payloads of more than 5500 bytes are left out, the node reads them by their ids. `parts`
--- has for the first message of each part the n of its last, and 0 for the others; NULL: each message is a part.
--- PostgreSQL takes less than 8000 bytes a notification, and folds identical ones of a transaction, as those of a queue.
+-- A notification reads 'm microseconds address', then ' id channel payload' for each message of a part, or 'q address'
+-- for a queue that has something to claim. A part is consecutive messages to one address that take less than 8000 bytes
+-- together; payloads of more than 5500 bytes are left out, and the node reads them by their ids. `parts` has, for the
+-- first message of each part, the n of its last, and 0 for the others; NULL means that each message is a part.
+-- PostgreSQL allows less than 8000 bytes per notification, and merges identical ones of a transaction, as of a queue.
 --
--- Many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's snapshot
--- is older than the lock that it waits for, and would not see a subscriber that it waited behind.
--- Each costs some microseconds, though: a function that is called in an assignment is no statement.
+-- There are many statements on purpose: each has a snapshot of its own, taken after the lock. A single statement's
+-- snapshot is older than the lock that it waits for, and would not see a subscriber that it waited behind.
+-- Each costs some microseconds, though, so functions are called in assignments, which are no statements.
 CREATE FUNCTION {schema}.deliver(
     this_batch bigint, valid_until double precision, addresses text[], channels text[], payloads bytea[],
     capacities integer[], parts integer[], expiry_seconds double precision, known_until bigint DEFAULT 0,
@@ -40,7 +40,7 @@ BEGIN
     IF EXISTS (SELECT FROM {schema}.member) THEN
         SELECT array_agg(m.queue), array_agg(n), array_agg(m.capacity) INTO copies_to, copies_of, copies_capacity
         FROM unnest(addresses) WITH ORDINALITY AS sent (address, n)
-        -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
+        -- OFFSET 0 keeps this a lookup per address: a join could read the whole table.
         CROSS JOIN LATERAL (SELECT queue, capacity, expires_at FROM {schema}.member WHERE topic = sent.address OFFSET 0) AS m
         WHERE m.expires_at IS NULL OR m.expires_at > clock_timestamp();
     END IF;
@@ -72,7 +72,7 @@ BEGIN
             dropped := cardinality(array_positions(copies_numbers, NULL));
             numbers := numbers[1 : cardinality(addresses)];
         END IF;
-        -- Where all have a number, none was sent to a channel, and no queue is full.
+        -- If all have a number, none was sent to a channel, and no queue is full.
         IF array_position(numbers, NULL) IS NOT NULL THEN
             refused := ARRAY(
                 SELECT n
@@ -119,7 +119,7 @@ BEGIN
               AND (refused IS NULL OR NOT refused @> ARRAY(SELECT generate_series(n, coalesce(parts[n], n))))
             OFFSET 0  -- once for all nodes
         ) AS told
-        -- OFFSET 0 keeps it a look-up for each address: a join could read the whole table.
+        -- OFFSET 0 keeps this a lookup per address: a join could read the whole table.
         CROSS JOIN LATERAL (SELECT node FROM {schema}.subscription AS hosted WHERE hosted.address = told.address OFFSET 0) AS s;
     END IF;
 

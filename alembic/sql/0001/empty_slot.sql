@@ -1,4 +1,4 @@
--- A slot that holds nothing; a new one when there is none and others are locked. NULL when it is only too early.
+-- Returns an empty slot; makes a new one if there is none and others are locked. Returns NULL if it is only too early.
 CREATE FUNCTION {schema}.empty_slot(others_are_locked boolean) RETURNS smallint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -14,7 +14,7 @@ BEGIN
         EXECUTE format(
             'CREATE UNLOGGED TABLE {schema}.message_%s (LIKE {schema}.message INCLUDING ALL) WITH (autovacuum_enabled = off)', found
         );
-        -- Takes a lock that goes together with those of readers and writers, and of pg_dump.
+        -- Takes a lock that does not conflict with those of readers and writers, or of pg_dump.
         EXECUTE format('ALTER TABLE {schema}.message ATTACH PARTITION {schema}.message_%s FOR VALUES IN (%s)', found, found);
     END IF;
     RETURN found;

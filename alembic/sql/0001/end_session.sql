@@ -1,5 +1,6 @@
--- Ends the session by which a node listened, where this role may: what a stopped process has not read would stay in PostgreSQL's
--- queue of notifications, and fill it. Process IDs are used again: it is the same session if it began at the same time.
+-- Ends the session in which a node listened, if this role may: what a stopped process has not read would stay in
+-- PostgreSQL's notification queue, and fill it. Process IDs are reused: a session is the same only if it began at the
+-- same time.
 CREATE FUNCTION {schema}.end_session(ended_pid integer, began_at timestamptz) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

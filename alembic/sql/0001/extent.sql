@@ -1,6 +1,6 @@
--- What there is to know of the log: its identity, the id from which on it has it, and the identities that it had before,
--- each with its first and its last id; where it began; the last id before the current slot; up to which id messages may
--- have left it; and the greatest id so far.
+-- Returns the extent of the log: its identity and the first id under it; its earlier identities, each with its first
+-- and its last id; where the log began; the last id before the current slot; up to which id messages may have left the
+-- log; and the greatest id so far.
 CREATE FUNCTION {schema}.extent(
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint

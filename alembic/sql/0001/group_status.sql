@@ -1,4 +1,4 @@
--- The topics that have subscribers, or queues that get copies; for people.
+-- For people: the topics that have subscribers, or queues that get copies.
 CREATE VIEW {schema}.group_status AS
 WITH hosted AS (
     SELECT s.address, count(*) AS nodes FROM {schema}.subscription AS s WHERE starts_with(s.address, 'topic:') GROUP BY s.address

@@ -1,10 +1,11 @@
 -- Subscribes a node to addresses, and ends its subscriptions to others. Returns the log's identity, and a position:
--- messages to the added addresses with a greater id are told to the node from now on, and every message that was there
--- before has a lesser id or this one. Ids come in blocks of 512.
--- A call that removes something, or that follows one whose outcome is unknown, has a version: one that comes late, when
--- another with a greater version was here, does nothing, and neither does one that knows a greater version than there is:
--- the node was registered again, and must host everything anew. Returns NULL then, and where the node is not registered, or not any more.
--- On demand the node is notified of the position: when it hears that, it has heard all that was sent before.
+-- from now on, the node is notified of messages to the added addresses with a greater id; every message that was there
+-- before has this id or a lesser one. Ids are taken in blocks of 512.
+-- A call that removes something, or that follows one whose outcome is unknown, has a version. It does nothing and
+-- returns NULL if it is late, after another call with a greater version; or if it knows a greater version than there
+-- is: the node was registered again, and must host everything anew. Also returns NULL if the node is not registered, or
+-- no longer is.
+-- On demand, the node is notified of the position: once it hears that, it has heard everything sent before.
 CREATE FUNCTION {schema}.host(
     hosting_node uuid, known_version bigint, next_version bigint, added text[], removed text[], is_marked boolean,
     OUT identity bigint, OUT "position" bigint
@@ -15,7 +16,7 @@ AS $$
 BEGIN
     PERFORM {schema}.lock_addresses(added || removed);
     IF next_version IS NULL THEN
-        -- Locked, so that whoever removes the node comes later and removes these subscriptions, too.
+        -- Locked, so that a removal of the node waits and removes these subscriptions, too.
         PERFORM FROM {schema}.node WHERE id = hosting_node FOR KEY SHARE;
     ELSE
         UPDATE {schema}.node SET version = next_version

@@ -1,5 +1,5 @@
--- Makes this session listen for a node. A function, so that the node's id, which is a secret, is a parameter: roles that may read
--- pg_stat_activity see the text of every statement, and a LISTEN has the name in it.
+-- Makes this session listen for a node. It is a function so that the node's id, which is a secret, is a parameter:
+-- roles that may read pg_stat_activity see the text of every statement, and that of a LISTEN contains the name.
 CREATE FUNCTION {schema}.listen(listening_node uuid) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

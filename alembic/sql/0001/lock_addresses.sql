@@ -1,7 +1,7 @@
 -- Makes everybody who sends to these addresses, or begins to host them, wait for the end of this transaction; rotate()
--- and whoever begins a new epoch wait, too. Returns the slot that takes new rows until then, and the last id before it.
--- Ids that are taken behind this lock grow in commit order. All take the stripes in one order: no deadlock.
--- Rows, not advisory locks: nobody without privileges can hold these.
+-- and the start of a new epoch wait, too. Returns the slot that takes new rows until then, and the last id before it.
+-- Ids taken under this lock grow in commit order. All lock the stripes in the same order, so there is no deadlock.
+-- These are rows, not advisory locks, so nobody without privileges can hold them.
 CREATE FUNCTION {schema}.lock_addresses(addresses text[], OUT slot smallint, OUT filled_until bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -17,7 +17,7 @@ BEGIN
             format('pgchannels needs transactions that are read committed, transaction_isolation is %s', current_setting('transaction_isolation'));
     END IF;
     FOREACH address IN ARRAY addresses LOOP
-        -- Who claims from a queue does not wait for those who send to it.
+        -- Claims from a queue do not wait for sends to it.
         stripe := hashtext(address) & 63 | CASE WHEN starts_with(address, 'claimed:') THEN 64 ELSE 0 END;
         stripes[stripe] := stripe;
     END LOOP;

@@ -1,5 +1,6 @@
--- The rotation of the log, for people. It is overdue when a session has kept it from rotating for half of the retention,
--- by a lock on rows of `log_state` or `stripe`. Slots that are locked hold messages for longer than one and a half times the retention.
+-- For people: the rotation of the log. It is overdue when a session has prevented it for half of the retention, by a
+-- lock on rows of `log_state` or `stripe`. Slots that are locked hold messages for longer than one and a half times the
+-- retention.
 CREATE VIEW {schema}.log_status AS
 SELECT
     s.rotated_at,

@@ -1,4 +1,4 @@
--- The nodes, for people: by their names. Their ids, the secrets that they listen on, stay in `node`.
+-- For people: the nodes, by their names. Their ids, the secrets that they listen on, stay in `node`.
 CREATE VIEW {schema}.node_status AS
 SELECT
     n.name,

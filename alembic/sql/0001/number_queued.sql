@@ -1,7 +1,7 @@
--- Numbers the messages to queues: each queue by itself, without holes, in the order of `places`. Where that is NULL, the
--- order is that of the arrays. Runs behind the lock of the addresses: nobody else numbers these queues meanwhile.
--- A queue is full when the message that came `capacity` messages before is neither claimed nor expired.
--- Returns a number for each message; NULL where it goes to no queue, or to a full one.
+-- Numbers the messages to queues: each queue separately, without holes, in the order of `places` or, if that is NULL,
+-- of the arrays. Runs under the lock on the addresses: nobody else numbers these queues meanwhile.
+-- A queue is full if the message that is `capacity` places earlier is neither claimed nor expired.
+-- Returns a number for each message; NULL if it goes to no queue, or to a full one.
 CREATE FUNCTION {schema}.number_queued(addresses text[], capacities integer[], places integer[]) RETURNS bigint[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Sends a node a notification that it must hear, and returns true; where PostgreSQL's queue has no room for it, returns false.
--- The queue forgets what all sessions have read only when somebody looks at its size, or notifies, which a full one refuses.
+-- Sends a node a notification that it must hear, and returns true; returns false if PostgreSQL's queue has no room.
+-- The queue drops what all sessions have read only when somebody checks its size, or notifies; a full one refuses that.
 CREATE FUNCTION {schema}.probe(probed_node uuid, token text) RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- The work queues that hold messages, have receivers, or get copies of topics; for people.
--- The index is probed once a queue, not read through: a backlog of any length costs the same.
+-- For people: the work queues that hold messages, have receivers, or get copies from topics.
+-- Probes the index once per queue, and does not read it through: a backlog of any length costs the same.
 CREATE VIEW {schema}.queue_status AS
 WITH RECURSIVE numbered AS (
     (SELECT m.address FROM {schema}.message AS m WHERE m.number IS NOT NULL ORDER BY m.address LIMIT 1)
@@ -18,7 +18,7 @@ SELECT
     queue.address,
     split_part(queue.address, ':', 2) AS prefix,
     substring(queue.address FROM '^[^:]*:[^:]*:(.*)$') AS name,
-    -- Numbers have no holes, and what expires does so from the front.
+    -- Numbers have no holes, and messages expire from the front.
     coalesce(latest.number - oldest.number + 1, 0) AS waiting,
     oldest.published_at AS waiting_since,
     (SELECT count(*) FROM {schema}.subscription AS s WHERE s.address = queue.address) AS nodes,

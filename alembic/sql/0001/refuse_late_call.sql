@@ -1,5 +1,5 @@
--- Refuses a call that comes too late: its caller has given it up, and made it again in another one.
--- Until then the log shows whether the other one was committed.
+-- Refuses a call that arrives too late: its caller has given it up, and repeated it in another call.
+-- Until that time, the log shows whether the other call was committed.
 CREATE FUNCTION {schema}.refuse_late_call() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

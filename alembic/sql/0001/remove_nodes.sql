@@ -1,4 +1,4 @@
--- Removes nodes with all that they hosted, and ends the sessions by which they listened.
+-- Removes nodes with everything that they hosted, and ends the sessions in which they listened.
 -- One statement after the other: each sees what was committed before it.
 CREATE FUNCTION {schema}.remove_nodes(nodes uuid[]) RETURNS void
 LANGUAGE plpgsql

@@ -1,10 +1,10 @@
--- Takes the next step that is due, and returns whether there was one: call it again then. It empties the slots that were
--- filled longer ago than the retention; when the current one has been filled for half of that, it makes an empty one
--- current: each message is kept for the retention at least, and for one and a half times that at most. Where somebody's
--- lock keeps a slot from being emptied (pg_dump takes one on every table) there is another slot in its place; so slots
--- may be emptied in any order. Also removes the memberships that have expired.
--- One step a call: who reads a slot that is being emptied waits, and the next step waits for all who read or write.
--- Raises lock_not_available when it had to wait for somebody: try again soon.
+-- Takes the next step that is due, and returns whether there was one; if so, call it again. It empties the slots that
+-- were filled longer ago than the retention. When the current slot has been filling for half of that, it makes an empty
+-- one current: so each message is kept for at least the retention, and at most one and a half times that. If somebody's
+-- lock keeps a slot from being emptied (pg_dump locks every table), another slot takes its place; so slots may be
+-- emptied in any order. Also removes the memberships that have expired.
+-- One step per call: readers of a slot that is being emptied wait, and the next step waits for all readers and writers.
+-- Raises lock_not_available if it had to wait for somebody: retry soon.
 CREATE FUNCTION {schema}.rotate() RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER  -- only the owner of tables may make or truncate them
@@ -23,7 +23,7 @@ BEGIN
         RETURN false;
     END IF;
 
-    -- Where the clock was set back nothing would be due for as long.
+    -- If the clock was set back, nothing would be due for that long.
     UPDATE {schema}.log_state SET rotated_at = clock_timestamp() WHERE rotated_at > clock_timestamp();
     UPDATE {schema}.filled_slot SET filled_at = clock_timestamp() WHERE filled_at > clock_timestamp();
 
@@ -50,7 +50,7 @@ BEGIN
     IF next_slot IS NULL THEN
         RETURN false;
     END IF;
-    -- Waits for the batches under way: they are in the slot that is current until now, and so are their ids.
+    -- Waits for the batches under way: they and their ids belong to the slot that was current until now.
     PERFORM FROM {schema}.stripe ORDER BY number FOR UPDATE;
     INSERT INTO {schema}.filled_slot (slot, filled_at, last_id)
     SELECT s.slot, clock_timestamp(), i.last_value + 511 FROM {schema}.log_state AS s, {schema}.message_id AS i;

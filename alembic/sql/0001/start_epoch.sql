@@ -1,12 +1,14 @@
--- Begins the log, or goes on with it under a new identity.
--- It begins anew on the first message ever, and after a crash or a failover emptied the unlogged tables. Ids never fall
--- behind positions that somebody kept. The epoch is their upper part, and stays at 1023 once it is there. The lower one
--- begins with the time since 2026, at 8192 blocks of 512 ids a second: a standby that took over may not have heard of the last epoch.
--- A log that is there, but was written before this start of the server, or in another file (whose path names the database,
--- too), may be the one that was there before a restart, or a copy of it from a backup, a dump or a template. It gets a new identity, and its ids go on with the time, too:
--- whoever knows the former identity up to an id beyond `former` has seen messages that this log never had. All nodes must register again: until
--- then nobody is told of messages of a log that he does not know.
--- Names the key that its rows must not repeat: while a dump is being restored, before there are indexes, nothing begins.
+-- Begins the log, or continues it under a new identity.
+-- The log begins anew on the first message ever, and after a crash or a failover emptied the unlogged tables. Ids never
+-- fall behind positions that somebody kept. Their upper part is the epoch, which stays at 1023 once it gets there. The
+-- lower part begins with the time since 2026, at 8192 blocks of 512 ids a second: a standby that took over may not have
+-- heard of the last epoch.
+-- A log that exists, but was written before this start of the server, or in another file (whose path names the
+-- database, too), may be the one from before a restart, or a copy of that from a backup, a dump or a template. It gets
+-- a new identity, and its ids continue with the time, too: a node that knows the former identity up to an id beyond
+-- `former` has seen messages that this log never had. All nodes must register again: until then, none is notified of
+-- messages of a log that it does not know.
+-- ON CONFLICT names its key: while a dump is being restored, before there are indexes, this fails and nothing begins.
 CREATE FUNCTION {schema}.start_epoch() RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER  -- nobody else may change what is there
@@ -39,7 +41,7 @@ BEGIN
             identity = new_identity, identity_from = first_id,
             server_started_at = pg_postmaster_start_time(), file = known.file_now, filenode = pg_relation_filenode(tableoid);
         PERFORM setval('{schema}.message_id', first_id);
-        -- But for those who are about to learn of it: waiting for them could be a deadlock.
+        -- Except those that are about to learn of it: waiting for them could be a deadlock.
         DELETE FROM {schema}.node WHERE id = ANY (ARRAY(SELECT id FROM {schema}.node FOR UPDATE SKIP LOCKED));
         DELETE FROM {schema}.subscription WHERE node NOT IN (SELECT id FROM {schema}.node);
         DELETE FROM {schema}.full_channel WHERE node NOT IN (SELECT id FROM {schema}.node);

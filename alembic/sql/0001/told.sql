@@ -1,4 +1,4 @@
--- A message as a notification tells it, behind the address. Without a path to set: it is parsed when it is made.
+-- Returns a message as it stands in a notification, after the address. Sets no search_path: it is parsed when created.
 CREATE FUNCTION {schema}.told(id bigint, channel text, payload bytea) RETURNS text
 LANGUAGE sql STABLE
 RETURN ' ' || id || ' ' || coalesce(channel, '') || ' ' ||

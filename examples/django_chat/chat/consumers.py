@@ -17,7 +17,7 @@ from pgchannels import PgChannelsError
 OTHER_PORT = os.environ.get("CHAT_OTHER_PORT")
 LONGEST_NAME = 40
 LONGEST_TEXT = 2000
-NO_MESSAGE, TRY_AGAIN = 4400, 4503  # what a page is told when it is disconnected
+NO_MESSAGE, TRY_AGAIN = 4400, 4503  # close codes for the page
 
 logger = logging.getLogger(__name__)
 presence = Presence()
@@ -37,7 +37,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             await self.close()
             return
         await self.accept()
-        # In the group before the history is read: what is said in between comes twice, and the page knows its id.
+        # Join before reading the history: a message sent in between arrives twice, and the page knows its id.
         await self.channel_layer.group_add(self.group, self.channel_name)
         await self.greet()
         presence.join(self.group, self, self.name)
@@ -76,7 +76,7 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         await self.send_json({"type": "chat.history", "messages": await last_messages(self.group)})
 
     async def announce(self) -> None:
-        """Call the roll for a newcomer, then repeat this process's list: what is no longer repeated, pages forget."""
+        """Call the roll for a newcomer, then repeat this process's list: pages forget lists that are not repeated."""
         try:
             await self.channel_layer.group_send(self.group, {"type": "chat.roll_call"})
             while True:
@@ -87,12 +87,12 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             await self.close(TRY_AGAIN)
 
     async def announce_once(self) -> None:
-        """Tell who is connected to this process, unless another page of it does."""
+        """Announce who is connected to this process, unless another of its pages does."""
         if presence.speaks_for_process(self.group, self):
             await self.channel_layer.group_send(self.group, presence.announcement(self.group))
 
     def message(self, text: str) -> dict[str, Any]:
-        """What goes through the group; `sent_at` is in seconds of this machine's clock."""
+        """A message for the group; `sent_at` is in seconds of this machine's clock."""
         return {
             "type": "chat.message",
             "id": secrets.token_hex(8),

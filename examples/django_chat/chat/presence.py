@@ -10,7 +10,7 @@ ANNOUNCE_EVERY_SECONDS = 3
 
 
 class Presence:
-    """The people of this process by group, in the order in which they came."""
+    """The people of this process by group, in order of arrival."""
 
     def __init__(self) -> None:
         self._people: dict[str, dict[Hashable, str]] = {}
@@ -24,10 +24,10 @@ class Presence:
             del self._people[group]
 
     def speaks_for_process(self, group: str, connection: Hashable) -> bool:
-        """Whether the connection is the one of its group that speaks for all of them: it has been there longest."""
+        """Whether the connection speaks for all of its group: the one that has been there longest does."""
         return next(iter(self._people.get(group, ())), None) is connection
 
     def announcement(self, group: str) -> dict[str, Any]:
-        """What the other processes and the pages are told."""
+        """The message for the other processes and the pages."""
         people = list(self._people.get(group, {}).values())
         return {"type": "chat.presence", "server": SERVER, "process": PROCESS, "people": people}

@@ -16,7 +16,7 @@ def page(_: HttpRequest) -> HttpResponse:
 
 
 def server(_: HttpRequest) -> JsonResponse:
-    """Which server this is, for the page on which one joins."""
+    """Which server this is, for the page where users join."""
     return JsonResponse({"server": SERVER})
 
 

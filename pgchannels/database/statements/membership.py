@@ -22,6 +22,6 @@ def remove_member(schema: Schema, topic: str, queue: str) -> Executable:
 
 
 def remove_all_members(schema: Schema, prefix: str) -> Executable:
-    """Delete every queue's membership of a prefix."""
+    """Delete the memberships of all queues in topics of a prefix."""
     topic = schema.member.c.topic
     return delete(schema.member).where(func.split_part(topic, ":", 2) == prefix)

@@ -44,7 +44,7 @@ def listen(schema: Schema) -> Select[Any]:
 def beat(schema: Schema) -> Select[Any]:
     """Register a node or renew its lease, and send it a notification that it must hear. See `beat.sql`.
 
-    Parameters in the order of their mention. The first columns are the version, and whether PostgreSQL had room for the
+    The parameters are in the order below. The first columns are the version, and whether PostgreSQL had room for the
     notification; the others are those of `extent`.
     """
     beating = schema.call(
@@ -62,9 +62,9 @@ def beat(schema: Schema) -> Select[Any]:
 
 
 def host(schema: Schema) -> Select[tuple[int | None, int | None]]:
-    """Subscribe a node to addresses, and end its subscriptions to others: the log's identity and a position.
+    """Subscribe a node to addresses, and end its subscriptions to others; returns the log's identity and a position.
 
-    See `host.sql`. Parameters in the order of their mention.
+    See `host.sql`. The parameters are in the order below.
     """
     hosting = schema.call(
         "host",
@@ -84,7 +84,7 @@ def remove_node(schema: Schema, node: UUID) -> Executable:
 
 
 def remove_deaf_nodes(schema: Schema) -> Executable:
-    """Remove the nodes whose sessions are gone, as those of killed processes, before their leases end."""
+    """Remove the nodes whose sessions are gone, such as those of killed processes, before their leases end."""
     activity = table("pg_stat_activity", column("pid", Integer), schema="pg_catalog")
     is_there = select(activity.c.pid).where(activity.c.pid == schema.node.c.pid).exists()
     deaf = select(func.array_agg(schema.node.c.id)).where(~is_there).scalar_subquery()
@@ -102,7 +102,7 @@ def mark_full(schema: Schema, node: UUID, channels: Collection[str]) -> Executab
         select(named.c.channel, schema.node.c.id)
         .join_from(schema.node, named, true())
         .where(schema.node.c.id == node)
-        # Locked, so that whoever removes the node comes later and removes these, too.
+        # Locked, so that a removal of the node waits and removes these, too.
         .with_for_update(read=True, key_share=True, of=schema.node)
     )
     statement = insert_or_update(schema.full_channel).from_select(["channel", "node"], full)
@@ -117,13 +117,13 @@ def mark_not_full(schema: Schema, channels: Collection[str]) -> Executable:
 
 
 def note_flushed(schema: Schema, node: UUID, until: int) -> Executable:
-    """Note that a node has forgotten what came before a message, by its id."""
+    """Record that a node has forgotten everything before a message, by its id."""
     return update(schema.node).where(schema.node.c.id == node).values(flushed_until=until)
 
 
 def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
-    """The log's identity, and of each living node with the prefix its address, until when it was flushed, and how many
-    seconds its lease lasts. Where there is none, one row without these.
+    """Return the log's identity and, for each living node with the prefix, its address, up to which id it was flushed,
+    and how many seconds its lease still lasts. Without such a node, one row with the identity alone.
     """
     node, address = schema.node, schema.subscription.c.address
     seconds = cast(extract("epoch", node.c.leased_until - func.now()), Float)
@@ -137,19 +137,19 @@ def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
 
 
 def keep_messages_for(schema: Schema) -> Update:
-    """Make the log keep messages for so many seconds, the one parameter, at least."""
-    # No days: some are short.
+    """Make the log keep messages for at least so many seconds, the one parameter."""
+    # Not days: some are short.
     in_seconds = func.make_interval(*[literal_column("0", Integer)] * 6, bindparam("seconds", type_=Float(53)))
     return update(schema.log).where(schema.log.c.retention < in_seconds).values(retention=in_seconds)
 
 
 def rotate(schema: Schema) -> Executable:
-    """Take the next step to rotate the log's slots, if it is time: whether there was one; see `rotate.sql`."""
+    """Take the next step of rotating the log's slots, if one is due; returns whether one was. See `rotate.sql`."""
     return select(schema.call("rotate"))
 
 
 def rotation_is_overdue(schema: Schema) -> Executable:
-    """Whether the log should have rotated long ago, see `log_status.sql`, and the database's clock."""
+    """Whether the rotation of the log is overdue, see `log_status.sql`, and the database's time."""
     status = table("log_status", column("is_overdue", Boolean), schema=schema.name)
     clock = cast(extract("epoch", func.clock_timestamp()), Float(53))
     return select(status.c.is_overdue, clock)

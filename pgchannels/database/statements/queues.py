@@ -10,7 +10,7 @@ from pgchannels.database.tables import Schema
 def claim(schema: Schema) -> Select[Any]:
     """Take messages from the front of a queue; no other process gets them. See `claim.sql`.
 
-    Parameters in the order of their mention. The first columns are those of an `Arrival`, the last is `lost`.
+    The parameters are in the order below. The first columns are those of an `Arrival`, the last is `lost`.
     """
     claimed = schema.call(
         "claim",

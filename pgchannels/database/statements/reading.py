@@ -27,23 +27,23 @@ from pgchannels.database.tables import Schema
 
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 2 * 1024 * 1024
-# The most of one payload that a statement brings.
+# The most of one payload that a statement returns.
 SLICE_BYTES: Final = 1024 * 1024
 
-# What a row can say that others wrote, and no datetime of Python.
+# A row that others wrote can hold times that Python's datetime cannot.
 _EARLIEST: Final = text("'epoch'::timestamptz")
 _LATEST: Final = text("'9999-12-31'::timestamptz")
 
 
 def messages_after(schema: Schema) -> Select[Any]:
-    """A page: the next messages of each address after its position, in the order of their ids, and the log's extent.
+    """Return a page: the next messages of each address after its position, in the order of ids, and the log's extent.
 
     Parameters: addresses, their positions, the greatest id, the most rows of each address, the most rows. Beyond the
-    first row a page has at most `PAGE_BYTES` of payload, of which a column has the size: what is longer than
-    `SLICE_BYTES` is only begun. Expired messages have no payload. A page of no messages is one row without an id; no
-    row, and there is no log.
+    first row, a page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is
+    its full size. Expired messages have no payload. A page without messages is one row without an id; no row means that
+    there is no log.
 
-    The rows and the extent are of one moment: the locks that keep slots from being emptied are taken before it.
+    The rows and the extent show the same moment: the locks that keep slots from being emptied are taken before it.
     """
     message, state = schema.message, schema.log_state
     wanted = (
@@ -76,7 +76,7 @@ def messages_after(schema: Schema) -> Select[Any]:
 
 
 def rest_of_message(schema: Schema) -> Select[Any]:
-    """A slice of a payload. Parameters: the address, the id, from which byte on (counted from 1)."""
+    """Return a slice of a payload. Parameters: the address, the id, the first byte (counted from 1)."""
     message = schema.message
     rest = func.substr(message.c.payload, bindparam("begin", type_=Integer), _constant(SLICE_BYTES))
     return select(rest).where(
@@ -85,7 +85,7 @@ def rest_of_message(schema: Schema) -> Select[Any]:
 
 
 def position_before_latest(schema: Schema) -> Select[Any]:
-    """The id of the first of the latest messages of an address. Parameters: the address, and how many."""
+    """Return the id of the oldest of the latest messages of an address. Parameters: the address, how many messages."""
     message = schema.message
     latest = (
         select(message.c.id)
@@ -98,13 +98,13 @@ def position_before_latest(schema: Schema) -> Select[Any]:
 
 
 def extent(schema: Schema) -> Select[Any]:
-    """What there is to know of the log, in one row; see `extent.sql`."""
+    """Return the extent of the log, in one row; see `extent.sql`."""
     found = schema.call("extent").table_valued(*extent_columns())
     return select(*found.c)
 
 
 def extent_columns() -> list[ColumnClause[Any]]:
-    """The columns of `extent`."""
+    """Return the columns of `extent`."""
     numbers = ("began_at", "filled_until", "gone_until", "last_id")
     return [
         column("identity", BigInteger),
@@ -140,4 +140,4 @@ def _bytes_brought(message: FromClause) -> ColumnElement[Any]:
 
 
 def _constant(number: int) -> ColumnElement[int]:
-    return literal_column(str(number), Integer)  # none of the parameters
+    return literal_column(str(number), Integer)  # not a parameter

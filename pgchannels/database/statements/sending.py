@@ -19,7 +19,7 @@ from pgchannels.database.tables import Schema
 
 
 def deliver(schema: Schema) -> Select[tuple[int, list[int] | None, int | None]]:
-    """Deliver a batch; see `deliver.sql`. Parameters in the order of their mention."""
+    """Deliver a batch; see `deliver.sql`. The parameters are in the order below."""
     delivered = schema.call(
         "deliver",
         bindparam("batch", type_=BigInteger),

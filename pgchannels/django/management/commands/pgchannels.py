@@ -20,7 +20,7 @@ class Command(BaseCommand):
     """Hands everything to the commands of `pgchannels.cli`; these have two more options here."""
 
     help = "The commands of pgchannels, with the project's database: that of its channel layer."
-    requires_system_checks = ()  # they would complain of the tables that a command is to make
+    requires_system_checks = ()  # they would complain about the tables that a command is about to create
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the commands."""
@@ -44,7 +44,7 @@ class Command(BaseCommand):
 
 
 def _place(alias: str | None, layer_name: str | None) -> tuple[Callable[[], str | URL], str]:
-    """What finds the URL, and the schema: of the layer that was chosen, of an alias, or of the main layer."""
+    """A function for the URL, and the schema: of the chosen layer, of an alias, or of the main layer."""
     if alias is not None and layer_name is not None:
         raise CommandError("give --database or --layer, not both")
     if alias is not None and alias not in connections.settings:
