@@ -56,6 +56,7 @@ def downgrade() -> None:
         "full_channel",
         "subscription",
         "node",
+        "lease",
         "message",
         "filled_slot",
         "stripe",
@@ -168,6 +169,15 @@ def _create_nodes(schema: str) -> None:
         prefixes=["UNLOGGED"],
     )
     op.create_index("node_leased_until_idx", "node", ["leased_until"], schema=schema)
+    op.create_table(
+        "lease",
+        sa.Column("node", sa.Uuid),
+        sa.Column("address", sa.Text, nullable=False),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("node", name="lease_pkey"),
+        schema=schema,
+    )
+    op.create_index("lease_leased_until_idx", "lease", ["leased_until"], schema=schema)
     op.create_table(
         "subscription",
         sa.Column("address", sa.Text),

@@ -19,6 +19,7 @@ _TABLES: Final = {
     "stripe": "SELECT, UPDATE",
     "message": "SELECT, INSERT, DELETE",
     "node": "SELECT, INSERT, UPDATE, DELETE",
+    "lease": "SELECT, INSERT, UPDATE, DELETE",
     "subscription": "SELECT, INSERT, DELETE",
     "full_channel": "SELECT, INSERT, DELETE",
     "member": "SELECT, INSERT, UPDATE, DELETE",

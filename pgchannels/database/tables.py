@@ -50,6 +50,7 @@ class Schema:
         self.filled_slot: Table = _filled_slot(self.metadata)
         self.message: Table = _message(self.metadata)
         self.node: Table = _node(self.metadata)
+        self.lease: Table = _lease(self.metadata)
         self.subscription: Table = _subscription(self.metadata)
         self.full_channel: Table = _full_channel(self.metadata)
         self.member: Table = _member(self.metadata)
@@ -180,6 +181,21 @@ def _node(metadata: MetaData) -> Table:
     )
     Index(None, node.c.leased_until)
     return node
+
+
+def _lease(metadata: MetaData) -> Table:
+    """The leases of nodes, with the nodes' own addresses. They outlast a crash and a restart of the server, which empty
+    `node`: a flush waits for nodes that are not back yet.
+    """
+    lease = Table(
+        "lease",
+        metadata,
+        Column("node", Uuid, primary_key=True),
+        Column("address", Text, nullable=False),
+        Column("leased_until", DateTime(timezone=True), nullable=False),
+    )
+    Index(None, lease.c.leased_until)
+    return lease
 
 
 def _subscription(metadata: MetaData) -> Table:

@@ -10,7 +10,7 @@ import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.statements.nodes import beat, remove_node
-from pgchannels.names import Identity, program_name
+from pgchannels.names import Identity, node_address, program_name
 from pgchannels.options import Options
 
 _SHORTEST_SECONDS: Final = 30
@@ -30,6 +30,7 @@ class Lease:
         self._connections = connections
         self._identity = identity
         self._process = socket.gethostname(), os.getpid(), program_name()
+        self._address = node_address(options.prefix, identity.name)
         self._retention = timedelta(seconds=retention_seconds)
         self._duration = timedelta(seconds=max(6 * options.heartbeat, _SHORTEST_SECONDS))
 
@@ -39,7 +40,7 @@ class Lease:
         :param probe: runs the statement on the listening connection, and hears what it sends.
         """
         lease = self._identity.id, self._identity.name, self._duration, self._retention
-        row: Any = await probe(self._connections.text(beat), *lease, behind_token=self._process)
+        row: Any = await probe(self._connections.text(beat), *lease, behind_token=(*self._process, self._address))
         return row[0], row
 
     async def close(self) -> None:

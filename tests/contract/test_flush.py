@@ -126,5 +126,5 @@ async def test_flush_does_not_wait_for_a_node_that_is_gone(
     await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.identity.id)
     await node._tasks.stop()
     flushing = asyncio.create_task(postgres_layer.flush())
-    await connection.execute("UPDATE pgchannels.node SET leased_until = now() WHERE id = $1", node.identity.id)
+    await connection.execute("UPDATE pgchannels.lease SET leased_until = now() WHERE node = $1", node.identity.id)
     await within(flushing)

@@ -45,7 +45,8 @@ async def test_node_of_a_process_that_was_killed_is_not_waited_for(
 ) -> None:
     killed = "gen_random_uuid() AS id, 'killed' AS name, now() + interval '1 hour' AS leased_until"
     await connection.execute(
-        f"WITH n AS (INSERT INTO pgchannels.node (id, name, leased_until) SELECT {killed} RETURNING id)"
+        f"WITH n AS (INSERT INTO pgchannels.node (id, name, leased_until) SELECT {killed} RETURNING *), l AS ("
+        " INSERT INTO pgchannels.lease SELECT id, 'node:asgi:killed', leased_until FROM n)"
         " INSERT INTO pgchannels.subscription (address, node) SELECT 'node:asgi:killed', id FROM n"
     )
     layer = PostgresChannelLayer(database_url)

@@ -33,7 +33,7 @@ def pgbouncer(server: EmbeddedServer, *, mode: str, most: int = 20) -> Iterator[
 
 
 def _program() -> str:
-    found = shutil.which("pgbouncer")
+    found = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     assert found is not None, "install PgBouncer, on Debian with `apt-get install pgbouncer`"
     return found
 

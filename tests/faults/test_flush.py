@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Literal
 
 import asyncpg
 import pytest
@@ -13,7 +14,7 @@ from pgchannels.process.node import Node
 from tests.support.gates import Gate
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of
-from tests.support.waiting import until, within
+from tests.support.waiting import steps, until, within
 
 HEARTBEAT_SECONDS = 0.3
 
@@ -54,6 +55,33 @@ async def test_flush_goes_on_when_a_crash_takes_its_commands(server: EmbeddedSer
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
         await until(lambda: _is_registered(server, node_of(flushing)))
+        proxy.restore()
+        await within(flush)
+        assert not node_of(behind).receiver.channels._topics
+        await behind.close()
+        await flushing.close()
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_flush_waits_for_a_node_that_is_not_back_after_a_restart(
+    server: EmbeddedServer, mode: Literal["fast", "immediate"]
+) -> None:
+    async with Proxy(server.url()) as proxy:
+        flushing = PostgresChannelLayer(server.url(), heartbeat=HEARTBEAT_SECONDS)
+        behind = PostgresChannelLayer(proxy.url, heartbeat=HEARTBEAT_SECONDS)
+        channel = await behind.new_channel()
+        await flushing.new_channel()
+        await behind.group_add("room", channel)
+        proxy.refuse()
+        proxy.cut()
+        await asyncio.to_thread(server.restart, mode)
+        await until(lambda: _is_registered(server, node_of(flushing)))
+        with Gate(node_of(flushing).sender, "_ask", behind=True, first=2) as asked:
+            flush = asyncio.create_task(flushing.flush())
+            await within(asked.reached())  # it knows which nodes there are
+            asked.open()
+        await steps(20)
+        assert not flush.done()
         proxy.restore()
         await within(flush)
         assert not node_of(behind).receiver.channels._topics

@@ -225,7 +225,8 @@ async def test_flush_is_as_patient_as_a_lease_is_long(
     await connection.execute(
         """
         INSERT INTO pgchannels.node (id, name, leased_until) VALUES (gen_random_uuid(), 'killed', now() + '1 s');
-        INSERT INTO pgchannels.subscription (address, node) SELECT 'node:asgi:killed', id FROM pgchannels.node
+        INSERT INTO pgchannels.subscription (address, node) SELECT 'node:asgi:killed', id FROM pgchannels.node;
+        INSERT INTO pgchannels.lease SELECT id, 'node:asgi:killed', leased_until FROM pgchannels.node
         """
     )
     await within(layer.flush())

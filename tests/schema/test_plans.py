@@ -36,7 +36,7 @@ RUNS: Final = 7
 
 NODE: Final = UUID(md5(b"1", usedforsecurity=False).hexdigest())
 LEASE: Final = timedelta(days=2)
-BEATING: Final = (LEASE, LEASE, "token", "host", 1, "process")
+BEATING: Final = (LEASE, LEASE, "token", "host", 1, "process", "node:asgi:node-1")
 ROOMS: Final = [f"topic:asgi:room-{n}" for n in range(1, 65)]
 BUSY: Final = "topic:asgi:busy"
 LAST: Final = 2**62  # greater than every id
@@ -54,6 +54,8 @@ SELECT setval('pgchannels.message_id', (began_at + {messages} | 511) + 1) FROM p
 
 INSERT INTO pgchannels.node (id, name, leased_until)
 SELECT md5(n::text)::uuid, 'node-' || n, now() + interval '1 day' FROM generate_series(1, {nodes}) AS n;
+INSERT INTO pgchannels.lease (node, address, leased_until)
+SELECT id, 'node:asgi:' || name, leased_until FROM pgchannels.node;
 INSERT INTO pgchannels.subscription (address, node)
 SELECT 'topic:asgi:room-' || n, md5((1 + n % {nodes})::text)::uuid FROM generate_series(1, {addresses}) AS n;
 INSERT INTO pgchannels.member (topic, queue, capacity)
@@ -153,8 +155,8 @@ ROADS: Final = {
     "hosting": Road("host", "node subscription", run(nodes.host, NODE, 0, None, ROOMS, [], True)),
     "releasing an address": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS[:1], False)),
     "releasing many addresses": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS, False)),
-    "heartbeat": Road("beat", "node log_state", run(nodes.beat, NODE, "node-1", *BEATING)),
-    "registration": Road("beat", "node log_state", run(nodes.beat, UUID(int=1), "another", *BEATING)),
+    "heartbeat": Road("beat", "node lease log_state", run(nodes.beat, NODE, "node-1", *BEATING)),
+    "registration": Road("beat", "node lease log_state", run(nodes.beat, UUID(int=1), "another", *BEATING)),
     "channel that fills": Road("mark_full", "node full_channel", of(nodes.mark_full, NODE, ["a!", "b!"])),
     "channel that empties": Road("mark_not_full", "full_channel", of(nodes.mark_not_full, ["a!", "b!"])),
     "joining of a queue": Road(

@@ -27,6 +27,7 @@ TABLES = (
     "message",
     "message_0",
     "node",
+    "lease",
     "subscription",
     "full_channel",
     "member",

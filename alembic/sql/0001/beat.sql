@@ -3,10 +3,12 @@
 -- this node needs, which a failover can undo; and sends the node a notification that it must hear: see probe(), which
 -- returns `is_told`. The notification arrives after those of all messages committed before: by then, all ids up to
 -- `filled_until` have arrived.
+-- Leases outlast a crash of the server, and sessions that are lost: a flush waits for nodes that are not back yet.
 -- Returns the version of what the node hosts, 0 if it was just registered or hosts nothing, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
     beating_node uuid, node_name text, lease interval, needed interval, token text,
-    host text DEFAULT '', process_id integer DEFAULT 0, process text DEFAULT '', OUT version bigint, OUT is_told boolean,
+    host text DEFAULT '', process_id integer DEFAULT 0, process text DEFAULT '', node_address text DEFAULT '',
+    OUT version bigint, OUT is_told boolean,
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
@@ -17,6 +19,7 @@ DECLARE
     moment timestamptz := clock_timestamp();  -- no index serves a function whose value changes
     longest timestamptz;
     ended uuid[];
+    is_renewed boolean;
 BEGIN
     -- First: it may remove all nodes.
     SELECT e.* INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id FROM {schema}.extent() AS e;
@@ -26,10 +29,15 @@ BEGIN
                                 ELSE (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) END
     WHERE id = beating_node
       AND (leased_until NOT BETWEEN clock_timestamp() + lease * 0.7 AND clock_timestamp() + lease OR pid <> pg_backend_pid());
+    is_renewed := FOUND;
     -- A lease longer than that means that the clock was set back.
     longest := (SELECT moment + greatest(retention * 2, '30 s') FROM {schema}.log);
     UPDATE {schema}.node SET leased_until = longest
     WHERE id = ANY (ARRAY(SELECT id FROM {schema}.node WHERE leased_until > longest FOR UPDATE SKIP LOCKED));
+    UPDATE {schema}.lease SET leased_until = longest
+    WHERE node = ANY (ARRAY(SELECT l.node FROM {schema}.lease AS l WHERE l.leased_until > longest FOR UPDATE SKIP LOCKED));
+    DELETE FROM {schema}.lease
+    WHERE node = ANY (ARRAY(SELECT l.node FROM {schema}.lease AS l WHERE l.leased_until < moment FOR UPDATE SKIP LOCKED));
     SELECT array_agg(id) INTO ended
     FROM (SELECT id FROM {schema}.node WHERE leased_until < moment FOR UPDATE SKIP LOCKED) AS locked;
     IF ended IS NOT NULL THEN
@@ -42,6 +50,11 @@ BEGIN
         VALUES (beating_node, node_name, host, process_id, process, clock_timestamp() + lease, pg_backend_pid(),
                 (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())))
         ON CONFLICT (id) DO NOTHING;
+        is_renewed := true;
+    END IF;
+    IF is_renewed THEN
+        INSERT INTO {schema}.lease AS l (node, address, leased_until) VALUES (beating_node, node_address, clock_timestamp() + lease)
+        ON CONFLICT (node) DO UPDATE SET leased_until = EXCLUDED.leased_until;
     END IF;
     IF NOT EXISTS (SELECT FROM {schema}.subscription WHERE node = beating_node) THEN
         version := 0;  -- its own address is always there: somebody has emptied the table

@@ -10,6 +10,7 @@ BEGIN
     FOR gone IN DELETE FROM {schema}.node WHERE id = ANY (nodes) RETURNING pid, session_began_at LOOP
         PERFORM {schema}.end_session(gone.pid, gone.session_began_at);
     END LOOP;
+    DELETE FROM {schema}.lease WHERE node = ANY (nodes);
     DELETE FROM {schema}.subscription WHERE node = ANY (nodes);
     DELETE FROM {schema}.full_channel WHERE node = ANY (nodes);
 END

@@ -57,6 +57,7 @@ def beat(schema: Schema) -> Select[Any]:
         bindparam("host", type_=Text),
         bindparam("process_id", type_=Integer),
         bindparam("process", type_=Text),
+        bindparam("address", type_=Text),
     ).table_valued(column("version", BigInteger), column("is_told", Boolean), *extent_columns())
     return select(*beating.c)
 
@@ -86,8 +87,9 @@ def remove_node(schema: Schema, node: UUID) -> Executable:
 def remove_deaf_nodes(schema: Schema) -> Executable:
     """Remove the nodes whose sessions are gone, such as those of killed processes, before their leases end."""
     activity = table("pg_stat_activity", column("pid", Integer), schema="pg_catalog")
-    is_there = select(activity.c.pid).where(activity.c.pid == schema.node.c.pid).exists()
-    deaf = select(func.array_agg(schema.node.c.id)).where(~is_there).scalar_subquery()
+    sessions = select(schema.node.c.id).join(activity, activity.c.pid == schema.node.c.pid)
+    is_there = sessions.where(schema.node.c.id == schema.lease.c.node).exists()
+    deaf = select(func.array_agg(schema.lease.c.node)).where(~is_there).scalar_subquery()
     return select(schema.call("remove_nodes", deaf))
 
 
@@ -122,15 +124,20 @@ def note_flushed(schema: Schema, node: UUID, until: int) -> Executable:
 
 
 def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
-    """Return the log's identity and, for each living node with the prefix, its address, up to which id it was flushed,
-    and how many seconds its lease still lasts. Without such a node, one row with the identity alone.
+    """Return the log's identity and, for each living node with the prefix, its address, and up to which id it was
+    flushed, None for a node that is not back after a restart of the server. Without a living node, one row with None.
     """
-    node, address = schema.node, schema.subscription.c.address
-    seconds = cast(extract("epoch", node.c.leased_until - func.now()), Float)
+    lease, node, subscription = schema.lease, schema.node, schema.subscription
+    registered = (
+        select(subscription.c.address, node.c.flushed_until)
+        .join_from(subscription, node, subscription.c.node == node.c.id)
+        .where(subscription.c.address == lease.c.address)
+        .lateral()
+    )
     living = (
-        select(address, node.c.flushed_until, seconds.label("seconds"))
-        .join_from(schema.subscription, node, schema.subscription.c.node == node.c.id)
-        .where(address.startswith(f"node:{prefix}:", autoescape=True), node.c.leased_until > func.now())
+        select(lease.c.address, registered.c.flushed_until)
+        .join_from(lease, registered, true(), isouter=True)
+        .where(lease.c.address.startswith(f"node:{prefix}:", autoescape=True), lease.c.leased_until > func.now())
         .subquery()
     )
     return select(schema.log_state.c.identity, *living.c).join_from(schema.log_state, living, true(), isouter=True)
