@@ -90,19 +90,7 @@ class MessageLayer:
         send_timeout: float = 30,
         heartbeat: float = 5,
     ) -> None:
-        self._options = Options(
-            prefix=prefix,
-            expiry=expiry,
-            group_expiry=group_expiry,
-            capacity=capacity,
-            channel_capacity={} if channel_capacity is None else channel_capacity,
-            symmetric_encryption_keys=() if symmetric_encryption_keys is None else symmetric_encryption_keys,
-            serializer_format=serializer_format,
-            default=default,
-            schema=schema,
-            send_timeout=send_timeout,
-            heartbeat=heartbeat,
-        )
+        self._options = Options.among(locals())
         self._process = Process(Database(database, password=password), self._options)
         self.sync: SyncMessageLayer = SyncMessageLayer(self._process)
 

@@ -3,9 +3,9 @@
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from pgchannels.arguments import (
     DAY,
@@ -68,6 +68,11 @@ class Options:
                 " class says"
             )
 
+    @classmethod
+    def among(cls, arguments: Mapping[str, Any], **others: Any) -> Self:
+        """Return the options among the arguments of a layer, by their names, and others beside them."""
+        return cls(**{field.name: arguments[field.name] for field in fields(cls) if field.name in arguments}, **others)
+
     def capacity_of(self, channel: str) -> int:
         """Return how many messages may wait for a channel: the first matching pattern's figure, else `capacity`."""
         matching = (figure for pattern, figure in self.channel_capacity.items() if _expression(pattern).match(channel))
@@ -89,6 +94,8 @@ def _require_message_type(name: str, value: object) -> None:
 
 
 def _capacities(capacities: object) -> Mapping[str | re.Pattern[str], int]:
+    if capacities is None:
+        return {}
     if not isinstance(capacities, Mapping):
         raise refusal("channel_capacity", capacities, "a dict of patterns and figures")
     return {_pattern(key): require_count(f"channel_capacity[{shown(key)}]", capacities[key]) for key in capacities}
@@ -103,6 +110,8 @@ def _pattern(key: object) -> str | re.Pattern[str]:
 
 
 def _keys(keys: object) -> Sequence[str | bytes]:
+    if keys is None:
+        return ()
     if isinstance(keys, str | bytes):
         raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
     if not isinstance(keys, Sequence) or not all(isinstance(key, str | bytes) and key for key in keys):

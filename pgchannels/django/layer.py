@@ -84,23 +84,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         on_gap: str | None = None,
         **database_keys: Any,
     ) -> None:
-        self._options = options = Options(
-            prefix=prefix,
-            expiry=expiry,
-            group_expiry=group_expiry,
-            capacity=capacity,
-            channel_capacity={} if channel_capacity is None else channel_capacity,
-            symmetric_encryption_keys=() if symmetric_encryption_keys is None else symmetric_encryption_keys,
-            serializer_format=serializer_format,
-            default=_imported("default", default),
-            schema=schema,
-            send_timeout=send_timeout,
-            heartbeat=heartbeat,
-            on_disconnect=on_disconnect,
-            on_reconnect=on_reconnect,
-            on_gap=on_gap,
-            upgrade_advice=partial(_upgrade_advice, weakref.ref(self)),
-        )
+        default = _imported("default", default)
+        self._options = options = Options.among(locals(), upgrade_advice=partial(_upgrade_advice, weakref.ref(self)))
         for name, kind in (("on_disconnect", on_disconnect), ("on_reconnect", on_reconnect), ("on_gap", on_gap)):
             if kind is not None and (reason := reason_against({"type": kind})) is not None:
                 raise ConfigurationError(f"{name}: {reason}")

@@ -106,6 +106,13 @@ def test_every_argument_of_every_public_call_is_known_here() -> None:
     assert unknown == [], "say in NAMED how errors name them, and how they are called in CALLS"
 
 
+def test_every_option_is_one_of_both_layers() -> None:
+    options = inspect.signature(Options).parameters.keys() - {"upgrade_advice"}
+    assert options - inspect.signature(PostgresChannelLayer).parameters.keys() == set()
+    of_channels = {"on_disconnect", "on_reconnect", "on_gap"}
+    assert options - inspect.signature(MessageLayer).parameters.keys() == of_channels
+
+
 @pytest.mark.parametrize("kind", PUBLIC)
 @pytest.mark.parametrize("name", inspect.signature(Options).parameters)
 @given(value=odd_values)
