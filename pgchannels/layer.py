@@ -135,7 +135,7 @@ class MessageLayer:
 
         The `may_have_been_sent` of the last three says whether the message may be in the database anyway.
         """
-        require_valid_topic(topic)
+        topic = require_valid_topic(topic)
         return Position.from_id(await self._process.sender().publish(topic, payload))
 
     async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
@@ -176,7 +176,7 @@ class MessageLayer:
 
     async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
         """Return messages still in the log, oldest first: the last `limit`, or the first `limit` after `since`."""
-        require_valid_topic(topic)
+        topic = require_valid_topic(topic)
         position, limit = _position(since), require_count("limit", limit, least=0)
         node = self._node_here()
         after = None if position is None else position.to_id()
@@ -193,7 +193,7 @@ class MessageLayer:
         Raises the same errors as `publish`, and `ChannelFull` if as many messages as its capacity already wait for
         the channel. A message that nobody receives within `expiry` is gone.
         """
-        require_valid_channel(channel)
+        channel = require_valid_channel(channel)
         return Position.from_id(await self._process.sender_for(channel).send(channel, payload))
 
     async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
@@ -205,7 +205,7 @@ class MessageLayer:
             With `on_gap`, that function is called instead.
         :raises LayerClosed: the channel belongs to another event loop or process, or the layer was closed.
         """
-        require_valid_channel(channel)
+        channel = require_valid_channel(channel)
         require_callable_or_none("on_gap", on_gap)
         if self._process.here() is None:
             await asyncio.sleep(0)  # a loop that keeps calling this lets other tasks run

@@ -41,7 +41,7 @@ class Identity:
 def require_valid_topic(name: object) -> str:
     """Return the name, or raise `InvalidName`."""
     if isinstance(name, str) and len(name) <= _LONGEST_NAME and _TOPIC.fullmatch(name):
-        return name
+        return str.__str__(name)  # an enumeration formats as the name of its member
     raise InvalidName(
         f"{shown(name)} is no topic: a topic is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.:/@'"
     )
@@ -50,7 +50,7 @@ def require_valid_topic(name: object) -> str:
 def require_valid_channel(name: object) -> str:
     """Return the name, or raise `InvalidName`."""
     if isinstance(name, str) and is_channel(name):
-        return name
+        return str.__str__(name)
     raise InvalidName(
         f"{shown(name)} is no channel: a channel is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.',"
         " with at most one '!' after the first of them"
@@ -60,14 +60,14 @@ def require_valid_channel(name: object) -> str:
 def require_valid_prefix(prefix: object) -> str:
     """Return the prefix, or raise `InvalidName`."""
     if isinstance(prefix, str) and _PREFIX.fullmatch(prefix):
-        return prefix
+        return str.__str__(prefix)
     raise InvalidName(f"prefix={shown(prefix)}: a prefix is a str of 1 to 50 ASCII letters, digits and '-_.'")
 
 
 def require_valid_schema(schema: object) -> str:
     """Return the schema's name, or raise `InvalidName`."""
     if isinstance(schema, str) and _SCHEMA.fullmatch(schema) and schema not in RESERVED_WORDS:
-        return schema
+        return str.__str__(schema)
     raise InvalidName(
         f"schema={shown(schema)}: a schema is a str of 1 to 63 lower-case letters, digits and '_', begins with"
         " neither a digit nor 'pg_', and is no reserved word of SQL"

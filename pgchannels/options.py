@@ -47,9 +47,9 @@ class Options:
     upgrade_advice: Callable[[], str] | None = None
 
     def __post_init__(self) -> None:
-        require_valid_prefix(self.prefix)
-        require_valid_schema(self.schema)
         self._set(
+            prefix=require_valid_prefix(self.prefix),
+            schema=require_valid_schema(self.schema),
             expiry=require_seconds("expiry", self.expiry, most=TEN_YEARS),
             group_expiry=require_seconds("group_expiry", self.group_expiry, most=TEN_YEARS, or_zero=True),
             send_timeout=require_seconds("send_timeout", self.send_timeout, most=DAY),

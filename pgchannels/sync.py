@@ -22,7 +22,7 @@ class SyncMessageLayer:
 
     def publish(self, topic: str, payload: Any) -> Position:
         """Publish a payload to a topic."""
-        require_valid_topic(topic)
+        topic = require_valid_topic(topic)
         return Position.from_id(self._process.blocking_sender().publish(topic, payload))
 
     def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
@@ -34,7 +34,7 @@ class SyncMessageLayer:
 
     def send(self, channel: str, payload: Any) -> Position:
         """Send a payload to a channel."""
-        require_valid_channel(channel)
+        channel = require_valid_channel(channel)
         return Position.from_id(self._process.blocking_sender().send(channel, payload))
 
     def close(self) -> None:

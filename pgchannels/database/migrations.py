@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import SEARCH_PATH, Database
-from pgchannels.database.revision import VERSION_TABLE, upgrading_lock
+from pgchannels.database.revision import VERSION_TABLE, require_trusted, strange_owner_query, upgrading_lock
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.database.wording import explained
@@ -33,11 +33,6 @@ _RESTORE_SETTINGS = "".join(
     f"SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('pgchannels.{name}'), true);\n"
     for name in _SETTINGS
 )
-_STRANGE_OWNER = """
-    SELECT o.rolname FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner
-    JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
-    WHERE n.nspname = :schema AND NOT o.rolsuper AND o.oid <> d.datdba AND NOT pg_catalog.pg_has_role(o.oid, 'MEMBER')
-"""
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
@@ -126,23 +121,13 @@ def _run_on(connection: Connection, schema: str) -> None:
     connection.execute(text(upgrading_lock(schema)))
     if not connection.dialect.has_schema(connection, schema):
         connection.execute(CreateSchema(schema, if_not_exists=True))
-    _require_trusted_owner(connection, schema)
+    require_trusted(connection.execute(text(strange_owner_query(schema))).scalar(), schema)
     context.configure(connection, **_environment(schema))
     with context.begin_transaction():
         attributes, migration = context.config.attributes, context.get_context()
         attributes["before"] = migration.get_current_revision()
         context.run_migrations()
         attributes["after"] = migration.get_current_revision()
-
-
-def _require_trusted_owner(connection: Connection, schema: str) -> None:
-    # The owner of the schema may replace our functions.
-    owner = connection.execute(text(_STRANGE_OWNER), {"schema": schema}).scalar()
-    if owner is not None:
-        raise ConfigurationError(
-            f"the schema {schema!r} belongs to the role {owner!r}, which could replace what is in it. Drop it, or give"
-            f" it to the role that upgrades: ALTER SCHEMA {schema} OWNER TO …"
-        )
 
 
 def _run_on_own_connection(database: Database, schema: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from pgchannels.database.wording import Place
-from pgchannels.errors import SchemaMissing, SchemaOutdated
+from pgchannels.errors import ConfigurationError, SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a host application has one of its own
@@ -50,7 +50,39 @@ def version_table_query(schema: str) -> str:
     equals = "OPERATOR(pg_catalog.=)"
     tables = f"pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {equals} c.relnamespace"
     condition = f"n.nspname {equals} '{require_valid_schema(schema)}' AND c.relname {equals} '{VERSION_TABLE}'"
-    return f"SELECT EXISTS (SELECT FROM {tables} WHERE {condition})"  # noqa: S608
+    # A view, or a policy, would run what its owner has written.
+    plain = f"c.relkind {equals} 'r' AND NOT c.relrowsecurity"
+    return f"SELECT EXISTS (SELECT FROM {tables} WHERE {condition} AND {plain})"  # noqa: S608
+
+
+def strange_owner_query(schema: str) -> str:
+    """Return a query for the owner of the schema, if that is a role which whoever upgrades must not trust.
+
+    The owner can put functions of its own in the place of ours. Superusers are members of every role, and trust none.
+    """
+    equals = "OPERATOR(pg_catalog.=)"
+    return f"""
+        SELECT o.rolname FROM pg_catalog.pg_namespace AS n
+        JOIN pg_catalog.pg_database AS d ON d.datname {equals} pg_catalog.current_database()
+        JOIN pg_catalog.pg_roles AS o
+          ON o.oid {equals} CASE WHEN pg_catalog.pg_get_userbyid(n.nspowner) {equals} 'pg_database_owner'
+                            THEN d.datdba ELSE n.nspowner END
+        JOIN pg_catalog.pg_roles AS me ON me.rolname {equals} CURRENT_USER
+        WHERE n.nspname {equals} '{require_valid_schema(schema)}' AND NOT o.rolsuper
+          AND (me.rolsuper OR NOT (o.oid {equals} d.datdba OR pg_catalog.pg_has_role(o.oid, 'MEMBER')))
+    """  # noqa: S608
+
+
+def require_trusted(owner: str | None, schema: str) -> None:
+    """Raise if `strange_owner_query` found an owner.
+
+    :raises ConfigurationError: it did; the text says what to do.
+    """
+    if owner is not None:
+        raise ConfigurationError(
+            f"the schema {schema!r} belongs to the role {owner!r}, which could replace what is in it. Upgrade as that"
+            f" role, or give the schema to the role that upgrades: ALTER SCHEMA {schema} OWNER TO …"
+        )
 
 
 def version_query(schema: str) -> str:

@@ -103,7 +103,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        require_valid_channel(channel)
+        channel = require_valid_channel(channel)
         requests.require_message(message)
         with requests.errors_of_channels:
             await self._process.sender_for(channel).send(channel, message)
@@ -117,7 +117,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         A name that ends with '!' receives from all channels that begin with it; `"__asgi_channel__"` in the message
         says from which.
         """
-        require_valid_channel(channel)
+        channel = require_valid_channel(channel)
         # A worker may start before its database.
         if (node := self._process.here()) is None:
             node = await until_there(partial(self._process.open, in_any_case=True))
@@ -141,8 +141,8 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        requests.require_valid_group(group)
-        require_valid_channel(channel)
+        group = requests.require_valid_group(group)
+        channel = require_valid_channel(channel)
         await self._process.sender_for(channel).join(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -151,13 +151,13 @@ class PostgresChannelLayer(BaseChannelLayer):
         Like an addition, the removal of another process's channel is lost if the server crashes before that process has
         received it; the channel then gets a gap.
         """
-        requests.require_valid_group(group)
-        require_valid_channel(channel)
+        group = requests.require_valid_group(group)
+        channel = require_valid_channel(channel)
         await self._process.sender().leave(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; full channels are skipped."""
-        requests.require_valid_group(group)
+        group = requests.require_valid_group(group)
         requests.require_message(message)
         with requests.errors_of_channels:
             await self._process.sender().publish(group, message)

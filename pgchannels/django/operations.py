@@ -10,7 +10,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from pgchannels.database.migrations import downgrade_sql, upgrade_sql
-from pgchannels.database.revision import REVISIONS, upgrading_lock
+from pgchannels.database.revision import REVISIONS, require_trusted, strange_owner_query, upgrading_lock
 from pgchannels.django.configured_layers import schemas_in
 from pgchannels.django.revision import installed_revision
 
@@ -73,4 +73,7 @@ def _schemas(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> list[st
 def _locked_revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(upgrading_lock(schema))  # another command may be halfway through
+        cursor.execute(strange_owner_query(schema))
+        if (row := cursor.fetchone()) is not None:
+            require_trusted(row[0], schema)
     return installed_revision(schema_editor.connection, schema) or "base"

@@ -50,7 +50,7 @@ errors_of_channels: Final = _ErrorsOfChannels()  # a generator would cost each c
 def require_valid_group(name: object) -> str:
     """Return the name of a group, or raise `InvalidName`."""
     if isinstance(name, str) and len(name) <= _LONGEST_GROUP and _GROUP.fullmatch(name):
-        return name
+        return str.__str__(name)
     raise InvalidName(
         f"{shown(name)} is no group: a group is a str of 1 to {_LONGEST_GROUP} ASCII letters, digits and '-_.'"
     )

@@ -22,28 +22,28 @@ class SyncChannelLayer:
 
     def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel of any process, or to a queue."""
-        require_valid_channel(channel)
+        channel = require_valid_channel(channel)
         requests.require_message(message)
         with requests.errors_of_channels:
             self._process().blocking_sender().send(channel, message)
 
     def group_send(self, group: str, message: dict[str, Any]) -> None:
         """Send a message to every channel in a group; full channels are skipped."""
-        requests.require_valid_group(group)
+        group = requests.require_valid_group(group)
         requests.require_message(message)
         with requests.errors_of_channels:
             self._process().blocking_sender().publish(group, message)
 
     def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""
-        requests.require_valid_group(group)
-        require_valid_channel(channel)
+        group = requests.require_valid_group(group)
+        channel = require_valid_channel(channel)
         self._process().blocking_sender().join(group, channel)
 
     def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; does nothing if it is not a member."""
-        requests.require_valid_group(group)
-        require_valid_channel(channel)
+        group = requests.require_valid_group(group)
+        channel = require_valid_channel(channel)
         self._process().blocking_sender().leave(group, channel)
 
     def flush(self) -> None:

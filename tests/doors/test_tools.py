@@ -12,9 +12,10 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from pgchannels import ChannelFull, ConfigurationError, InvalidName, InvalidPosition, MessageLayer
+from pgchannels import ChannelFull, ConfigurationError, InvalidName, InvalidPosition, MessageLayer, SchemaMissing
 from pgchannels.cli import main
 from pgchannels.django import PostgresChannelLayer
+from pgchannels.django.revision import revision_at
 from pgchannels.starlette import lifespan, websocket_messages
 from tests.conftest import url_of_role
 
@@ -90,6 +91,42 @@ def test_schema_of_a_stranger_is_not_taken_over(
     finally:
         roles = f"{upgrading}, {stranger}"
         asyncio.run(execute(empty_database_url, f"DROP OWNED BY {roles} CASCADE; DROP ROLE {roles}"))
+
+
+def test_superuser_runs_nothing_that_a_stranger_put_in_the_place_of_the_tables(
+    empty_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planter, name = "doors_planter", make_url(empty_database_url).database
+    asyncio.run(
+        execute(
+            empty_database_url,
+            f"""
+            CREATE ROLE {planter}; GRANT CREATE ON DATABASE "{name}" TO {planter}; SET ROLE {planter};
+            CREATE SCHEMA pgchannels; GRANT USAGE ON SCHEMA pgchannels TO PUBLIC;
+            CREATE TABLE pgchannels.caught (role text); GRANT ALL ON pgchannels.caught TO PUBLIC;
+            CREATE FUNCTION pgchannels.evil() RETURNS text LANGUAGE sql
+            AS $$ INSERT INTO pgchannels.caught VALUES (current_user) RETURNING '0001' $$;
+            CREATE VIEW pgchannels.pgchannels_version AS SELECT pgchannels.evil() AS version_num
+            """,
+        )
+    )
+    try:
+        assert main(["upgrade", "--url", empty_database_url]) == 1
+        assert "belongs to the role 'doors_planter'" in capsys.readouterr().err
+        assert asyncio.run(revision_at(empty_database_url, "pgchannels")) is None
+        with pytest.raises(SchemaMissing):
+            asyncio.run(MessageLayer(empty_database_url).open())
+        assert asyncio.run(fetchval(empty_database_url, "SELECT count(*) FROM pgchannels.caught")) == 0
+    finally:
+        asyncio.run(execute(empty_database_url, f"DROP OWNED BY {planter} CASCADE; DROP ROLE {planter}"))
+
+
+async def fetchval(url: str, query: str) -> object:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
 
 
 def test_url_in_the_wrong_place_is_shown_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:

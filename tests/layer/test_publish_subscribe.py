@@ -1,6 +1,7 @@
 """Topics, in one process."""
 
 import asyncio
+import enum
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,9 @@ from pgchannels import (
     Subscription,
 )
 from pgchannels.database.tables import LARGEST_BATCH
+from pgchannels.django import PostgresChannelLayer
 from pgchannels.errors import ConfigurationError, PgChannelsError
+from tests.support.roads import node_of
 from tests.support.waiting import steps, within
 
 
@@ -344,3 +347,42 @@ async def test_history_after_a_position_of_another_log_is_all_that_there_is(laye
     for since in (Position(position.epoch + 1, 0), Position(position.epoch, position.offset + 10**9), "0-1"):
         assert [message.payload for message in await layer.history("room", since=since)] == [1]
     assert await layer.history("room", since=position) == []
+
+
+class Room(str, enum.Enum):  # noqa: UP042 (as applications write it; it formats as `Room.LOBBY`)
+    """Names as a path of FastAPI has them."""
+
+    LOBBY = "lobby"
+    JOBS = "jobs"
+    SHOP = "shop"
+    PGCHANNELS = "pgchannels"
+
+
+async def test_names_may_be_of_an_enumeration(database_url: str) -> None:
+    async with (
+        MessageLayer(database_url, prefix="shop") as plain,
+        MessageLayer(database_url, prefix=Room.SHOP, schema=Room.PGCHANNELS) as layer,
+        plain.subscribe("lobby") as subscription,
+        layer.subscribe(Room.LOBBY) as other,
+    ):
+        await layer.publish(Room.LOBBY, 1)
+        await layer.publish_many([(Room.LOBBY, 2)])
+        assert [(await within(anext(subscription))).payload for _ in range(2)] == [1, 2]
+        assert (await within(anext(other))).topic == "lobby"
+        assert [message.payload for message in await layer.history(Room.LOBBY)] == [1, 2]
+        await layer.send(Room.JOBS, 3)
+        assert await within(plain.receive("jobs")) == 3
+        await plain.send("jobs", 4)
+        assert await within(layer.receive(Room.JOBS)) == 4
+
+
+async def test_groups_may_be_of_an_enumeration(database_url: str) -> None:
+    layer = PostgresChannelLayer(database_url)
+    channel = await layer.new_channel()
+    await layer.group_add(Room.LOBBY, channel)
+    await layer.group_send("lobby", {"type": "first"})
+    await layer.group_send(Room.LOBBY, {"type": "second"})
+    assert [(await within(layer.receive(channel)))["type"] for _ in range(2)] == ["first", "second"]
+    await layer.group_discard(Room.LOBBY, channel)
+    assert not node_of(layer).receiver.channels._topics
+    await layer.close()
