@@ -9,7 +9,7 @@ from typing import Final, NoReturn, TypeVar
 
 from pgchannels.database.failures import is_database_failure, is_passing
 from pgchannels.database.wording import Place, explained, in_words
-from pgchannels.errors import DatabaseUnavailable, SchemaMissing
+from pgchannels.errors import ConfigurationError, DatabaseUnavailable, SchemaMissing
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
@@ -42,13 +42,16 @@ class Backoff:
 
 
 async def repeat(step: Callable[[], Awaitable[None]], *, what_failed: str) -> NoReturn:
-    """Run a step forever; if the database fails, retry after a pause."""
+    """Run a step forever; retry after a pause if the database fails, or what says how to reach it.
+
+    A file of certificates or services, a function of the application: each can be away for a moment.
+    """
     backoff = Backoff()
     while True:
         try:
             await step()
         except Exception as error:
-            if not is_database_failure(error):
+            if not is_database_failure(error) and not isinstance(error, ConfigurationError):
                 raise
             await backoff.pause_after(error, what_failed)
 

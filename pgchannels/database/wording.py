@@ -24,7 +24,7 @@ from pgchannels.database.failures import (
     is_undone,
     of_driver,
 )
-from pgchannels.errors import DatabaseRefused, DatabaseUnavailable
+from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, PgChannelsError
 
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
 
@@ -138,6 +138,8 @@ def in_words(error: BaseException) -> str:
     """Say what happened, in one line of plain words: never the repr of a driver's error, never a password."""
     failure = of_driver(error) or error
     match failure:
+        case PgChannelsError():
+            return str(failure)
         case TimeoutError():
             return "no answer in time"
         case ssl.SSLCertVerificationError():

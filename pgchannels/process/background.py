@@ -16,6 +16,7 @@ from pgchannels.process.service import LAST_CALLS_SECONDS, Call, Request, Servic
 from pgchannels.process.threads import SystemThread, SystemThreads, are_greenlets, start_thread
 
 _STOP_TIMEOUT_SECONDS: Final = 2 * LAST_CALLS_SECONDS
+_LOOK_AGAIN_SECONDS: Final = 1.0
 
 T = TypeVar("T")
 
@@ -50,27 +51,31 @@ class BackgroundSender:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        call = Call(request, future, loop)
+        call = Call(request, future, loop, is_patient)
         self._enter(call)
-        if is_patient:
-            return await future
-        giving_up = loop.call_later(self._patience_seconds, self._give_up, call)
+        timers = [loop.call_later(_LOOK_AGAIN_SECONDS, self._look_again)]
+        if not is_patient:
+            timers.append(loop.call_later(self._patience_seconds, self._give_up, call))
         try:
             return await future
         finally:
-            giving_up.cancel()
+            for timer in timers:
+                timer.cancel()
 
     def send_blocking(self, request: Request[T], *, is_patient: bool = False) -> T:
         """Run a request for a thread, which waits for it; raises as `send`."""
         future: Future[T] = Future()
-        call = Call(request, future)
+        call = Call(request, future, is_patient=is_patient)
         self._enter(call)
-        try:
-            return future.result(None if is_patient else self._patience_seconds)
-        except TimeoutError:
-            if future.done():  # just now, or the error is the answer
-                return future.result()
-            raise self._taken_back(call) from None
+        soon = min(_LOOK_AGAIN_SECONDS, self._patience_seconds)
+        for seconds in (soon, None if is_patient else self._patience_seconds - soon):
+            try:
+                return future.result(seconds)
+            except TimeoutError:
+                if future.done():  # just now, or the error is the answer
+                    return future.result()
+                self._look_again()
+        raise self._taken_back(call)
 
     def submit(self, request: Request[object]) -> None:
         """Run a request whose answer nobody waits for."""
@@ -99,9 +104,10 @@ class BackgroundSender:
             self._is_woken = True
             try:
                 self._wake()
-            except BaseException:  # no thread can be started any more
+            except BaseException:  # no thread can be started any more, or a signal handler has raised it
                 self._is_woken = False
-                self._calls.remove(call)
+                with suppress(ValueError):  # it was taken already
+                    self._calls.remove(call)
                 raise
 
     def _wake(self) -> None:
@@ -112,6 +118,11 @@ class BackgroundSender:
         if service is not None:  # outside the lock: other threads run meanwhile
             with suppress(RuntimeError):  # it has just ended: the next one takes the calls
                 service.call_soon(self._hand_over)
+
+    def _look_again(self) -> None:
+        # What a signal handler raises at a bad moment keeps a call from waking the thread, and all later calls.
+        if self._calls and not self._lock.locked():
+            self._wake()
 
     def _give_up(self, call: Call) -> None:
         if not call.future.done():
@@ -140,6 +151,14 @@ class BackgroundSender:
                 " allow it more threads"
             ) from error
 
+    def _start_again(self) -> None:
+        try:
+            self._start()
+        except LayerClosed as error:  # the process ends
+            with suppress(IndexError):
+                while True:
+                    self._calls.popleft().refuse(error)
+
     def _run(self, service: "Service") -> None:
         # Not `asyncio.run`: it ends the loop's thread pool from another thread, and an exiting process can start none.
         loop = asyncio.new_event_loop()
@@ -151,7 +170,7 @@ class BackgroundSender:
                 self._thread = self._service = None
                 self._is_woken = False  # before checking for calls: one that is added now wakes again, or is seen
                 if self._calls:  # they arrived while this one ended
-                    self._start()
+                    self._start_again()
 
     async def _serve(self, service: "Service") -> None:
         if are_greenlets():
@@ -165,7 +184,7 @@ class BackgroundSender:
         await service.ended()
         with self._lock:
             self._service = None
-        await service.close()
+        self._calls.extendleft(await service.close())
 
     def _hand_over(self) -> None:
         self._is_woken = False  # before the calls are taken, as above

@@ -5,10 +5,12 @@ import atexit
 import ctypes
 import os
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from pgchannels.database.database import Database
-from pgchannels.errors import WouldBlock
+from pgchannels.errors import LayerClosed, WouldBlock
 from pgchannels.options import Options
 from pgchannels.process.background import BackgroundSender
 from pgchannels.process.closed_loops import end_tasks
@@ -115,6 +117,10 @@ class Process:
     def _tidy(self) -> None:
         if self._process != os.getpid():  # a fork that Python does not know of, as in some servers written in C
             self._begin_anew()
+        self.sweep_closed_loops()
+
+    def sweep_closed_loops(self) -> None:
+        """Release what is left in event loops that were closed without cancelling their tasks."""
         for loop in [loop for loop in (*self._nodes, *self._opening) if loop.is_closed()]:
             self._sweep(loop)
 
@@ -124,9 +130,9 @@ class Process:
         node = self._nodes.pop(loop, None)
         if node is not None:
             node.abandon()
-            # A flush would wait for its lease.
-            self._background.submit(lambda sender: sender.remove_node(node.identity.id))
         end_tasks(loop)
+        if node is not None:  # a flush would wait for its lease
+            self._background.submit(lambda sender: sender.remove_node(node.identity.id))
 
     def _begin_anew(self) -> None:
         _keep_for_ever([self._nodes, self._opening, self._background])
@@ -139,14 +145,22 @@ class Process:
         self._background = self._new_background()
         self._shared_sender = SharedSender(self._background)
         self._blocking_sender = BlockingSender(self._background)
-        atexit.register(self._background.stop)  # now: exit handlers registered later run earlier, and can send
+        at_exit = partial(_end_at_exit, weakref.ref(self), self._background)
+        atexit.register(at_exit)  # now: exit handlers registered later run earlier, and can send
         # A layer that is dropped without `close`, as by a test that overrides settings, leaves no thread behind.
-        weakref.finalize(self, _throw_away, self._background).atexit = False
+        weakref.finalize(self, _throw_away, self._background, at_exit).atexit = False
 
 
-def _throw_away(background: BackgroundSender) -> None:
-    atexit.unregister(background.stop)
+def _throw_away(background: BackgroundSender, at_exit: Callable[[], object]) -> None:
+    atexit.unregister(at_exit)
     background.end()
+
+
+def _end_at_exit(reference: "weakref.ref[Process]", background: BackgroundSender) -> None:
+    if (process := reference()) is not None:
+        with suppress(LayerClosed):  # no thread can be started any more
+            process.sweep_closed_loops()
+    background.stop()
 
 
 def _keep_for_ever(belongings_of_the_parent: object) -> None:

@@ -28,6 +28,7 @@ class Call:
     request: Request[Any]
     future: "Future[Any] | asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop | None = None  # of the future; None: a thread waits for it
+    is_patient: bool = False  # it may take long, and can be run again
 
     def answer(self, result: Any, error: BaseException | None) -> None:
         """Give the caller the answer or the error; do nothing if nobody waits any more."""
@@ -37,6 +38,14 @@ class Call:
             self.future.set_result(result)
         else:
             self.future.set_exception(error)
+
+    def refuse(self, error: BaseException) -> None:
+        """Raise an error in place of the answer; may be called from any thread."""
+        if self.loop is None:
+            self.answer(None, error)
+            return
+        with suppress(RuntimeError):  # it is closed: nobody waits
+            self.loop.call_soon_threadsafe(self.answer, None, error)
 
 
 _Answer = tuple[Call, Any, BaseException | None]
@@ -54,7 +63,8 @@ class Service:
         self._connections.when_opened(self._sender.prepare)
         self._end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._under_way: dict[asyncio.Future[Any], Call] = {}
+        self._to_run_again: list[Call] | None = None  # once this closes
         self._answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
 
     def open(self) -> None:
@@ -75,8 +85,15 @@ class Service:
         """Wait until the service is asked to end, or can no longer send."""
         await self._end.wait()
 
-    async def close(self) -> None:
-        """Wait until all requests are answered, for 30 seconds at most, and disconnect."""
+    async def close(self) -> list[Call]:
+        """Wait until all requests are answered, for 30 seconds at most, and disconnect.
+
+        Return the patient ones, for the next service to run again.
+        """
+        self._to_run_again = []
+        for sending, call in self._under_way.items():
+            if call.is_patient:
+                sending.cancel()
         if self._under_way:
             _, late = await asyncio.wait(self._under_way, timeout=LAST_CALLS_SECONDS)
             for sending in late:
@@ -84,6 +101,7 @@ class Service:
             await asyncio.gather(*late, return_exceptions=True)
         await self._sender.close()
         await self._connections.close()
+        return self._to_run_again
 
     def begin(self, call: Call) -> None:
         """Run a request; its caller gets the answer, or what it raises."""
@@ -92,12 +110,14 @@ class Service:
         except BaseException as error:  # including what would end the loop for all others
             self._answer(call, None, error)
         else:
-            self._under_way.add(sending)
+            self._under_way[sending] = call
             sending.add_done_callback(partial(self._settle, call))
 
     def _settle(self, call: Call, sent: "asyncio.Future[Any]") -> None:
-        self._under_way.discard(sent)
-        if sent.cancelled():
+        del self._under_way[sent]
+        if sent.cancelled() and call.is_patient and self._to_run_again is not None:
+            self._to_run_again.append(call)
+        elif sent.cancelled():
             text = "the thread that sends for this process ended while the message was on its way"
             self._answer(call, None, LayerClosed(text, may_have_been_sent=True))
         elif (error := sent.exception()) is not None:

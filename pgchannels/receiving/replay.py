@@ -12,7 +12,7 @@ from pgchannels.database.failures import is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.reading import PAGE_ROWS
 from pgchannels.database.wording import explained
-from pgchannels.errors import LayerClosed, PgChannelsError, copy_of
+from pgchannels.errors import ConfigurationError, LayerClosed, PgChannelsError, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.catch_up import CatchUp
@@ -135,7 +135,7 @@ class Replays:
         try:
             await self._read_page(cursors)
         except Exception as error:
-            if is_connection_failure(error):
+            if is_connection_failure(error) or isinstance(error, ConfigurationError):
                 raise
             if len(cursors) == 1:
                 self._fail(cursors[0], error)

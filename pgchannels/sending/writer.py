@@ -25,6 +25,7 @@ from pgchannels.database.statements.sending import deliver
 from pgchannels.database.wording import advice, explained, in_words
 from pgchannels.errors import (
     ChannelFull,
+    ConfigurationError,
     DatabaseRefused,
     DatabaseUnavailable,
     LayerClosed,
@@ -192,9 +193,9 @@ class Writer:
                     valid_until = min(self._valid_until(), begun.database_until)
                     known_until = 0 if doubt else begun.seen_until  # a repeated call is looked up
                     return await self._run(token, batch, valid_until=valid_until, known_until=known_until)
-            except PgChannelsError:
-                raise
             except Exception as error:
+                if isinstance(error, PgChannelsError) and (doubt is None or not isinstance(error, ConfigurationError)):
+                    raise
                 if failure is None or not isinstance(error, TimeoutError):  # our own timeout explains nothing
                     failure = error
                 if not is_undone(error):

@@ -38,6 +38,7 @@ from tests.support.django_servers import BACKGROUND, CHANNELS, ROOT, daphne, env
 from tests.support.django_settings import AddDatabase, add_database, channel_layers, the_layer, works
 from tests.support.programs import free_port, run, running
 from tests.support.proxy import Proxy
+from tests.support.roads import node_of
 from tests.support.snippets import snippet
 from tests.support.tls_server import PASSWORD, SYSTEM_BINARIES, TlsServer, tls_server
 from tests.support.waiting import until, within
@@ -348,6 +349,42 @@ async def end_sessions(server: TlsServer) -> None:
 
 class Text(str):
     """As libraries that keep secrets have it."""
+
+
+@pytest.mark.parametrize("wrong", [None, 7], ids=["none", "int"])
+async def test_listener_survives_a_password_function_that_is_wrong_for_a_moment(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", wrong: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = []
+    password = make_url(database_url).password
+
+    async def has_asked() -> bool:
+        return wrong in answers
+
+    def given() -> Any:
+        answers.append(password if is_right else wrong)
+        return answers[-1]
+
+    is_right = True
+    async with MessageLayer(database_url, password=given) as layer, layer.subscribe("room") as subscription:
+        is_right = False
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await until(has_asked)
+        is_right = True
+        await until_listening_again(layer)
+        await within(layer.publish("room", "hello"))
+        assert (await within(anext(subscription))).payload == "hello"
+    assert "it must return a str" in caplog.text
+
+
+async def until_listening_again(layer: MessageLayer) -> None:
+    async def is_so() -> bool:
+        return bool(node_of(layer)._listener.reconnected)
+
+    await until(is_so)
 
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function", "text"])

@@ -234,6 +234,42 @@ async def test_flush_is_as_patient_as_a_lease_is_long(
     await layer.close()
 
 
+async def test_call_that_was_interrupted_before_it_woke_the_thread_keeps_no_other_from_it(database_url: str) -> None:
+    layer = MessageLayer(database_url)
+    await layer.publish("room", 1)
+    for _ in range(2):
+        layer._process._background._is_woken = True  # what an exception of a signal handler may leave
+        await within(layer.publish("room", 2))
+        layer._process._background._is_woken = True
+        await within(asyncio.to_thread(layer.sync.publish, "room", 3))
+        await asyncio.to_thread(layer.sync.close)
+    await layer.close()
+
+
+async def test_flush_that_waits_for_a_lease_keeps_nobody_from_opening_and_sending(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    layer = PostgresChannelLayer(database_url)
+    await layer.group_send("room", {"type": "the.first"})
+    await connection.execute(
+        "INSERT INTO pgchannels.lease VALUES (gen_random_uuid(), 'node:asgi:away', now() + '1 hour')"
+    )
+    flush = asyncio.create_task(asyncio.to_thread(layer.sync.flush))
+
+    async def is_waiting() -> bool:
+        service = layer._process._background._service
+        return service is not None and any(call.is_patient for call in service._under_way.values())
+
+    await until(is_waiting)
+    channel = await within(layer.new_channel())  # which stops the background sender before
+    await within(asyncio.to_thread(layer.sync.send, channel, {"type": "hello"}))
+    assert await within(layer.receive(channel)) == {"type": "hello"}
+    assert not flush.done()
+    await connection.execute("DELETE FROM pgchannels.lease WHERE address = 'node:asgi:away'")
+    await within(flush)
+    await layer.close()
+
+
 async def test_many_who_ask_at_once_share_one_connection(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Proxy(database_url) as proxy:
         links: list[object] = []
