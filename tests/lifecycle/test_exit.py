@@ -54,7 +54,7 @@ loop.close()
 """
 BUSY_THREAD = """
 import sys, threading
-from pgchannels import LayerClosed, MessageLayer
+from pgchannels import MessageLayer, PgChannelsError
 
 layer, has_begun = MessageLayer(sys.argv[1]), threading.Event()
 
@@ -62,7 +62,7 @@ def send():
     while True:
         try:
             layer.sync.publish("room", "hello")
-        except LayerClosed:
+        except PgChannelsError:
             return
         has_begun.set()
 
