@@ -95,7 +95,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self._database = database_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[Hashable, Process] | None = None
-        self._of_consumers: set[str] = set()  # their channels
+        self._consumers: dict[str, type] = {}  # by their channels
 
     def get_capacity(self, channel: str) -> int:
         """How many messages may wait for a channel."""
@@ -123,10 +123,12 @@ class PostgresChannelLayer(BaseChannelLayer):
             node = await until_there(partial(self._process.open, in_any_case=True))
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
-        is_dispatched = channel in self._of_consumers or _is_called_by_worker()
-        while (message := self._message_of(node, await node.receiver.receive(channel), is_dispatched)) is None:
-            pass
-        return message
+        consumer = self._consumers.get(channel)
+        is_dispatched = consumer is not None or _is_called_by_worker()
+        while True:
+            item = await node.receiver.receive(channel)
+            if (message := self._message_of(node, item, is_dispatched, consumer)) is not None:
+                return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel from which only this event loop receives."""
@@ -134,9 +136,10 @@ class PostgresChannelLayer(BaseChannelLayer):
         node = await self._process.open(in_any_case=True)
         channel = node.receiver.new_channel(prefix)
         if caller.f_code is AsyncConsumer.__call__.__code__:
-            self._of_consumers.add(channel)
+            consumer = caller.f_locals["self"]
+            self._consumers[channel] = type(consumer)
             gone = partial(self._forget_consumer, channel, node, asyncio.get_running_loop())
-            weakref.finalize(caller.f_locals["self"], gone).atexit = False
+            weakref.finalize(consumer, gone).atexit = False
         return channel
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -172,7 +175,7 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
         # A server cancels a consumer that takes too long to end; it then cannot leave its groups itself.
-        self._of_consumers.discard(channel)
+        self._consumers.pop(channel, None)
         with suppress(RuntimeError):  # the loop is closed, and the node with it
             loop.call_soon_threadsafe(node.receiver.channels.release, channel)
 
@@ -182,9 +185,12 @@ class PostgresChannelLayer(BaseChannelLayer):
             if (message := self._message_of(node, item, False)) is not None:
                 return message | {"__asgi_channel__": channel}
 
-    def _message_of(self, node: Node, item: Received, is_dispatched: bool) -> dict[str, Any] | None:
+    def _message_of(
+        self, node: Node, item: Received, is_dispatched: bool, consumer: type | None = None
+    ) -> dict[str, Any] | None:
         if isinstance(item, Opened):
-            reason = reason_against(item.payload, is_dispatched=is_dispatched or item.arrival.is_of_topic)
+            is_dispatched = is_dispatched or item.arrival.is_of_topic
+            reason = reason_against(item.payload, is_dispatched=is_dispatched, consumer=consumer)
             if reason is None:
                 taken: dict[str, Any] = item.payload
                 return taken

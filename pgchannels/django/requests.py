@@ -29,6 +29,14 @@ def require_message(message: object) -> None:
         raise RefusedMessage(f"the key {_RESERVED_KEY!r} is reserved for receivers: send the message without it")
 
 
+class FullChannel(ChannelFull, exceptions.ChannelFull):
+    """As many messages as its capacity already wait for a channel; also caught as Channels' own error."""
+
+
+class TooLargeMessage(MessageTooLarge, exceptions.MessageTooLarge):
+    """The payload takes more than 64 MiB; also caught as Channels' own error."""
+
+
 class _ErrorsOfChannels:
     """Turns an error into Channels' own where Channels has one."""
 
@@ -39,9 +47,9 @@ class _ErrorsOfChannels:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, ChannelFull):
-            raise exceptions.ChannelFull(str(error)) from error
+            raise FullChannel(str(error)) from error
         if isinstance(error, MessageTooLarge):
-            raise exceptions.MessageTooLarge(str(error)) from error
+            raise TooLargeMessage(str(error)) from error
 
 
 errors_of_channels: Final = _ErrorsOfChannels()  # a generator would cost each call a microsecond

@@ -64,6 +64,19 @@ DEADLY: dict[str, dict[str, Any]] = {
     "scope": {"type": "scope"},
     "channel": {"type": "channel.name"},
 }
+DEADLY_TO_WEBSOCKETS = DEADLY | {
+    kind: {"type": kind}
+    for kind in (
+        "close",
+        "accept",
+        "connect",
+        "groups",
+        "receive_json",
+        "send.json",
+        "websocket.close",
+        "websocket.send",
+    )
+}
 
 
 @pytest.fixture
@@ -82,7 +95,7 @@ def unreadable(layer: PostgresChannelLayer) -> int:
 
 
 @pytest.mark.parametrize("consumer", [ChatConsumer, SynchronousChatConsumer])
-@pytest.mark.parametrize("payload", DEADLY.values(), ids=DEADLY.keys())
+@pytest.mark.parametrize("payload", DEADLY_TO_WEBSOCKETS.values(), ids=DEADLY_TO_WEBSOCKETS.keys())
 async def test_consumers_of_a_room_survive_what_channels_cannot_dispatch(
     configured: PostgresChannelLayer,
     database_url: str,
