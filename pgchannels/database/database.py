@@ -42,6 +42,7 @@ _SETTINGS: Final = {
     "work_mem": "16MB",  # a page of the log stays in memory, and never hits a temp_file_limit
     "TimeZone": "UTC",  # a day has 24 hours
     "default_tablespace": "",  # the log's tables use none
+    "client_min_messages": "warning",  # the server's warning says who fills its queue of notifications
     "plpgsql.extra_errors": "none",
     "plpgsql.extra_warnings": "none",
 }

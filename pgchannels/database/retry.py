@@ -29,12 +29,16 @@ class Backoff:
         self._next_seconds = _FIRST_SECONDS
         self._last_pause = float("-inf")
 
+    def begin_anew(self) -> None:
+        """Wait for a short time at the next failure, which may belong to the same burst."""
+        self._next_seconds = _FIRST_SECONDS
+
     async def pause_after(self, error: Exception, what: str, *, at_most_seconds: float = _LONGEST_SECONDS) -> None:
         """Wait, twice as long as the last time; log the first failure of a burst."""
         now = asyncio.get_running_loop().time()
         if now - self._last_pause > _CALM_SECONDS:
-            self._next_seconds = _FIRST_SECONDS
             logger.warning("%s, will try again: %s", what, in_words(error))
+            self.begin_anew()
         seconds = self._next_seconds * random.uniform(0.5, 1.0)  # noqa: S311
         self._next_seconds = min(2 * self._next_seconds, _LONGEST_SECONDS)
         await asyncio.sleep(min(seconds, max(at_most_seconds, 0)))
@@ -64,14 +68,17 @@ async def insist(step: Callable[[], Awaitable[T]], *, place: Place, seconds: flo
     """
     backoff, loop = Backoff(), asyncio.get_running_loop()
     deadline = loop.time() + seconds
+    failure: Exception | None = None
     while True:
         try:
             async with asyncio.timeout_at(deadline):
                 return await step()
         except Exception as error:
+            if failure is None or not isinstance(error, TimeoutError):  # our own impatience explains nothing
+                failure = error
             remaining = deadline - loop.time()
             if remaining <= 0 or not is_passing(error):
-                raise explained(error, place) from error
+                raise explained(failure, place) from error
             await backoff.pause_after(error, what_failed, at_most_seconds=remaining)
 
 

@@ -20,6 +20,7 @@ from pgchannels.database.failures import (
     is_undone,
 )
 from pgchannels.database.retry import Backoff
+from pgchannels.database.statements.nodes import remove_ended_nodes
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.sending import deliver
 from pgchannels.database.wording import advice, explained, in_words
@@ -92,6 +93,7 @@ class Writer:
         self._on_connected = on_connected
         self._idle_seconds = idle_seconds
         self._backlog = Backlog(timeout_seconds=timeout_seconds)
+        self._backoff = Backoff()  # one for all batches: a burst of failures is logged once
         self._connection = connections.hold(on_open=self._prepare)
         self._statement: PreparedStatement[asyncpg.Record] | None = None
         self._who_fills_queue: str | None = None  # from the server's warnings, some seconds apart
@@ -177,7 +179,8 @@ class Writer:
 
     async def _deliver(self, batch: list[Outgoing]) -> "asyncpg.Record | None":
         token = secrets.randbits(63)  # tells a repeated call whether an earlier one was committed
-        backoff, loop = Backoff(), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        self._backoff.begin_anew()
         doubt: _Doubt | None = None
         failure: Exception | None = None
         while deadline := self._give_up_overdue(batch, failure, maybe_sent=doubt is not None):
@@ -186,6 +189,7 @@ class Writer:
                 async with asyncio.timeout_at(min(deadline, doubt.until if doubt else deadline)):
                     await self._connection.opened()
                     if is_notification_queue_full(failure):
+                        await self._connection.fetch(self._connections.text(remove_ended_nodes))
                         await self._connection.fetch(_FORGET_READ_NOTIFICATIONS)
                     if doubt is not None:
                         self._require_memory(doubt)
@@ -210,7 +214,9 @@ class Writer:
                 if doubt is not None and doubt.until <= loop.time():
                     raise DatabaseUnavailable(_FORGOTTEN, may_have_been_sent=True) from error
                 remaining = deadline - loop.time()
-                await backoff.pause_after(error, f"could not send {len(batch)} messages", at_most_seconds=remaining)
+                await self._backoff.pause_after(
+                    error, f"could not send {len(batch)} messages", at_most_seconds=remaining
+                )
         return None
 
     def _doubt_from_now(self) -> "_Doubt":

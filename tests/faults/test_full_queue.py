@@ -195,3 +195,27 @@ async def test_stopped_subscriber_holds_the_queue_no_longer_than_its_lease(
         transport.resume_reading()
         received = [(await within(anext(subscription))).payload[0] for _ in range(count + 1)]
         assert received == list(range(count + 1))
+
+
+async def test_sender_without_a_node_removes_a_stopped_subscriber_whose_lease_has_ended(
+    server: EmbeddedServer, app_url: str, owner: Connection
+) -> None:
+    layer = MessageLayer(app_url, send_timeout=1)
+
+    async def is_sent() -> bool:
+        with suppress(DatabaseUnavailable):
+            await layer.publish("room", "there is room")
+            return True
+        return False
+
+    async with MessageLayer(app_url, heartbeat=3600) as stopped, stopped.subscribe("room", capacity=10_000):
+        listening = node_of(stopped)._listener._connection
+        assert listening is not None
+        transport: Any = getattr(listening, "_transport")  # noqa: B009
+        transport.pause_reading()  # as a process that is stopped
+        await publish_until_full(layer)
+        await owner.execute("UPDATE pgchannels.node SET leased_until = now()")
+        await until(is_sent)
+        assert await owner.fetchval("SELECT count(*) FROM pgchannels.node") == 0
+        transport.resume_reading()
+    await layer.close()

@@ -19,7 +19,7 @@ _EXPLAIN: Final = {
     "auto_explain.log_buffers": "on",
     "auto_explain.log_timing": "off",
     "auto_explain.log_format": "json",
-    "auto_explain.log_level": "notice",  # to the client, not into the server's log
+    "auto_explain.log_level": "warning",  # to the client, not into the server's log
 }
 _MOST_BLOCKS_TO_FIND: Final = 256  # on the ways through an index, to as many places as a request names
 _MOST_BLOCKS_PER_ROW: Final = 2

@@ -183,6 +183,7 @@ COLD: Final = {
     "nodes_to_flush",
     "note_flushed",
     "remove_deaf_nodes",  # for tests
+    "remove_ended_nodes",  # while nobody can notify
     "extent_columns",  # no statement
     "remove_node",  # once in a node's life
     "listen",  # once a connection

@@ -84,6 +84,12 @@ def remove_node(schema: Schema, node: UUID) -> Executable:
     return select(schema.call("remove_nodes", cast(literal([node], ARRAY(Uuid)), ARRAY(Uuid))))
 
 
+def remove_ended_nodes(schema: Schema) -> Select[Any]:
+    """Remove the nodes whose leases have ended: the session of a stopped process keeps notifications in the queue."""
+    ended = select(func.array_agg(schema.node.c.id)).where(schema.node.c.leased_until < func.now()).scalar_subquery()
+    return select(schema.call("remove_nodes", ended))
+
+
 def remove_deaf_nodes(schema: Schema) -> Executable:
     """Remove the nodes whose sessions are gone, such as those of killed processes, before their leases end."""
     activity = table("pg_stat_activity", column("pid", Integer), schema="pg_catalog")
