@@ -110,6 +110,13 @@ def is_passing(error: BaseException | None) -> bool:
     return is_connection_failure(error) or is_undone(error)
 
 
+def lacks_database(error: BaseException | None) -> bool:
+    """Whether the server has no such database."""
+    failure = of_driver(error)
+    failure = failure.__cause__ if isinstance(failure, HostsRefused) else failure
+    return isinstance(failure, asyncpg.InvalidCatalogNameError)
+
+
 def lacks_privilege(error: BaseException | None) -> bool:
     """Whether the role may not do what the statement does; a refused connection does not count."""
     return isinstance(of_driver(error), asyncpg.InsufficientPrivilegeError)

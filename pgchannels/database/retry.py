@@ -7,9 +7,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from pgchannels.database.failures import is_database_failure, is_passing
+from pgchannels.database.failures import is_database_failure, is_passing, lacks_database
 from pgchannels.database.wording import Place, explained, in_words
-from pgchannels.errors import ConfigurationError, DatabaseUnavailable, SchemaMissing
+from pgchannels.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, SchemaMissing
 
 _FIRST_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 5.0
@@ -86,6 +86,7 @@ async def until_there(step: Callable[[], Awaitable[T]], *, seconds: float = math
     """Retry a step until the database and its tables are there; every few seconds, log what is missing.
 
     :raises DatabaseUnavailable: the database could not be reached in this time.
+    :raises DatabaseRefused: it was still not there after this time, or gave another answer that a retry would not fix.
     :raises SchemaMissing: it still had no tables after this time.
     """
     loop = asyncio.get_running_loop()
@@ -93,7 +94,9 @@ async def until_there(step: Callable[[], Awaitable[T]], *, seconds: float = math
     while True:
         try:
             return await step()
-        except (DatabaseUnavailable, SchemaMissing) as error:
+        except (DatabaseUnavailable, DatabaseRefused, SchemaMissing) as error:
+            if isinstance(error, DatabaseRefused) and (math.isinf(seconds) or not lacks_database(error)):
+                raise  # it may well stay so
             now = loop.time()
             if now >= deadline:
                 raise

@@ -599,6 +599,26 @@ async def test_lifespan_waits_for_tables(empty_database_url: str, caplog: pytest
     await layer.close()
 
 
+async def test_opening_waits_for_a_database_that_is_created_later(
+    server_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"pgchannels_later_{os.getpid()}"
+    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    layer = MessageLayer(url)
+    opening = asyncio.create_task(layer.open(wait=LIMIT_SECONDS))
+    await until(has_logged(caplog, f'database "{name}" does not exist; create it'))
+    connection = await asyncpg.connect(server_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        await migrations.upgrade(url)
+        await within(opening)
+        await layer.close()
+    finally:
+        opening.cancel()
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.close()
+
+
 async def test_waiting_ends_in_time_with_the_reason() -> None:
     layer = MessageLayer(f"postgresql://shop:{SECRET}@{NOBODY}/shop")
     with pytest.raises(DatabaseUnavailable, match=r"'shop' at 127\.0\.0\.1:1: connection refused; start the"):
