@@ -3,6 +3,7 @@
 import operator
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from inspect import iscoroutinefunction
 from numbers import Integral, Real
@@ -77,8 +78,9 @@ def require_one_of(name: str, value: object, choices: type[Choice]) -> Choice:
 
     :raises ConfigurationError: the value is anything else.
     """
-    if isinstance(value, str) and value in list(choices):
-        return choices(value)
+    with suppress(Exception):  # it is none of them, or of a class whose methods fail
+        if isinstance(value, str):
+            return choices(value)
     raise refusal(name, value, f"one of {', '.join(repr(str(choice)) for choice in choices)}")
 
 

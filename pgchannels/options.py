@@ -3,6 +3,7 @@
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Self
@@ -57,10 +58,10 @@ class Options:
             capacity=require_count("capacity", self.capacity),
             channel_capacity=_capacities(self.channel_capacity),
             symmetric_encryption_keys=_keys(self.symmetric_encryption_keys),
+            serializer_format=_format(self.serializer_format),
         )
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
             _require_message_type(name, getattr(self, name))
-        _require_format(self.serializer_format)
         require_callable_or_none("default", self.default)
         if self.default is not None and self.serializer_format not in BUILT_IN:
             raise ConfigurationError(
@@ -109,19 +110,29 @@ def _pattern(key: object) -> str | re.Pattern[str]:
     raise refusal("a key of channel_capacity", key, "a str, or a compiled expression of one")
 
 
-def _keys(keys: object) -> Sequence[str | bytes]:
+def _keys(keys: object) -> Sequence[bytes]:
     if keys is None:
         return ()
     if isinstance(keys, str | bytes):
         raise ConfigurationError("symmetric_encryption_keys must be a list of keys, not a single str or bytes")
-    if not isinstance(keys, Sequence) or not all(isinstance(key, str | bytes) and key for key in keys):
-        raise ConfigurationError("symmetric_encryption_keys must be a list of str or bytes, none of them empty")
-    return tuple(keys)
+    if not isinstance(keys, Sequence) or not all(secrets := [_secret(key) for key in keys]):
+        raise ConfigurationError("symmetric_encryption_keys must be a list of bytes or Unicode text, none of it empty")
+    return tuple(secrets)
 
 
-def _require_format(name: object) -> None:
-    if not isinstance(name, str) or name not in registry.names():
-        raise ConfigurationError(
-            f"serializer_format={shown(name)} is not known: it is one of {', '.join(registry.names())}, or a name that"
-            " was registered before the layer is made: `pgchannels.serializers.registry.register_serializer(…)`"
-        )
+def _secret(key: object) -> bytes:
+    # By the methods of the type itself, and empty if it is no key. No error may hold the key.
+    with suppress(TypeError, UnicodeEncodeError):  # of another type, or half of a surrogate pair
+        return bytes.__bytes__(key) if isinstance(key, bytes) else str.encode(key)  # type: ignore[arg-type]
+    return b""
+
+
+def _format(name: object) -> str:
+    names = registry.names()
+    with suppress(Exception):  # it is not among them, or of a class whose methods fail
+        if isinstance(name, str):
+            return names[names.index(name)]
+    raise ConfigurationError(
+        f"serializer_format={shown(name)} is not known: it is one of {', '.join(names)}, or a name that"
+        " was registered before the layer is made: `pgchannels.serializers.registry.register_serializer(…)`"
+    )

@@ -1,18 +1,16 @@
 """Between a user's value and the bytes in the database. `carriable` says what a message carries, and how deep."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from pgchannels.codec import envelope, json_format, msgpack_format
-from pgchannels.codec.carriable import Default, require_countable
+from pgchannels.codec.carriable import LARGEST_MESSAGE_BYTES, Default
 from pgchannels.codec.encryption import Keyring
 from pgchannels.codec.envelope import Kind
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
 from pgchannels.serializers import registry
 
 __all__ = ["LARGEST_MESSAGE_BYTES", "Codec"]
-
-LARGEST_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Codec:
@@ -86,7 +84,6 @@ class Codec:
         return envelope.wrap_named(self._format, bytes(packed))
 
     def _packed(self, pack: Callable[[Any, Default | None], bytes], payload: Any) -> bytes:
-        require_countable(payload, most=LARGEST_MESSAGE_BYTES)
         try:
             return pack(payload, self._default)
         except RecursionError as error:

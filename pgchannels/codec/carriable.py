@@ -5,15 +5,24 @@ and dict with str keys. A value of a subclass arrives as the type itself, whatev
 arrive as the nearest type: tuples as lists, frozensets as sets, bytearray and memoryview as bytes, a time zone as its
 offset from UTC. Inside a set, where everything must be hashable, tuples stay tuples, and sets become frozensets; dict,
 list, set and bytearray are refused there, even those of a hashable subclass. JSON has neither NaN nor infinity, so it
-refuses such floats. For a value of any other type, the layer's `default` may return one of these.
+refuses such floats. A value of a subclass is refused if its fields say something else than the value that would arrive,
+as those of `pandas.NaT` do. For a value of any other type, the layer's `default` may return one of these.
 
 Containers of any kind may be nested 200 deep. Senders check this (`InvalidMessage`), and so do receivers, whoever wrote
 the message (`UnreadableMessage`): deeper ones could exhaust the stack when they are compared, hashed, shown or freed.
 At most 100 members of a set may have the same hash, since each is compared with all others of its hash.
+
+A payload that cannot fit into a message is refused before it is packed (`MessageTooLarge`), in time that does not grow
+with how often its containers and texts are shared: lists that each hold the next one twice, 40 deep, hold more items
+than anybody can pack.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import chain
+from operator import length_hint
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
@@ -24,99 +33,69 @@ from pgchannels.errors import InvalidMessage, MessageTooLarge
 Default: TypeAlias = Callable[[Any], Any]
 
 DEEPEST_NESTING: Final = 200
+LARGEST_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 _LEAST_INTEGER: Final = -(2**63)
 _GREATEST_INTEGER: Final = 2**64 - 1
 _SETS: Final = frozenset({set, frozenset})
 _MUTABLE: Final = frozenset({dict, list, set, bytearray})
 _TEXT: Final = frozenset({str})
-_CONTAINERS: Final[tuple[Any, ...]] = (dict, list, tuple, set, frozenset)
-_PLAIN_LEAVES: Final = frozenset({NoneType, bool, int, float, str, bytes, bytearray, memoryview, *EXTENSIONS})
-
-
-def require_countable(payload: Any, *, most: int) -> None:
-    """Require that a payload holds at most so many items; those of a shared container count each time.
-
-    As fast as `is_plain`, however often containers are shared: lists that each hold the next one twice, 40 deep, hold
-    more items than anybody can pack.
-
-    :raises MessageTooLarge: the payload holds more.
-    """
-    try:
-        if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most payloads are
-            return
-        if _count(payload) > most:
-            raise MessageTooLarge(f"the message holds more than {most:,} items: send it in parts")
-    except MessageTooLarge:
-        raise
-    except Exception:  # noqa: S110 -- a type that does not hash: `as_received` says where
-        pass
-
-
-def _count(payload: Any) -> int:
-    """Return how many items a payload holds; 0 if it is nested too deep, or contains itself."""
-    total, level = 0, {id(payload): (payload, 1)}
-    for _ in range(DEEPEST_NESTING + 1):
-        below: dict[int, tuple[Any, int]] = {}
-        for container, times in level.values():
-            items = _items_of(container)
-            total += times * len(items)
-            if _PLAIN_LEAVES.issuperset(map(type, items)):
-                continue
-            for item in items:
-                if isinstance(item, _CONTAINERS):
-                    below[id(item)] = item, times + below.get(id(item), (item, 0))[1]
-        if not below:
-            return total
-        level = below
-    return 0
-
-
-def _items_of(container: Any) -> Sequence[Any]:
-    # By the methods of the type itself: those of a subclass may return anything, or never end.
-    if isinstance(container, dict):
-        return list(dict.values(container))
-    kind = next((kind for kind in _CONTAINERS if isinstance(container, kind)), None)
-    return () if kind is None else list(kind.__iter__(container))
+# Those whose size `length_hint` tells, and Decimals, of which few are long; not memoryviews.
+_PLAIN_LEAVES: Final = frozenset({NoneType, bool, int, float, str, bytes, bytearray, *EXTENSIONS})
 
 
 def is_plain(payload: Any) -> bool:
-    """Whether all values have exactly these types, all keys are str, and nothing is too deep; a set is not plain.
+    """Whether a payload has only str as keys and values of exactly some types, shares no container, and can fit.
 
-    Fast, since it looks only at types. The payload must not contain itself.
+    Fast, since it looks at types and lengths alone, and at each container once. A set is never plain.
     """
     if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most payloads are
-        return _TEXT.issuperset(map(type, payload))
+        # Without the lengths of its keys, none of which is in it twice.
+        return _TEXT.issuperset(map(type, payload)) and sum(map(length_hint, payload.values())) <= LARGEST_MESSAGE_BYTES
+    size, seen = 0, set[int]()
     level: list[Iterable[Any]] = [(payload,)]
     for _ in range(DEEPEST_NESTING + 1):
+        dicts: list[dict[Any, Any]] = []
         below: list[Iterable[Any]] = []
         for items in level:
-            if not _PLAIN_LEAVES.issuperset(map(type, items)) and not _collect_containers(items, below):
+            if not _PLAIN_LEAVES.issuperset(map(type, items)) and not _collect_containers(items, dicts, below, seen):
                 return False
+        if not _TEXT.issuperset(map(type, chain.from_iterable(dicts))):
+            return False
+        size += sum(map(length_hint, chain.from_iterable(level))) + sum(map(len, chain.from_iterable(dicts)))
+        if size > LARGEST_MESSAGE_BYTES:
+            return False
         if not below:
             return True
         level = below
     return False
 
 
-def _collect_containers(items: Iterable[Any], containers: list[Iterable[Any]]) -> bool:
+def _collect_containers(
+    items: Iterable[Any], dicts: list[dict[Any, Any]], below: list[Iterable[Any]], seen: set[int]
+) -> bool:
     for item in items:
         kind = type(item)
+        if kind in _PLAIN_LEAVES:
+            continue
+        if id(item) in seen:
+            return False
+        seen.add(id(item))
         if kind is dict:
-            if not _TEXT.issuperset(map(type, item)):
-                return False
-            containers.append(item.values())
+            dicts.append(item)
+            below.append(item.values())
         elif kind is list or kind is tuple:
-            containers.append(item)
-        elif kind not in _PLAIN_LEAVES:
+            below.append(item)
+        else:
             return False
     return True
 
 
 def as_received(payload: Any, *, only_finite: bool = False, default: Default | None = None) -> Any:
-    """Return the payload as its receivers get it: a copy, of plain types only.
+    """Return the payload as its receivers get it: of plain types only; what it shares, the copy shares, too.
 
     :param default: returns a value to carry in place of one that no message can carry.
     :raises InvalidMessage: it holds a value that no message can carry; the text says where.
+    :raises MessageTooLarge: it cannot fit into a message.
     """
     try:
         return _Reading(_FINITE_LEAVES if only_finite else _LEAVES, default).read(payload)
@@ -124,26 +103,76 @@ def as_received(payload: Any, *, only_finite: bool = False, default: Default | N
         raise InvalidMessage(str(error)) from error.__cause__
 
 
+@dataclass(slots=True)
+class _Read:
+    """A container that was read, or a value that `default` replaced; `value` keeps its id from being used again."""
+
+    value: Any
+    received: Any
+    size: int
+    height: int
+
+
 class _Reading:
-    """Reads payloads: anything but a container by the function for its type."""
+    """Reads a payload: leaves by the function for their type, anything else once, however often it is shared.
+
+    Each time, it counts: a container by its items, a text by its length. That is never more than the bytes it takes.
+    """
 
     def __init__(self, leaves: Mapping[type, Callable[[Any], Any]], default: Default | None) -> None:
         self._leaves = leaves
         self._default = default
+        self._size = 0
+        self._deepest = 0
+        self._known: dict[tuple[int, bool], _Read | None] = {}  # None: it is being read
 
     def read(self, value: Any, depth: int = 0, *, in_set: bool = False) -> Any:
         kind = _kind_of(value)
         if in_set and kind in _MUTABLE:
             raise _UncarriableError(f"is a {_type_name(value)}, which can be changed: it is in a set")
         if kind is not None and kind in self._leaves:
-            return _read_leaf(self._leaves[kind], value)
-        if depth == DEEPEST_NESTING:
+            return self._read_leaf(kind, value)
+        key = id(value), in_set
+        known = self._known.get(key, _UNKNOWN)
+        if known is None or depth == DEEPEST_NESTING:
             raise _UncarriableError(f"is nested more than {DEEPEST_NESTING} deep, or contains itself")
+        if depth + known.height > DEEPEST_NESTING:  # to raise the error in its place, or it is unknown
+            known = self._read_new(key, kind, value, depth)
+        else:
+            self._add(known.size)
+        self._deepest = max(self._deepest, depth + known.height)
+        return known.received
+
+    def _read_new(self, key: tuple[int, bool], kind: type | None, value: Any, depth: int) -> _Read:
+        self._known[key] = None
+        size, deepest, self._deepest = self._size, self._deepest, depth + 1
+        received = self._read_inside(kind, value, depth + 1, in_set=key[1])
+        read = self._known[key] = _Read(value, received, self._size - size, self._deepest - depth)
+        self._deepest = max(self._deepest, deepest)
+        return read
+
+    def _read_inside(self, kind: type | None, value: Any, depth: int, *, in_set: bool) -> Any:
         if kind is None:
-            return self.read(self._replaced(value), depth + 1, in_set=in_set)
+            return self.read(self._replaced(value), depth, in_set=in_set)
         places, items = _open(kind, value)
-        received = self._read_items(places, items, depth + 1, in_set=in_set or kind in _SETS)
+        self._add(len(items) + (sum(map(len, places)) if kind is dict else 0))
+        received = self._read_items(places, items, depth, in_set=in_set or kind in _SETS)
         return _close(kind, places, received, in_set=in_set)
+
+    def _read_leaf(self, kind: type, value: Any) -> Any:
+        try:
+            if kind in _LENGTHS:
+                self._add(_LENGTHS[kind](value))
+            return self._leaves[kind](value)
+        except (_UncarriableError, MessageTooLarge):
+            raise
+        except Exception as error:  # mostly from a time zone
+            raise _UncarriableError(f"is a {_type_name(value)} that cannot be read: {type(error).__name__}") from error
+
+    def _add(self, size: int) -> None:
+        self._size += size
+        if self._size > LARGEST_MESSAGE_BYTES:
+            raise MessageTooLarge(f"the message takes more than {LARGEST_MESSAGE_BYTES:,} bytes: send it in parts")
 
     def _replaced(self, value: Any) -> Any:
         if self._default is None:
@@ -155,7 +184,8 @@ class _Reading:
         try:
             return self._default(value)
         except Exception as error:
-            reason = f"is a {_type_name(value)}, for which `default` raised {_shown(error)}"
+            shown = f"{_type_name(error)}({', '.join(map(_shown, _arguments_of(error)))})"
+            reason = f"is a {_type_name(value)}, for which `default` raised {shown:.80}"
             raise _UncarriableError(reason) from error
 
     def _read_items(self, places: Sequence[Any], items: Sequence[Any], depth: int, *, in_set: bool) -> list[Any]:
@@ -170,22 +200,13 @@ class _Reading:
 
 
 def _kind_of(value: Any) -> type | None:
-    # By its real type, not by its `__class__`. The most specific type comes first.
+    # By its real type, not by its `__class__` or what a metaclass says. The most specific type comes first.
     try:
         if type(value) in _KINDS:
             return type(value)
-        return next((kind for kind in type(value).__mro__ if kind in _KINDS), None)
+        return next((kind for kind in _bases_of(type(value)) if kind in _KINDS), None)
     except Exception as error:  # its metaclass does not hash
         raise _UncarriableError(f"is a {_type_name(value)}, whose type cannot be told") from error
-
-
-def _read_leaf(read: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return read(value)
-    except _UncarriableError:
-        raise
-    except Exception as error:  # mostly from a time zone
-        raise _UncarriableError(f"is a {_type_name(value)} that cannot be read: {type(error).__name__}") from error
 
 
 def _open(kind: type, value: Any) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -216,7 +237,7 @@ def _distinct(container: Any, size: int) -> Any:
 def _frozen(items: list[Any]) -> frozenset[Any]:
     try:
         return frozen(items)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # such as a signalling NaN, of which only a subclass is hashable
         raise _UncarriableError(f"cannot be looked up: {error}") from error
 
 
@@ -258,7 +279,22 @@ def _same(value: Any) -> Any:
 
 
 def _reader_of(extension: Extension) -> Callable[[Any], Any]:
-    return lambda value: extension.from_text(extension.to_text(value))
+    def read(value: Any) -> Any:
+        if type(value) is not extension.kind:
+            _require_true_fields(extension, value)
+        return extension.from_text(extension.to_text(value))
+
+    return read
+
+
+def _require_true_fields(extension: Extension, value: Any) -> None:
+    for name in extension.fields:
+        said, held = getattr(value, name), getattr(extension.kind, name).__get__(value)
+        if said is not held and said != held:
+            raise _UncarriableError(
+                f"is a {_type_name(value)} whose {name} is {_shown(said)}, but it would arrive as a"
+                f" {extension.kind.__name__} whose {name} is {_shown(held)}: send something else in its place"
+            )
 
 
 def _type_name(value: Any) -> str:
@@ -267,8 +303,11 @@ def _type_name(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
+    # Containers, and objects that hold them, may share so much that their text never ends.
     try:
-        return f"{value!r:.80}"
+        if isinstance(value, tuple) and _PLAIN_LEAVES.issuperset(map(type, value)):
+            return f"{tuple.__repr__(value):.80}"
+        return f"{value!r:.80}" if _kind_of(value) in _LEAVES else "…"
     except Exception:  # from the user's class, or for a number with too many digits
         return "that cannot be shown"
 
@@ -285,8 +324,19 @@ _LEAVES: Final[Mapping[type, Callable[[Any], Any]]] = {
     **{kind: _reader_of(extension) for kind, extension in EXTENSIONS.items()},
 }
 _FINITE_LEAVES: Final = {**_LEAVES, float: _finite}
+_LENGTHS: Final[Mapping[type, Callable[[Any], int]]] = {
+    str: str.__len__,
+    bytes: bytes.__len__,
+    bytearray: bytearray.__len__,
+    memoryview: lambda view: view.nbytes,
+    Decimal: lambda number: len(Decimal.__str__(number)),
+}
 _ITERATORS: Final[Mapping[type, Callable[[Any], Any]]] = {kind: kind.__iter__ for kind in (list, tuple, set, frozenset)}
-_KINDS: Final = frozenset({*_LEAVES, *_ITERATORS, dict})
+_CONTAINERS: Final = frozenset({*_ITERATORS, dict})
+_KINDS: Final = _CONTAINERS | _LEAVES.keys()
+_UNKNOWN: Final = _Read(None, None, 0, DEEPEST_NESTING + 1)
+_arguments_of: Final[Callable[[Exception], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
+_bases_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 
 
 class _UncarriableError(Exception):

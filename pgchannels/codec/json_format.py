@@ -29,6 +29,7 @@ def pack(payload: Any, default: Default | None = None) -> bytes:
     """Return the text of a payload, in UTF-8; for `default` see `as_received`.
 
     :raises InvalidMessage: it holds a value that JSON cannot carry; the text says where.
+    :raises MessageTooLarge: it cannot fit into a message.
     """
     boxed = _boxed(as_received(payload, only_finite=True, default=default))
     return json.dumps(boxed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

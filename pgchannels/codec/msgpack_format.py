@@ -7,12 +7,13 @@ from msgpack import ExtType, Packer, unpackb
 from pgchannels.codec.carriable import DEEPEST_NESTING, Default, as_received, is_plain
 from pgchannels.codec.extensions import EXTENSIONS, SET_CODE, SETS
 from pgchannels.codec.members import frozen
-from pgchannels.errors import InvalidMessage, UnreadableMessage
+from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
 
 _LOADERS: Final = {extension.code: extension.from_text for extension in EXTENSIONS.values()}
 _CONTAINERS: Final = frozenset({dict, list, set})
 _CONTAINER_BYTES: Final = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])  # lists and dicts
 _FEW_ITEMS: Final = 16
+_LONG_TEXT_BYTES: Final = 100
 _BUFFER_BYTES: Final = 1024  # at first; allocating the usual 256 kB takes longer than packing a small message
 
 
@@ -20,10 +21,11 @@ def pack(payload: Any, default: Default | None = None) -> bytes:
     """Return the bytes of a payload; for `default` see `as_received`.
 
     :raises InvalidMessage: it holds a value that no message can carry; the text says where.
+    :raises MessageTooLarge: it cannot fit into a message.
     """
     try:
-        packed: bytes = Packer(default=_plain, strict_types=True, buf_size=_BUFFER_BYTES).pack(payload)
-        if is_plain(payload):
+        if is_plain(payload):  # before it is packed: what is shared could take all memory
+            packed: bytes = Packer(default=_plain, strict_types=True, buf_size=_BUFFER_BYTES).pack(payload)
             return packed
     except Exception:  # noqa: S110 -- `as_received` reports the problem, or fixes it
         pass
@@ -56,7 +58,7 @@ def _unpack_and_check(packed: bytes | memoryview) -> Any:
 def _checked(value: Any) -> Any:
     try:
         return value if is_plain(value) else as_received(value)
-    except (InvalidMessage, RecursionError) as error:
+    except (InvalidMessage, MessageTooLarge, RecursionError) as error:
         raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
 
 
@@ -72,6 +74,13 @@ def _plain(value: Any) -> Any:
     # What msgpack does not pack itself: exact types only, since their behaviour is known.
     if type(value) is tuple:
         return list(value)
+    packed = _extension(value)
+    if len(packed.data) > _LONG_TEXT_BYTES:  # a Decimal, which may be here many times
+        raise ValueError("a text whose length was not counted")
+    return packed
+
+
+def _extension(value: Any) -> ExtType:
     extension = EXTENSIONS[type(value)]
     return ExtType(extension.code, extension.to_text(value).encode())
 
@@ -84,7 +93,7 @@ def _pack_received(value: Any) -> bytes:
 def _plain_or_set(value: Any) -> Any:
     if type(value) in SETS:
         return ExtType(SET_CODE, _pack_received(list(value)))
-    return _plain(value)
+    return list(value) if type(value) is tuple else _extension(value)
 
 
 def _value(code: int, content: bytes) -> Any:

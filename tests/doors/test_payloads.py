@@ -4,6 +4,7 @@ import builtins
 import importlib
 import json
 import signal
+import tracemalloc
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -27,7 +28,7 @@ from django.utils.translation import gettext_lazy
 from pydantic import BaseModel
 
 from pgchannels import ConfigurationError, InvalidMessage, MessageLayer, MessageTooLarge
-from pgchannels.codec import Codec
+from pgchannels.codec import LARGEST_MESSAGE_BYTES, Codec
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.serializers import registry
 
@@ -175,16 +176,138 @@ def test_json_is_strict(payload: Any) -> None:
     json.loads(Codec(serializer_format="json").encode(payload, bound_to="")[1:], parse_constant=fail)
 
 
+# Sizes.
+
+
+def shared(levels: int, innermost: Any = 1, kind: Any = list) -> Any:
+    """Containers that each hold the next one twice."""
+    for _ in range(levels):
+        innermost = kind([innermost, innermost])
+    return innermost
+
+
+class Chained:
+    """What no message carries; it leads to another."""
+
+    def __init__(self, following: Any = None) -> None:
+        self.following = following
+
+
+class Members(tuple[Any, ...]):
+    """A tuple whose hash takes no time."""
+
+    __hash__ = object.__hash__
+
+
+class Text(str):
+    """A text."""
+
+
+def chain(links: int) -> Any:
+    """Values that each lead to the next one."""
+    following: Any = None
+    for _ in range(links):
+        following = Chained(following)
+    return following
+
+
+def twice(value: Any) -> Any:
+    """A `default` that makes two of one."""
+    return {"a": value.following, "b": value.following} if isinstance(value, Chained) else None
+
+
+BIG: Final = "x" * 2**20
+TOO_LARGE: Final[dict[str, tuple[Any, Any]]] = {
+    "shared lists": (shared(60), None),
+    "shared beside a refused value": ({"a": shared(60), "b": object()}, None),
+    "shared beside a lazy object": ({"y": shared(40), "x": SimpleLazyObject(dict)}, str),
+    "shared lists of a subclass": (shared(60, kind=type("Odd", (list,), {})), None),
+    "shared tuples in a set": ({shared(60, kind=Members)}, None),
+    "a list many times": ([[None] * 1000] * 70_000, None),
+    "a list many times at each depth": (shared(100, [None] * 100_000), None),
+    "made by default": (chain(30), twice),
+    "lists made by default": ([Chained() for _ in range(100)], lambda _: shared(40)),
+    "a text many times": ([BIG] * 2000, None),
+    "a text under many keys": ({str(number): BIG for number in range(2000)}, None),
+    "a text in nested dicts": ([{"a": {"b": BIG}} for _ in range(2000)], None),
+    "bytes many times": ([BIG.encode()] * 2000, None),
+    "a bytearray many times": ([bytearray(2**20)] * 2000, None),
+    "a memoryview many times": ([memoryview(bytes(2**20)).cast("Q")] * 2000, None),
+    "a text of a subclass many times": ([Text(BIG)] * 2000, None),
+    "a Decimal many times": ([Decimal("9" * 2**16)] * 2000, None),
+    "a key many times": ([{BIG: 1} for _ in range(2000)], None),
+    "a key of a subclass many times": ([{Text(BIG): 1} for _ in range(200)], None),
+    "texts made by default": ([Chained() for _ in range(2000)], lambda _: BIG),
+}
+
+
 @pytest.mark.parametrize("serializer_format", FORMATS)
-def test_payload_whose_containers_are_shared_is_counted_before_it_is_packed(serializer_format: str) -> None:
-    shared: Any = [1]
-    for _ in range(60):
-        shared = [shared, shared]
-    for payload in (shared, {"a": shared, "b": object()}, [[None] * 1000] * 70_000):
-        with limited(), pytest.raises(MessageTooLarge, match="holds more than 67,108,864 items"):
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_payload_that_cannot_fit_is_refused_before_it_is_packed(name: str, serializer_format: str) -> None:
+    payload, default = TOO_LARGE[name]
+    codec = Codec(serializer_format=serializer_format, default=default)
+    tracemalloc.start()
+    try:
+        with limited(), pytest.raises(MessageTooLarge, match="takes more than 67,108,864 bytes: send it in parts"):
+            codec.encode(payload, bound_to="")
+        assert tracemalloc.get_traced_memory()[1] < 4 * LARGEST_MESSAGE_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("serializer_format", FORMATS)
+def test_payload_that_holds_itself_is_refused_at_once_with_its_place(serializer_format: str) -> None:
+    itself: list[Any] = [None] * 100_000
+    itself.append(itself)
+    for payload in ({"y": shared(40), "x": itself}, {"x": itself, "y": shared(40)}, {"x": itself, "y": object()}):
+        with limited(), pytest.raises((InvalidMessage, MessageTooLarge), match=r"^message\['x'\]|takes more than"):
             Codec(serializer_format=serializer_format).encode(payload, bound_to="")
+    assert refusal({"x": itself}, serializer_format).startswith("message['x'][100000] is nested more than 200 deep")
+
+
+@pytest.mark.parametrize("serializer_format", FORMATS)
+def test_shared_container_arrives_at_each_of_its_places(serializer_format: str) -> None:
     few = [[1, 2]] * 3
     assert through([few, few], serializer_format) == [few, few]
+    both = (1, frozenset({2}))
+    assert through([both, {both}, frozenset({both})], serializer_format) == [[1, {2}], {both}, {both}]
+    point = Point(1)
+    assert through([point, point], serializer_format, default=lambda _: [[]]) == [[[]], [[]]]
+
+
+@pytest.mark.parametrize("serializer_format", FORMATS)
+def test_shared_container_is_refused_where_it_is_too_deep(serializer_format: str) -> None:
+    deep: Any = [1]
+    for _ in range(149):
+        deep = [deep]
+    assert through([deep, shared(2, deep)], serializer_format) == [deep, shared(2, deep)]
+    deeper = deep
+    for _ in range(50):
+        deeper = [deeper]
+    for payload in ([deep, deeper], [deeper, deep]):
+        assert "nested more than 200 deep" in refusal(payload, serializer_format)
+
+
+def test_error_about_a_key_or_of_default_is_short_whatever_they_share() -> None:
+    key: Any = frozenset()
+    for _ in range(60):
+        key = frozenset([key, (key,)])
+
+    class WithoutArgumentsError(Exception):
+        @property  # type: ignore[misc]
+        def args(self) -> NoReturn:
+            raise ValueError
+
+    def fail(_: Any) -> NoReturn:
+        raise ValueError("of", ValueError(shared(60)), shared(60))
+
+    def fail_twice(_: Any) -> NoReturn:
+        raise WithoutArgumentsError("text")
+
+    assert "has the key …, a frozenset: keys are str" in refusal({key: 1}, "msgpack")
+    assert "has the key (1, 'a'), a tuple: keys are str" in refusal({(1, "a"): 1}, "msgpack")
+    assert "`default` raised ValueError('of', …, …)" in refusal(object(), "msgpack", default=fail)
+    assert "`default` raised WithoutArgumentsError('text')" in refusal(object(), "msgpack", default=fail_twice)
 
 
 # Every type.

@@ -131,11 +131,34 @@ class OfUnhashable(metaclass=UnhashableMeta):
     """Has a type that does not hash."""
 
 
+class LyingMeta(type):
+    """Of classes that seem to be lists."""
+
+    @property
+    def __mro__(cls) -> tuple[type, ...]:
+        return (list, object)
+
+
+class OfLyingMeta(metaclass=LyingMeta):
+    """Has a type that says it is a list."""
+
+
 class LyingUUID(uuid.UUID):
     """Has another number than it says."""
 
     def __getattribute__(self, name: str) -> Any:
         return -1 if name == "int" else super().__getattribute__(name)
+
+
+class Signalling(decimal.Decimal):
+    """Can be in a set, although a signalling NaN cannot."""
+
+    __hash__ = object.__hash__
+
+
+def said(base: type, name: str, value: Any) -> Any:
+    """A subclass with a field that is not what it says, as `pandas.NaT` has."""
+    return subclass(base, {name: property(lambda _: value)})
 
 
 def released() -> memoryview:
@@ -235,6 +258,17 @@ REFUSED: Final[list[Any]] = [
     Claims(),
     OfUnhashable(),
     LyingUUID(int=5),
+    *(said(datetime.datetime, name, math.nan)(1, 1, 1) for name in ("year", "month", "day", "hour", "microsecond")),
+    said(datetime.datetime, "minute", 7)(2026, 1, 2),
+    said(datetime.datetime, "tzinfo", datetime.UTC)(2026, 1, 2),
+    said(datetime.date, "year", math.nan)(1, 1, 1),
+    said(datetime.date, "day", None)(2026, 1, 2),
+    said(uuid.UUID, "hex", "")(int=0),
+    said(decimal.Decimal, "real", math.nan)(0),
+    {Signalling("sNaN")},
+    {(1, (Signalling("sNaN"),))},
+    frozenset({frozenset({Signalling("-sNaN5")}), 1}),
+    OfLyingMeta(),
     released(),
     Timestamp(1),
     1j,

@@ -1,11 +1,21 @@
 """Options and names: what is refused, and that the text names it."""
 
-from typing import Any
+from enum import StrEnum
+from typing import Any, Final
 
 import pytest
 
 from pgchannels import ConfigurationError, InvalidName, MessageLayer
 from pgchannels.options import Options
+from tests.unit.odd_values import BROKEN, UNHASHABLE, Claims, subclass
+
+BROKEN_TEXT: Final = subclass(str, BROKEN, UNHASHABLE)
+
+
+class Format(StrEnum):
+    """A project's own names."""
+
+    JSON = "json"
 
 
 @pytest.mark.parametrize(
@@ -18,6 +28,12 @@ from pgchannels.options import Options
         ("capacity", True),
         ("channel_capacity", {"jobs*": 0}),
         ("symmetric_encryption_keys", "a single key"),
+        ("symmetric_encryption_keys", ["good", "\ud800"]),
+        ("symmetric_encryption_keys", ["good", b""]),
+        ("symmetric_encryption_keys", ["good", Claims()]),
+        ("symmetric_encryption_keys", [BROKEN_TEXT("\udfff")]),
+        pytest.param("serializer_format", BROKEN_TEXT("msgpack"), id="broken msgpack"),
+        pytest.param("serializer_format", BROKEN_TEXT("yaml"), id="broken yaml"),
         ("send_timeout", 0),
         ("prefix", "a:b"),
         ("prefix", ""),
@@ -54,3 +70,26 @@ async def test_impossible_topic_is_refused(name: Any) -> None:
 async def test_impossible_channel_is_refused(name: Any) -> None:
     with pytest.raises(InvalidName, match="is no channel"):
         await MessageLayer("postgresql://localhost/db").send(name, "hi")
+
+
+def test_impossible_way_of_a_full_subscription_is_named() -> None:
+    values: list[Any] = [BROKEN_TEXT("fail"), BROKEN_TEXT("other"), "other", None, 5]
+    for value in values:
+        with pytest.raises(ConfigurationError, match="when_full must be one of"):
+            MessageLayer("postgresql://localhost/db").subscribe("topic", when_full=value)
+
+
+def test_text_of_an_enum_is_the_text_itself() -> None:
+    assert type(Options(serializer_format=Format.JSON).serializer_format) is str
+
+
+def test_key_is_never_in_an_error() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Options(symmetric_encryption_keys=["hunter2\ud800"])
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert "hunter2" not in str(caught.value)
+
+
+def test_key_of_a_subclass_is_its_text() -> None:
+    assert Options(symmetric_encryption_keys=[BROKEN_TEXT("key"), "key"]).symmetric_encryption_keys == (b"key", b"key")
