@@ -4,6 +4,7 @@ import getpass
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -101,6 +102,7 @@ class _Parts:
     hosts: str
     database: str
     query: Mapping[str, str]
+    may_hold_password: bool = False  # in the query
 
 
 def parse_url(target: str | URL) -> DatabaseUrl:
@@ -112,7 +114,8 @@ def parse_url(target: str | URL) -> DatabaseUrl:
     parts = _parts_of(target) if isinstance(target, URL) else _parts_of_text(target)
     _require_sendable("the URL of the database", parts.user, parts.password, parts.hosts, parts.database)
     _require_sendable("the URL of the database", *chain(*parts.query.items()))
-    query = obeyed(parts.query, "the URL of the database")
+    with _password_hidden(parts.may_hold_password):
+        query = obeyed(parts.query, "the URL of the database")
     service, environment = elsewhere(parts.query.keys() | query.keys(), query)
     _require_sendable("the service file or the environment", *service.values(), *environment.values())
     given = environment | service | query
@@ -128,6 +131,20 @@ def parse_url(target: str | URL) -> DatabaseUrl:
         connect_timeout=int(given["connect_timeout"]) if "connect_timeout" in given else None,
         dsn=f"postgresql://?{urlencode({name: given[name] for name in sorted(_OF_DRIVER & given.keys())})}",
     )
+
+
+@contextmanager
+def _password_hidden(may_be_in_query: bool) -> Iterator[None]:
+    """Raise an error that names no parameter where a parameter may be a part of the password."""
+    try:
+        yield
+    except ConfigurationError:
+        if not may_be_in_query:
+            raise
+        raise ConfigurationError(
+            "the URL of the database has a query that cannot be used as name=value&name=value, and an '@' in it:"
+            " write '?' in a password as %3F, and '@' in a parameter as %40"
+        ) from None
 
 
 def _require_sendable(place: str, *texts: str) -> None:
@@ -170,12 +187,17 @@ def _parts_of_text(text: object) -> _Parts:
             " '?' as %3F and '#' as %23"
         )
     user, _, password = (found["credentials"] or "").partition(":")
+    query = found["query"] or ""
+    may_hold_password = "@" in query  # which began before an unescaped '?'
+    with _password_hidden(may_hold_password):
+        fields = _fields(query)
     return _Parts(
         user=unquote(user),
         password=unquote(password),
         hosts=unquote(found["hosts"]),
         database=unquote(found["database"] or ""),
-        query=_query(_fields(found["query"] or "")),
+        query=_query(fields),
+        may_hold_password=may_hold_password,
     )
 
 

@@ -167,6 +167,31 @@ def test_what_is_wrong_is_named_and_the_url_is_not_shown(url: str, reason: str) 
     assert PASSWORD not in "".join(traceback.format_exception(raised.value))
 
 
+UNESCAPED = {
+    "before a name": "postgresql://me:1?SecretPass=Sup3r@h/db",
+    "before a known name": "postgresql://me:1?sslmode=Sup3r@h/db",
+    "after a database": "postgresql://me:1/db?SecretPass=Sup3r@h/db",
+    "with an @ in the user": "postgresql://me@shop:1?SecretPass=Sup3r@h/db",
+    "with an @ in the password": "postgresql://me:1@2?SecretPass=Sup3r@h/db",
+    "with an &": "postgresql://me:1?SecretPass=Sup3r&sslmod=1@h/db",
+    "without a value": "postgresql://me:1?SecretPass@h/db",
+}
+
+
+@pytest.mark.parametrize("url", UNESCAPED.values(), ids=UNESCAPED.keys())
+def test_question_mark_in_a_password_shows_no_part_of_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="write '\\?' in a password as %3F") as raised:
+        parse_url(url)
+    told = "".join(traceback.format_exception(raised.value))
+    assert not [part for part in ("SecretPass", "Sup3r", "sslmod") if part in told]
+
+
+def test_at_sign_in_a_parameter_that_is_right_does_no_harm() -> None:
+    assert parse_url("postgresql://h/db?user=me@shop").user == "me@shop"
+    with pytest.raises(ConfigurationError, match="'sslmod' is no parameter"):
+        parse_url("postgresql://h/db?user=me%40shop&sslmod=require")
+
+
 @pytest.mark.parametrize(("name", "value"), [("PGPORT", "x"), ("PGPORT", "1,2"), ("PGHOST", "a,"), ("PGHOST", "a..b")])
 def test_wrong_environment_is_named(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
     environment.setenv(name, value)
