@@ -7,8 +7,10 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,12 @@ from starlette.applications import Starlette
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer, PgChannelsError
 from pgchannels.cli import main
 from pgchannels.database import migrations, parameters
-from pgchannels.database.database import Database, Password
+from pgchannels.database.database import (
+    CONNECT_TIMEOUT_SECONDS,
+    FUNCTION_TIMEOUT_SECONDS,
+    Database,
+    Password,
+)
 from pgchannels.database.url import parse_url
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.database_url import url_of
@@ -375,6 +382,51 @@ async def test_function_that_fails_is_named_and_its_error_is_not_shown(server: T
         f"cannot reach the database 'postgres' at 127.0.0.1:{server.port}:"
         " the function that gives the password failed: it raised KeyError"
     )
+
+
+@pytest.mark.parametrize("error", [StopIteration, CancelledError, TimeoutError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("what", ["password", "address of the database"])
+async def test_function_may_raise_what_no_future_can_carry(what: str, error: type[Exception]) -> None:
+    def fail() -> str:
+        raise error
+
+    url = f"postgresql://shop@{NOBODY}/shop"
+    database = Database(url, password=fail) if what == "password" else Database(fail)
+    with pytest.raises(ConnectionError, match=f"gives the {what} failed: it raised {error.__name__}"):
+        await within(database.open())
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function", "address"])
+async def test_function_that_is_slow_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("pgchannels.database.database.FUNCTION_TIMEOUT_SECONDS", 0.1)
+    ended = threading.Event()
+
+    def slow() -> str:
+        ended.wait(LIMIT_SECONDS)
+        return ""
+
+    async def slow_to_await() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    url = f"postgresql://shop@{NOBODY}/shop"
+    ways: dict[str, Password] = {"function": slow, "coroutine function": slow_to_await}
+    layer = MessageLayer(url, password=ways[kind]) if kind in ways else None
+    what = "password" if layer else "address of the database"
+    reason = f"the function that gives the {what} gave no answer within 0.1 seconds"
+    try:
+        with pytest.raises((DatabaseUnavailable, ConnectionError), match=reason):
+            await within(layer.open() if layer else Database(slow).open())
+    finally:
+        ended.set()
+
+
+async def test_time_of_functions_is_their_own() -> None:
+    """A slow function and a host that does not answer are two errors, each with its own limit."""
+    url = f"postgresql://shop@{NOBODY}/shop"
+    functions = [Database(url), Database(url, password=lambda: ""), Database(lambda: url, password=lambda: "")]
+    limits = [database.open_timeout_seconds for database in functions]
+    assert limits == [CONNECT_TIMEOUT_SECONDS + count * FUNCTION_TIMEOUT_SECONDS for count in range(3)]
 
 
 @pytest.mark.parametrize("given", [None, 7, b"bytes"])
