@@ -158,7 +158,7 @@ class Connections:
             try:
                 return await _detached(self._engine)
             except Exception as failure:
-                raise no_host({self.place.hosts: failure}) from failure
+                raise no_host({self.place.hosts: failure}, of_engine=True) from failure
 
     async def _require_own_session(self, connection: DriverConnection) -> None:
         async with self._looking_at_pooler:  # one at a time, or each would get the session of another

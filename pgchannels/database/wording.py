@@ -134,8 +134,11 @@ def _told(error: Exception, place: Place) -> str:
     return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
 
 
-def in_words(error: BaseException) -> str:
-    """Say what happened, in one line of plain words: never the repr of a driver's error, never a password."""
+def in_words(error: BaseException, *, of_engine: bool = False) -> str:
+    """Say what happened, in one line of plain words: never the repr of a driver's error, never a password.
+
+    :param of_engine: whether an engine was opening a connection, which may call functions of the user.
+    """
     failure = of_driver(error) or error
     match failure:
         case TimeoutError():
@@ -166,7 +169,12 @@ def in_words(error: BaseException) -> str:
             f"asyncpg knows no parameter {named[1]!r}: take it out of the engine's URL or connect_args (TLS is `ssl`)"
         )
     kind = type(failure).__name__  # its text may hold anything
-    return f"the driver failed with {kind}: it may not know a parameter of the URL, or of an engine's connect_args"
+    reason = (
+        "of the engine's URL or connect_args, or an event or the creator of the engine raised it"
+        if of_engine
+        else "of the URL, or of an engine's connect_args"
+    )
+    return f"the driver failed with {kind}: it may not know a parameter {reason}"
 
 
 def _system_text(failure: OSError) -> str:

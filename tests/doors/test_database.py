@@ -780,6 +780,29 @@ async def test_parameter_of_an_engine_that_the_driver_does_not_know_is_named(pla
     await engine.dispose()
 
 
+@pytest.mark.parametrize("by", ["event", "creator"])
+async def test_error_of_an_engines_own_functions_says_where_it_may_come_from(by: str) -> None:
+    async def fail() -> Any:
+        raise ValueError(SECRET)
+
+    engine = create_async_engine(
+        f"postgresql+asyncpg://shop@{NOBODY}/shop", **({"async_creator": fail} if by == "creator" else {})
+    )
+    if by == "event":
+
+        @event.listens_for(engine.sync_engine, "do_connect")
+        def fail_at_connect(*_: object) -> None:
+            raise ValueError(SECRET)
+
+    with pytest.raises(DatabaseRefused) as raised:
+        await within(MessageLayer(engine).open())
+    assert str(raised.value) == (
+        f"cannot open the database 'shop' at {NOBODY}: the driver failed with ValueError: it may not know a parameter"
+        " of the engine's URL or connect_args, or an event or the creator of the engine raised it"
+    )
+    await engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("database", "text"),
     [("nowhere", 'database "nowhere" does not exist; create it'), ("pgbouncer", "correct the name of the database")],
