@@ -268,9 +268,7 @@ async def _prepare(connection: "asyncpg.Connection[Any]") -> None:
         raise ConnectionError("it takes no writes: default_transaction_read_only is on")
 
 
-def no_host(
-    failures: Mapping[Host, Exception] | Mapping[str, Exception], *, of_engine: bool = False
-) -> Exception:
+def no_host(failures: Mapping[Host, Exception] | Mapping[str, Exception], *, of_engine: bool = False) -> Exception:
     """Return the error to raise when no host gave a connection."""
     text = "; ".join(f"{host}: {in_words(failure, of_engine=of_engine)}" for host, failure in failures.items())
     if any(map(is_connection_failure, failures.values())):
