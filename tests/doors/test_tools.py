@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,8 @@ ODD: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         "messages must be pairs of a topic and a payload, not ['ab']",
     ),
     "text": (lambda layer: layer.publish_many("ab"), ConfigurationError, "messages must be pairs"),
+    "no iterable": (lambda layer: layer.publish_many(5), ConfigurationError, "messages must be pairs of a topic and"),
+    "three in one": (lambda layer: layer.publish_many([("a", 1, 2)]), ConfigurationError, "messages must be pairs"),
     "one pair": (lambda layer: layer.publish_many(("a", 1)), ConfigurationError, "messages must be pairs"),
     "no topic": (lambda layer: layer.subscribe(), ConfigurationError, "subscribe needs at least one topic"),
     "list of topics": (lambda layer: layer.subscribe(["a"]), InvalidName, "['a'] is no topic"),
@@ -162,6 +164,20 @@ async def test_odd_argument_is_refused_by_name(name: str, database_url: str) -> 
         with pytest.raises(error) as caught:
             await call(layer)
         assert text in str(caught.value)
+        assert await layer.history("a") == []
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, KeyError])
+async def test_error_of_the_callers_own_pairs_is_raised_as_it_is(error: type[Exception], database_url: str) -> None:
+    def pairs() -> Iterator[tuple[str, int]]:
+        yield "a", 1
+        raise error(SECRET)
+
+    async with MessageLayer(database_url) as layer:
+        with pytest.raises(error, match=SECRET):
+            await layer.publish_many(pairs())
+        with pytest.raises(error, match=SECRET):
+            await asyncio.to_thread(layer.sync.publish_many, pairs())
         assert await layer.history("a") == []
 
 
