@@ -104,6 +104,17 @@ def test_empty_role_is_refused(empty_database_url: str, capsys: pytest.CaptureFi
     assert "--grant-to is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("role", ["public", "none"])
+def test_role_that_is_none_is_refused_by_name(
+    empty_database_url: str, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upgrade", "--url", empty_database_url, "--grant-to", role]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert f"--grant-to {role} names no role" in output.err
+    assert "give the name of the application's role" in output.err
+
+
 # alembic
 
 
