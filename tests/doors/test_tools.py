@@ -115,6 +115,47 @@ def test_role_that_is_none_is_refused_by_name(
     assert "give the name of the application's role" in output.err
 
 
+FOREIGN = {
+    "table of ours": "CREATE TABLE pgchannels.message (id int)",
+    "version of another": "CREATE TABLE pgchannels.pgchannels_version (number int)",
+    "function of ours": "CREATE FUNCTION pgchannels.rotate() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+    "version is no table": "CREATE TYPE pgchannels.pgchannels_version AS (version_num text)",
+    "half of ours": "DROP TABLE pgchannels.pgchannels_version",
+    "version without a row": "DELETE FROM pgchannels.pgchannels_version",
+}
+
+
+@pytest.mark.parametrize("statement", FOREIGN.values(), ids=FOREIGN.keys())
+def test_schema_with_other_tables_is_named(
+    empty_database_url: str, statement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if statement.startswith("CREATE"):
+        asyncio.run(execute(empty_database_url, "CREATE SCHEMA pgchannels"))
+    else:
+        assert main(["upgrade", "--url", empty_database_url]) == 0
+    asyncio.run(execute(empty_database_url, statement))
+    capsys.readouterr()
+    assert main(["upgrade", "--url", empty_database_url]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "the schema 'pgchannels' has tables or functions that `pgchannels upgrade` did not make" in output.err
+    assert "choose another schema, or drop this one" in output.err
+    assert len(output.err.splitlines()) == 1
+
+
+def test_alembic_names_a_schema_with_other_tables(empty_database_url: str) -> None:
+    asyncio.run(execute(empty_database_url, f"CREATE SCHEMA pgchannels; {FOREIGN['table of ours']}"))
+    command = [sys.executable, "-m", "alembic", "-x", f"url={empty_database_url}", "upgrade", "head"]
+    run = ended(*command, PGCHANNELS_URL="", PGCHANNELS_SCHEMA="")
+    assert "choose another schema" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+def test_other_tables_in_the_schema_do_no_harm(empty_database_url: str) -> None:
+    asyncio.run(execute(empty_database_url, "CREATE SCHEMA pgchannels; CREATE TABLE pgchannels.shop (id int)"))
+    assert main(["upgrade", "--url", empty_database_url]) == 0
+
+
 # alembic
 
 
