@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -27,6 +28,7 @@ from pgchannels.names import program_name
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
 FUNCTION_TIMEOUT_SECONDS: Final = 10  # for each function of the user
+_NO_TLS: Final = "rejected SSL upgrade"  # in the driver's words
 _LONGEST_NAME: Final = 63  # of an application, as of any name in the server
 
 # In any other schema, a role that may create objects could define operators and functions that our statements run.
@@ -211,9 +213,21 @@ def _outcome(function: Callable[[], T]) -> T | Exception:
 
 async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
     async with asyncio.timeout(_seconds_for_each(url)):
-        connection = await _connected(url, host, password)
+        with _other_servers_named(url):
+            connection = await _connected(url, host, password)
         await prepare(connection)
     return connection
+
+
+@contextmanager
+def _other_servers_named(url: DatabaseUrl) -> Iterator[None]:
+    """Raise an error that says so if the server takes a question about TLS for anything but one."""
+    try:
+        yield
+    except ConnectionError as error:
+        if _NO_TLS in str(error) and not url.requires_tls:  # PostgreSQL would have answered yes or no
+            raise ConnectionError("what answers there is no PostgreSQL server") from error
+        raise
 
 
 async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":

@@ -19,6 +19,7 @@ from pgchannels.errors import ConfigurationError
 
 DatabaseTarget = str | URL | AsyncEngine
 
+EXAMPLE_URL: Final = "postgresql://user:password@host:port/name"
 _DEFAULT_PORT: Final = "5432"
 _LAST_PORT: Final = 65_535
 
@@ -75,6 +76,7 @@ class DatabaseUrl:
     database: str | None
     settings: Mapping[str, str]
     connect_timeout: int | None
+    requires_tls: bool
     dsn: str = field(repr=False)
 
     def user_name(self) -> str:
@@ -129,6 +131,7 @@ def parse_url(target: str | URL) -> DatabaseUrl:
         database=parts.database or given.get("dbname"),
         settings=_settings(given),
         connect_timeout=int(given["connect_timeout"]) if "connect_timeout" in given else None,
+        requires_tls=_requires_tls(given),
         dsn=f"postgresql://?{urlencode({name: given[name] for name in sorted(_OF_DRIVER & given.keys())})}",
     )
 
@@ -159,10 +162,14 @@ def _settings(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _require_tls_for_direct(given: Mapping[str, str]) -> None:
-    if given.get("sslnegotiation") == "direct" and given.get("sslmode") not in ("require", "verify-ca", "verify-full"):
+    if given.get("sslnegotiation") == "direct" and not _requires_tls(given):
         raise ConfigurationError(
             "the database's sslnegotiation=direct needs sslmode=require, verify-ca or verify-full beside it"
         )
+
+
+def _requires_tls(given: Mapping[str, str]) -> bool:
+    return given.get("sslmode") in ("require", "verify-ca", "verify-full")
 
 
 def _parts_of(url: URL) -> _Parts:
@@ -204,8 +211,7 @@ def _parts_of_text(text: object) -> _Parts:
 def _require_postgresql(scheme: str) -> None:
     if not _SCHEME.fullmatch(scheme):
         raise ConfigurationError(
-            "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
-            " or an AsyncEngine"
+            f"the database must be given as '{EXAMPLE_URL}', a SQLAlchemy URL of PostgreSQL or an AsyncEngine"
         )
 
 

@@ -1,11 +1,14 @@
 """Reaching the database: what others write in URLs and settings works, or is refused by name; errors say what to do."""
 
 import asyncio
+import errno
 import os
 import re
 import secrets
 import signal
 import socket
+import ssl
+import struct
 import sys
 import threading
 import traceback
@@ -35,6 +38,7 @@ from pgchannels.database.database import (
     Password,
 )
 from pgchannels.database.url import parse_url
+from pgchannels.database.wording import in_words
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.database_url import url_of
 from pgchannels.embedded import EmbeddedServer
@@ -890,7 +894,76 @@ ERRORS = {
         "cannot open the database 'postgres' at HERE: unrecognized configuration parameter \"nothing\"; correct the"
         " settings in `options`",
     ),
+    "no such role to set": (
+        "postgresql://shop:RIGHT@HERE/postgres?role=nobodyrole",
+        "cannot open the database 'postgres' at HERE: role \"nobodyrole\" does not exist; create the role, or correct"
+        " the parameter `role`",
+    ),
+    "value that a setting cannot have": (
+        "postgresql://shop:RIGHT@HERE/postgres?options=-c%20bytea_output=maybe",
+        'cannot open the database \'postgres\' at HERE: invalid value for parameter "bytea_output": "maybe"; correct'
+        " the settings in `options`",
+    ),
+    "no writes": (
+        "postgresql://shop:RIGHT@HERE/postgres?options=-c%20default_transaction_read_only=on",
+        "cannot reach the database 'postgres' at HERE: it takes no writes: default_transaction_read_only is on; turn it"
+        " off for the role, the database or the server, or correct the host",
+    ),
+    "no folder of a socket": (
+        f"postgresql://shop:{SECRET}@/shop?host=/etc/passwd",
+        "cannot reach the database 'shop' at /etc/passwd:5432: not a directory; correct the folder of its socket",
+    ),
+    "socket with a long name": (
+        f"postgresql://shop:{SECRET}@/shop?host=/{'x' * 110}",
+        f"cannot reach the database 'shop' at /{'x' * 110}:5432: AF_UNIX path too long; correct the folder of its"
+        " socket, or give it a shorter name",
+    ),
 }
+
+ANSWERS = {
+    "junk": (b"SSH-2.0\r\n", "", "what answers there is no PostgreSQL server; correct host and port"),
+    "junk in place of TLS": (
+        b"SSH-2.0\r\n",
+        "sslmode=require",
+        "rejected SSL upgrade; turn TLS on in the server, leave sslmode out, or correct host and port",
+    ),
+    "nothing": (
+        b"",
+        "",
+        "the connection was closed; look into the log of the server for the reason, or correct host and port",
+    ),
+    "nothing at startup": (
+        b"",
+        "sslmode=disable",
+        "connection was closed in the middle of operation; look into the log of the server for the reason, or correct"
+        " host and port",
+    ),
+    "reset": (
+        None,
+        "",
+        "connection reset by peer; look into the log of the server for the reason, or correct host and port",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "query", "text"), ANSWERS.values(), ids=ANSWERS.keys())
+async def test_server_that_is_no_postgresql_is_named(answer: bytes | None, query: str, text: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        if answer is None:
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        else:
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(DatabaseUnavailable) as raised:
+            await within(MessageLayer(f"postgresql://shop:{SECRET}@127.0.0.1:{port}/shop?{query}").open())
+        assert str(raised.value).startswith(f"cannot reach the database 'shop' at 127.0.0.1:{port}: ")
+        assert str(raised.value).endswith(text)
 
 
 @pytest.fixture
@@ -968,7 +1041,25 @@ def test_document_says_what_becomes_of_each_parameter() -> None:
     assert all(name.startswith(("keepalives_", "oauth_", "scram_")) for name in hidden - {"sslcrldir", "sslkeylogfile"})
 
 
+SAYINGS = [
+    ssl.SSLError(),
+    ssl.SSLCertVerificationError(),
+    OSError(errno.ENETUNREACH, ""),
+    OSError(errno.EHOSTUNREACH, ""),
+    TimeoutError(),
+    RuntimeError("cannot schedule new futures after shutdown"),
+    TypeError("connect() got an unexpected keyword argument 'sslmode'"),
+    KeyError(),
+    asyncpg.ClientConfigurationError("root certificate file /nowhere does not exist"),
+    asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
+    asyncpg.ProtocolViolationError("unsupported startup parameter: options"),
+    asyncpg.ProtocolViolationError("extended query protocol not supported by admin console"),
+]
+
+
 def test_document_has_the_errors() -> None:
     reasons = re.findall(r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \|$", (ROOT / DOCUMENT).read_text(), flags=re.MULTILINE)
-    for name, (_, text) in ERRORS.items():
+    texts = {name: text for name, (*_, text) in (ERRORS | ANSWERS).items()}
+    texts |= {repr(error): in_words(error) for error in SAYINGS}
+    for name, text in texts.items():
         assert any(reason in text for reason in reasons), name
