@@ -92,9 +92,16 @@ def require_pairs(name: str, value: Iterable[tuple[A, B]], *, of: str) -> list[t
     if isinstance(value, Mapping):
         raise refusal(name, value, f"pairs of {of}, such as its items()")
     try:
-        return [_pair(pair) for pair in value]
-    except (TypeError, ValueError) as error:
+        pairs = iter(value)
+    except TypeError as error:
         raise refusal(name, value, f"pairs of {of}") from error
+    found = []
+    for pair in pairs:  # what this raises is the caller's own error
+        try:
+            found.append(_pair(pair))
+        except (TypeError, ValueError) as error:
+            raise refusal(name, value, f"pairs of {of}") from error
+    return found
 
 
 def require_callable_or_none(name: str, value: T) -> T:

@@ -5,7 +5,7 @@ import asyncio
 import os
 
 from pgchannels.database import migrations
-from pgchannels.database.grants import grant
+from pgchannels.database.grants import grant, require_role
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA
 
@@ -20,8 +20,8 @@ def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _upgrade(arguments: argparse.Namespace) -> int:
-    if arguments.grant_to == "":
-        raise ConfigurationError("--grant-to is empty: give the name of a role, or leave the option out")
+    if arguments.grant_to is not None:
+        require_role(arguments.grant_to)
     url = arguments.url or os.environ.get("PGCHANNELS_URL")
     if not url:
         raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")

@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 
 from pgchannels.database.compiling import compiled, driver_text
-from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, PIN_SETTINGS, Database, no_host, prepare
+from pgchannels.database.database import PIN_SETTINGS, Database, no_host, prepare
 from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
 from pgchannels.database.failures import LOST_STATEMENTS, SessionShared, loss_recognised
 from pgchannels.database.held_connection import HeldConnection, Session
@@ -20,7 +20,7 @@ from pgchannels.database.tables import Schema, schema_named
 from pgchannels.database.wording import Place
 from pgchannels.names import DEFAULT_SCHEMA
 
-_OPEN_TIMEOUT_SECONDS: Final = CONNECT_TIMEOUT_SECONDS + 5
+_PREPARE_TIMEOUT_SECONDS: Final = 5
 STATEMENT_TIMEOUT_SECONDS: Final = 30
 _LONGEST_LOCK_WAIT_SECONDS: Final = 5
 _LOCK_WAIT_OF_SILENCE: Final = 0.25  # the server gives up before we take its silence for a lost connection
@@ -147,7 +147,7 @@ class Connections:
                 await self.close()
 
     async def _open(self) -> tuple[DriverConnection, Session]:
-        async with asyncio.timeout(_OPEN_TIMEOUT_SECONDS):
+        async with asyncio.timeout(self._database.open_timeout_seconds + _PREPARE_TIMEOUT_SECONDS):
             connection = await self._connected()
             return connection, await self._prepare(connection)
 
@@ -158,7 +158,7 @@ class Connections:
             try:
                 return await _detached(self._engine)
             except Exception as failure:
-                raise no_host({self.place.hosts: failure}) from failure
+                raise no_host({self.place.hosts: failure}, of_engine=True) from failure
 
     async def _require_own_session(self, connection: DriverConnection) -> None:
         async with self._looking_at_pooler:  # one at a time, or each would get the session of another

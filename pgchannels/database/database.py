@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -26,6 +27,8 @@ from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import program_name
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
+FUNCTION_TIMEOUT_SECONDS: Final = 10  # for each function of the user
+_NO_TLS: Final = "rejected SSL upgrade"  # in the driver's words
 _LONGEST_NAME: Final = 63  # of an application, as of any name in the server
 
 # In any other schema, a role that may create objects could define operators and functions that our statements run.
@@ -88,15 +91,21 @@ class Database:
             return _place_of_engine(self.engine.url)
         return Place("", "") if self._url is None else _place_of(self._url)
 
+    @property
+    def open_timeout_seconds(self) -> float:
+        """How long `open` takes at most, whatever the hosts and the user's functions do."""
+        functions = sum((self._source is not None, callable(self._password)))
+        return CONNECT_TIMEOUT_SECONDS + functions * FUNCTION_TIMEOUT_SECONDS
+
     async def open(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Connect to the first host that is a primary, trying the last known primary first.
 
-        This takes at most CONNECT_TIMEOUT_SECONDS, plus the time of the user's functions. The pool of an engine opens
-        its own connections.
+        The hosts take at most CONNECT_TIMEOUT_SECONDS, each of the user's functions FUNCTION_TIMEOUT_SECONDS. The pool
+        of an engine opens its own connections.
 
         :raises HostsUnreachable: no host can be used now.
         :raises HostsRefused: the same, and no host is worth a retry.
-        :raises ConnectionError: the function that returns the URL or the password failed.
+        :raises ConnectionError: the function that returns the URL or the password failed, or was too slow.
         """
         assert self.engine is None, "the engine's pool opens its connections"
         if self._source is not None:
@@ -164,30 +173,62 @@ def _type_of(value: object) -> str:
 
 
 async def _answer(function: Callable[[], T | Awaitable[T]], what: str) -> T:
-    """Call a function of the user, plain or coroutine, and return what it gives."""
+    """Call a function of the user, plain or coroutine, and return what it gives within FUNCTION_TIMEOUT_SECONDS."""
+    limit = asyncio.timeout(FUNCTION_TIMEOUT_SECONDS)
     try:
-        answer = function() if inspect.iscoroutinefunction(function) else await _in_thread(function)
-        return await answer if inspect.isawaitable(answer) else answer
+        async with limit:
+            answer = function() if inspect.iscoroutinefunction(function) else await _in_thread(function)
+            if isinstance(answer, Exception):
+                raise answer
+            return await answer if inspect.isawaitable(answer) else answer
     except ConfigurationError:
         raise
     except Exception as error:
-        text = str(error) if isinstance(error, PgChannelsError) else f"it raised {type(error).__name__}"
-        raise ConnectionError(f"the function that gives {what} failed: {text}") from error
+        trouble = _late_answer() if limit.expired() else f"failed: {_failure_in_words(error)}"
+        raise ConnectionError(f"the function that gives {what} {trouble}") from error
 
 
-async def _in_thread(function: Callable[[], T]) -> T:
+def _late_answer() -> str:
+    return f"gave no answer within {FUNCTION_TIMEOUT_SECONDS} seconds"
+
+
+def _failure_in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, PgChannelsError) else f"it raised {type(error).__name__}"
+
+
+async def _in_thread(function: Callable[[], T]) -> T | Exception:
+    """Return what the function gives, or the error that it raises: a future cannot carry all of them."""
     try:
-        answer = asyncio.get_running_loop().run_in_executor(None, function)
+        answer = asyncio.get_running_loop().run_in_executor(None, _outcome, function)
     except RuntimeError:  # the interpreter is exiting: no more threads can start
-        return function()
+        return _outcome(function)
     return await answer
+
+
+def _outcome(function: Callable[[], T]) -> T | Exception:
+    try:
+        return function()
+    except Exception as error:
+        return error
 
 
 async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
     async with asyncio.timeout(_seconds_for_each(url)):
-        connection = await _connected(url, host, password)
+        with _other_servers_named(url):
+            connection = await _connected(url, host, password)
         await prepare(connection)
     return connection
+
+
+@contextmanager
+def _other_servers_named(url: DatabaseUrl) -> Iterator[None]:
+    """Raise an error that says so if the server takes a question about TLS for anything but one."""
+    try:
+        yield
+    except ConnectionError as error:
+        if _NO_TLS in str(error) and not url.requires_tls:  # PostgreSQL would have answered yes or no
+            raise ConnectionError("what answers there is no PostgreSQL server") from error
+        raise
 
 
 async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
@@ -242,9 +283,9 @@ async def _prepare(connection: "asyncpg.Connection[Any]") -> None:
         raise ConnectionError("it takes no writes: default_transaction_read_only is on")
 
 
-def no_host(failures: Mapping[Host, Exception] | Mapping[str, Exception]) -> Exception:
+def no_host(failures: Mapping[Host, Exception] | Mapping[str, Exception], *, of_engine: bool = False) -> Exception:
     """Return the error to raise when no host gave a connection."""
-    text = "; ".join(f"{host}: {in_words(failure)}" for host, failure in failures.items())
+    text = "; ".join(f"{host}: {in_words(failure, of_engine=of_engine)}" for host, failure in failures.items())
     if any(map(is_connection_failure, failures.values())):
         return HostsUnreachable(text)
     return HostsRefused(text)

@@ -4,6 +4,7 @@ import getpass
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -18,6 +19,7 @@ from pgchannels.errors import ConfigurationError
 
 DatabaseTarget = str | URL | AsyncEngine
 
+EXAMPLE_URL: Final = "postgresql://user:password@host:port/name"
 _DEFAULT_PORT: Final = "5432"
 _LAST_PORT: Final = 65_535
 
@@ -74,6 +76,7 @@ class DatabaseUrl:
     database: str | None
     settings: Mapping[str, str]
     connect_timeout: int | None
+    requires_tls: bool
     dsn: str = field(repr=False)
 
     def user_name(self) -> str:
@@ -101,6 +104,7 @@ class _Parts:
     hosts: str
     database: str
     query: Mapping[str, str]
+    may_hold_password: bool = False  # in the query
 
 
 def parse_url(target: str | URL) -> DatabaseUrl:
@@ -112,7 +116,8 @@ def parse_url(target: str | URL) -> DatabaseUrl:
     parts = _parts_of(target) if isinstance(target, URL) else _parts_of_text(target)
     _require_sendable("the URL of the database", parts.user, parts.password, parts.hosts, parts.database)
     _require_sendable("the URL of the database", *chain(*parts.query.items()))
-    query = obeyed(parts.query, "the URL of the database")
+    with _password_hidden(parts.may_hold_password):
+        query = obeyed(parts.query, "the URL of the database")
     service, environment = elsewhere(parts.query.keys() | query.keys(), query)
     _require_sendable("the service file or the environment", *service.values(), *environment.values())
     given = environment | service | query
@@ -126,8 +131,23 @@ def parse_url(target: str | URL) -> DatabaseUrl:
         database=parts.database or given.get("dbname"),
         settings=_settings(given),
         connect_timeout=int(given["connect_timeout"]) if "connect_timeout" in given else None,
+        requires_tls=_requires_tls(given),
         dsn=f"postgresql://?{urlencode({name: given[name] for name in sorted(_OF_DRIVER & given.keys())})}",
     )
+
+
+@contextmanager
+def _password_hidden(may_be_in_query: bool) -> Iterator[None]:
+    """Raise an error that names no parameter where a parameter may be a part of the password."""
+    try:
+        yield
+    except ConfigurationError:
+        if not may_be_in_query:
+            raise
+        raise ConfigurationError(
+            "the URL of the database has a query that cannot be used as name=value&name=value, and an '@' in it:"
+            " write '?' in a password as %3F, and '@' in a parameter as %40"
+        ) from None
 
 
 def _require_sendable(place: str, *texts: str) -> None:
@@ -142,10 +162,14 @@ def _settings(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _require_tls_for_direct(given: Mapping[str, str]) -> None:
-    if given.get("sslnegotiation") == "direct" and given.get("sslmode") not in ("require", "verify-ca", "verify-full"):
+    if given.get("sslnegotiation") == "direct" and not _requires_tls(given):
         raise ConfigurationError(
             "the database's sslnegotiation=direct needs sslmode=require, verify-ca or verify-full beside it"
         )
+
+
+def _requires_tls(given: Mapping[str, str]) -> bool:
+    return given.get("sslmode") in ("require", "verify-ca", "verify-full")
 
 
 def _parts_of(url: URL) -> _Parts:
@@ -170,20 +194,24 @@ def _parts_of_text(text: object) -> _Parts:
             " '?' as %3F and '#' as %23"
         )
     user, _, password = (found["credentials"] or "").partition(":")
+    query = found["query"] or ""
+    may_hold_password = "@" in query  # which began before an unescaped '?'
+    with _password_hidden(may_hold_password):
+        fields = _fields(query)
     return _Parts(
         user=unquote(user),
         password=unquote(password),
         hosts=unquote(found["hosts"]),
         database=unquote(found["database"] or ""),
-        query=_query(_fields(found["query"] or "")),
+        query=_query(fields),
+        may_hold_password=may_hold_password,
     )
 
 
 def _require_postgresql(scheme: str) -> None:
     if not _SCHEME.fullmatch(scheme):
         raise ConfigurationError(
-            "the database must be given as 'postgresql://user:password@host:port/name', a SQLAlchemy URL of PostgreSQL"
-            " or an AsyncEngine"
+            f"the database must be given as '{EXAMPLE_URL}', a SQLAlchemy URL of PostgreSQL or an AsyncEngine"
         )
 
 

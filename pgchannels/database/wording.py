@@ -29,7 +29,7 @@ from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, PgChannelsEr
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
 
 
-_NO_TLS: Final = "rejected SSL upgrade"  # in the driver's words
+_LOST: Final = "unexpected connection_lost() call"  # in the driver's words
 
 
 _Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
@@ -38,6 +38,7 @@ _Advice = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
 _ADVICE_BY_NUMBER: Final = {
     errno.ECONNREFUSED: "start the server, or correct host and port",
     errno.ENOENT: "start the server, or correct the folder of its socket",
+    errno.ENOTDIR: "correct the folder of its socket",
     errno.EACCES: "let this account use the folder of its socket, or connect by a host and port",
     errno.EHOSTUNREACH: "correct the host, or let this machine reach it",
     errno.ENETUNREACH: "correct the host, or let this machine reach its network",
@@ -45,6 +46,24 @@ _ADVICE_BY_NUMBER: Final = {
 
 
 _ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --grant-to ROLE` gives what it needs"),)
+
+
+_OF_ROLE: Final = re.compile(r'role "')
+
+
+_ASK_THE_SERVER: Final = "look into the log of the server for the reason, or correct host and port"
+
+
+_ADVICE_BY_TEXT: Final = {
+    "root certificate file": (
+        "give the file as sslrootcert, or take sslmode=require, which encrypts and looks at no certificate"
+    ),
+    "rejected SSL upgrade": "turn TLS on in the server, leave sslmode out, or correct host and port",
+    "no PostgreSQL server": "correct host and port",
+    "default_transaction_read_only": ("turn it off for the role, the database or the server, or correct the host"),
+    "AF_UNIX path too long": "correct the folder of its socket, or give it a shorter name",
+    _LOST: _ASK_THE_SERVER,
+}
 
 
 _UNKNOWN_PARAMETER: Final = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -75,6 +94,7 @@ _ADVICE_AT_OPENING: _Advice = (
         ),
         "correct the settings in `options`",
     ),
+    ((ConnectionResetError, asyncpg.PostgresConnectionError), _ASK_THE_SERVER),
 )
 
 
@@ -116,12 +136,12 @@ def advice_at_opening(error: BaseException) -> str:
     failure = of_driver(error) or error
     if (of_pooler := advice_of_pooler(failure)) is not None:
         return f"; {of_pooler}"
-    if "root certificate file" in str(failure):
-        return "; give the file as sslrootcert, or take sslmode=require, which encrypts and looks at no certificate"
+    if isinstance(failure, asyncpg.InvalidParameterValueError) and _OF_ROLE.match(str(failure)):
+        return "; create the role, or correct the parameter `role`"
+    if (by_text := next((text for words, text in _ADVICE_BY_TEXT.items() if words in str(failure)), None)) is not None:
+        return f"; {by_text}"
     numbers = {getattr(failure, "errno", None), *map(int, _ERROR_NUMBER.findall(str(failure)))}
     by_number = tuple((OSError, text) for number, text in _ADVICE_BY_NUMBER.items() if number in numbers)
-    if _NO_TLS in str(failure):
-        return "; turn TLS on in the server, or leave sslmode out"
     return _advice(failure, _ADVICE_AT_OPENING + by_number)
 
 
@@ -134,8 +154,11 @@ def _told(error: Exception, place: Place) -> str:
     return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
 
 
-def in_words(error: BaseException) -> str:
-    """Say what happened, in one line of plain words: never the repr of a driver's error, never a password."""
+def in_words(error: BaseException, *, of_engine: bool = False) -> str:
+    """Say what happened, in one line of plain words: never the repr of a driver's error, never a password.
+
+    :param of_engine: whether an engine was opening a connection, which may call functions of the user.
+    """
     failure = of_driver(error) or error
     match failure:
         case PgChannelsError():
@@ -168,12 +191,17 @@ def in_words(error: BaseException) -> str:
             f"asyncpg knows no parameter {named[1]!r}: take it out of the engine's URL or connect_args (TLS is `ssl`)"
         )
     kind = type(failure).__name__  # its text may hold anything
-    return f"the driver failed with {kind}: it may not know a parameter of the URL, or of an engine's connect_args"
+    reason = (
+        "of the engine's URL or connect_args, or an event or the creator of the engine raised it"
+        if of_engine
+        else "of the URL, or of an engine's connect_args"
+    )
+    return f"the driver failed with {kind}: it may not know a parameter {reason}"
 
 
 def _system_text(failure: OSError) -> str:
     # If a name has several addresses, the event loop joins the reprs of several errors into one text.
     numbers = dict.fromkeys(_ERROR_NUMBER.findall(str(failure)))
     if not numbers:
-        return str(failure) or "the connection was lost"
+        return "the connection was closed" if str(failure) == _LOST else str(failure) or "the connection was lost"
     return ", ".join(os.strerror(int(number)).lower() for number in numbers)

@@ -19,6 +19,7 @@ from pgchannels.arguments import redacted
 from pgchannels.database.database import Database
 from pgchannels.database.failures import is_database_failure
 from pgchannels.database.revision import REVISIONS
+from pgchannels.database.url import EXAMPLE_URL
 from pgchannels.database.wording import in_words
 from pgchannels.django.configured_layers import OUR_PACKAGE, ConfiguredLayer, backend_of, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
@@ -89,7 +90,7 @@ def _check_config(place: str, backend: type[PostgresChannelLayer], config: objec
     except Exception as error:  # also from a module that `default` names, or from Django's backend
         is_ours = isinstance(error, PgChannelsError | TypeError)
         text = str(error).removeprefix("CHANNEL_LAYERS: ") if is_ours else f"{type(error).__name__}: {error}"
-        trouble = redacted(text)
+        trouble = redacted(text).replace(redacted(EXAMPLE_URL), EXAMPLE_URL)  # its password is an example, too
         yield checks.Error(f"{place}: {trouble}.", hint=_hint(config), id="pgchannels.E003")
 
 

@@ -55,6 +55,13 @@ def test_good_configuration_passes_though_the_server_is_away(config: dict[str, A
     assert check_config(**config) == []
 
 
+def test_example_in_an_error_is_shown_as_it_is_and_a_password_is_not() -> None:
+    (found,) = check_config(url="mysql://me:hunter2@127.0.0.1:1/shop")
+    assert "'postgresql://user:password@host:port/name'" in found.msg
+    (found,) = check_config(url=URL, **{"me:hunter2@host": 5})
+    assert "hunter2" not in found.msg
+
+
 @pytest.mark.parametrize(("config", "trouble"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
 @pytest.mark.parametrize("key", ["CONFIG", "TEST_CONFIG"])
 def test_impossible_configuration_is_one_error_with_a_hint(config: dict[str, Any], trouble: str, key: str) -> None:

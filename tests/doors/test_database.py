@@ -1,14 +1,19 @@
 """Reaching the database: what others write in URLs and settings works, or is refused by name; errors say what to do."""
 
 import asyncio
+import errno
 import os
 import re
 import secrets
 import signal
 import socket
+import ssl
+import struct
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +31,14 @@ from starlette.applications import Starlette
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer, PgChannelsError
 from pgchannels.cli import main
 from pgchannels.database import migrations, parameters
-from pgchannels.database.database import Database, Password
+from pgchannels.database.database import (
+    CONNECT_TIMEOUT_SECONDS,
+    FUNCTION_TIMEOUT_SECONDS,
+    Database,
+    Password,
+)
 from pgchannels.database.url import parse_url
+from pgchannels.database.wording import in_words
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.database_url import url_of
 from pgchannels.embedded import EmbeddedServer
@@ -414,6 +425,51 @@ async def test_function_that_fails_is_named_and_its_error_is_not_shown(server: T
     )
 
 
+@pytest.mark.parametrize("error", [StopIteration, CancelledError, TimeoutError], ids=lambda error: error.__name__)
+@pytest.mark.parametrize("what", ["password", "address of the database"])
+async def test_function_may_raise_what_no_future_can_carry(what: str, error: type[Exception]) -> None:
+    def fail() -> str:
+        raise error
+
+    url = f"postgresql://shop@{NOBODY}/shop"
+    database = Database(url, password=fail) if what == "password" else Database(fail)
+    with pytest.raises(ConnectionError, match=f"gives the {what} failed: it raised {error.__name__}"):
+        await within(database.open())
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function", "address"])
+async def test_function_that_is_slow_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("pgchannels.database.database.FUNCTION_TIMEOUT_SECONDS", 0.1)
+    ended = threading.Event()
+
+    def slow() -> str:
+        ended.wait(LIMIT_SECONDS)
+        return ""
+
+    async def slow_to_await() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    url = f"postgresql://shop@{NOBODY}/shop"
+    ways: dict[str, Password] = {"function": slow, "coroutine function": slow_to_await}
+    layer = MessageLayer(url, password=ways[kind]) if kind in ways else None
+    what = "password" if layer else "address of the database"
+    reason = f"the function that gives the {what} gave no answer within 0.1 seconds"
+    try:
+        with pytest.raises((DatabaseUnavailable, ConnectionError), match=reason):
+            await within(layer.open() if layer else Database(slow).open())
+    finally:
+        ended.set()
+
+
+async def test_time_of_functions_is_their_own() -> None:
+    """A slow function and a host that does not answer are two errors, each with its own limit."""
+    url = f"postgresql://shop@{NOBODY}/shop"
+    functions = [Database(url), Database(url, password=lambda: ""), Database(lambda: url, password=lambda: "")]
+    limits = [database.open_timeout_seconds for database in functions]
+    assert limits == [CONNECT_TIMEOUT_SECONDS + count * FUNCTION_TIMEOUT_SECONDS for count in range(3)]
+
+
 @pytest.mark.parametrize("given", [None, 7, b"bytes"])
 async def test_function_that_returns_no_password_is_named(server: TlsServer, given: object) -> None:
     with pytest.raises(ConfigurationError, match=r"gives the password returned .* the type .*: it must return a str"):
@@ -785,6 +841,29 @@ async def test_parameter_of_an_engine_that_the_driver_does_not_know_is_named(pla
     await engine.dispose()
 
 
+@pytest.mark.parametrize("by", ["event", "creator"])
+async def test_error_of_an_engines_own_functions_says_where_it_may_come_from(by: str) -> None:
+    async def fail() -> Any:
+        raise ValueError(SECRET)
+
+    engine = create_async_engine(
+        f"postgresql+asyncpg://shop@{NOBODY}/shop", **({"async_creator": fail} if by == "creator" else {})
+    )
+    if by == "event":
+
+        @event.listens_for(engine.sync_engine, "do_connect")
+        def fail_at_connect(*_: object) -> None:
+            raise ValueError(SECRET)
+
+    with pytest.raises(DatabaseRefused) as raised:
+        await within(MessageLayer(engine).open())
+    assert str(raised.value) == (
+        f"cannot open the database 'shop' at {NOBODY}: the driver failed with ValueError: it may not know a parameter"
+        " of the engine's URL or connect_args, or an event or the creator of the engine raised it"
+    )
+    await engine.dispose()
+
+
 @pytest.mark.parametrize(
     ("database", "text"),
     [("nowhere", 'database "nowhere" does not exist; create it'), ("pgbouncer", "correct the name of the database")],
@@ -872,7 +951,76 @@ ERRORS = {
         "cannot open the database 'postgres' at HERE: unrecognized configuration parameter \"nothing\"; correct the"
         " settings in `options`",
     ),
+    "no such role to set": (
+        "postgresql://shop:RIGHT@HERE/postgres?role=nobodyrole",
+        "cannot open the database 'postgres' at HERE: role \"nobodyrole\" does not exist; create the role, or correct"
+        " the parameter `role`",
+    ),
+    "value that a setting cannot have": (
+        "postgresql://shop:RIGHT@HERE/postgres?options=-c%20bytea_output=maybe",
+        'cannot open the database \'postgres\' at HERE: invalid value for parameter "bytea_output": "maybe"; correct'
+        " the settings in `options`",
+    ),
+    "no writes": (
+        "postgresql://shop:RIGHT@HERE/postgres?options=-c%20default_transaction_read_only=on",
+        "cannot reach the database 'postgres' at HERE: it takes no writes: default_transaction_read_only is on; turn it"
+        " off for the role, the database or the server, or correct the host",
+    ),
+    "no folder of a socket": (
+        f"postgresql://shop:{SECRET}@/shop?host=/etc/passwd",
+        "cannot reach the database 'shop' at /etc/passwd:5432: not a directory; correct the folder of its socket",
+    ),
+    "socket with a long name": (
+        f"postgresql://shop:{SECRET}@/shop?host=/{'x' * 110}",
+        f"cannot reach the database 'shop' at /{'x' * 110}:5432: AF_UNIX path too long; correct the folder of its"
+        " socket, or give it a shorter name",
+    ),
 }
+
+ANSWERS = {
+    "junk": (b"SSH-2.0\r\n", "", "what answers there is no PostgreSQL server; correct host and port"),
+    "junk in place of TLS": (
+        b"SSH-2.0\r\n",
+        "sslmode=require",
+        "rejected SSL upgrade; turn TLS on in the server, leave sslmode out, or correct host and port",
+    ),
+    "nothing": (
+        b"",
+        "",
+        "the connection was closed; look into the log of the server for the reason, or correct host and port",
+    ),
+    "nothing at startup": (
+        b"",
+        "sslmode=disable",
+        "connection was closed in the middle of operation; look into the log of the server for the reason, or correct"
+        " host and port",
+    ),
+    "reset": (
+        None,
+        "",
+        "connection reset by peer; look into the log of the server for the reason, or correct host and port",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "query", "text"), ANSWERS.values(), ids=ANSWERS.keys())
+async def test_server_that_is_no_postgresql_is_named(answer: bytes | None, query: str, text: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        if answer is None:
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        else:
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(DatabaseUnavailable) as raised:
+            await within(MessageLayer(f"postgresql://shop:{SECRET}@127.0.0.1:{port}/shop?{query}").open())
+        assert str(raised.value).startswith(f"cannot reach the database 'shop' at 127.0.0.1:{port}: ")
+        assert str(raised.value).endswith(text)
 
 
 @pytest.fixture
@@ -950,7 +1098,25 @@ def test_document_says_what_becomes_of_each_parameter() -> None:
     assert all(name.startswith(("keepalives_", "oauth_", "scram_")) for name in hidden - {"sslcrldir", "sslkeylogfile"})
 
 
+SAYINGS = [
+    ssl.SSLError(),
+    ssl.SSLCertVerificationError(),
+    OSError(errno.ENETUNREACH, ""),
+    OSError(errno.EHOSTUNREACH, ""),
+    TimeoutError(),
+    RuntimeError("cannot schedule new futures after shutdown"),
+    TypeError("connect() got an unexpected keyword argument 'sslmode'"),
+    KeyError(),
+    asyncpg.ClientConfigurationError("root certificate file /nowhere does not exist"),
+    asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
+    asyncpg.ProtocolViolationError("unsupported startup parameter: options"),
+    asyncpg.ProtocolViolationError("extended query protocol not supported by admin console"),
+]
+
+
 def test_document_has_the_errors() -> None:
     reasons = re.findall(r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \|$", (ROOT / DOCUMENT).read_text(), flags=re.MULTILINE)
-    for name, (_, text) in ERRORS.items():
+    texts = {name: text for name, (*_, text) in (ERRORS | ANSWERS).items()}
+    texts |= {repr(error): in_words(error) for error in SAYINGS}
+    for name, text in texts.items():
         assert any(reason in text for reason in reasons), name

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,58 @@ def test_empty_role_is_refused(empty_database_url: str, capsys: pytest.CaptureFi
     assert "--grant-to is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("role", ["public", "none"])
+def test_role_that_is_none_is_refused_by_name(
+    empty_database_url: str, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upgrade", "--url", empty_database_url, "--grant-to", role]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert f"--grant-to {role} names no role" in output.err
+    assert "give the name of the application's role" in output.err
+
+
+FOREIGN = {
+    "table of ours": "CREATE TABLE pgchannels.message (id int)",
+    "version of another": "CREATE TABLE pgchannels.pgchannels_version (number int)",
+    "function of ours": "CREATE FUNCTION pgchannels.rotate() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+    "version is no table": "CREATE TYPE pgchannels.pgchannels_version AS (version_num text)",
+    "half of ours": "DROP TABLE pgchannels.pgchannels_version",
+    "version without a row": "DELETE FROM pgchannels.pgchannels_version",
+}
+
+
+@pytest.mark.parametrize("statement", FOREIGN.values(), ids=FOREIGN.keys())
+def test_schema_with_other_tables_is_named(
+    empty_database_url: str, statement: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if statement.startswith("CREATE"):
+        asyncio.run(execute(empty_database_url, "CREATE SCHEMA pgchannels"))
+    else:
+        assert main(["upgrade", "--url", empty_database_url]) == 0
+    asyncio.run(execute(empty_database_url, statement))
+    capsys.readouterr()
+    assert main(["upgrade", "--url", empty_database_url]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "the schema 'pgchannels' has tables or functions that `pgchannels upgrade` did not make" in output.err
+    assert "choose another schema, or drop this one" in output.err
+    assert len(output.err.splitlines()) == 1
+
+
+def test_alembic_names_a_schema_with_other_tables(empty_database_url: str) -> None:
+    asyncio.run(execute(empty_database_url, f"CREATE SCHEMA pgchannels; {FOREIGN['table of ours']}"))
+    command = [sys.executable, "-m", "alembic", "-x", f"url={empty_database_url}", "upgrade", "head"]
+    run = ended(*command, PGCHANNELS_URL="", PGCHANNELS_SCHEMA="")
+    assert "choose another schema" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+def test_other_tables_in_the_schema_do_no_harm(empty_database_url: str) -> None:
+    asyncio.run(execute(empty_database_url, "CREATE SCHEMA pgchannels; CREATE TABLE pgchannels.shop (id int)"))
+    assert main(["upgrade", "--url", empty_database_url]) == 0
+
+
 # alembic
 
 
@@ -186,6 +238,8 @@ ODD: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         "messages must be pairs of a topic and a payload, not ['ab']",
     ),
     "text": (lambda layer: layer.publish_many("ab"), ConfigurationError, "messages must be pairs"),
+    "no iterable": (lambda layer: layer.publish_many(5), ConfigurationError, "messages must be pairs of a topic and"),
+    "three in one": (lambda layer: layer.publish_many([("a", 1, 2)]), ConfigurationError, "messages must be pairs"),
     "one pair": (lambda layer: layer.publish_many(("a", 1)), ConfigurationError, "messages must be pairs"),
     "no topic": (lambda layer: layer.subscribe(), ConfigurationError, "subscribe needs at least one topic"),
     "list of topics": (lambda layer: layer.subscribe(["a"]), InvalidName, "['a'] is no topic"),
@@ -199,6 +253,20 @@ async def test_odd_argument_is_refused_by_name(name: str, database_url: str) -> 
         with pytest.raises(error) as caught:
             await call(layer)
         assert text in str(caught.value)
+        assert await layer.history("a") == []
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, KeyError])
+async def test_error_of_the_callers_own_pairs_is_raised_as_it_is(error: type[Exception], database_url: str) -> None:
+    def pairs() -> Iterator[tuple[str, int]]:
+        yield "a", 1
+        raise error(SECRET)
+
+    async with MessageLayer(database_url) as layer:
+        with pytest.raises(error, match=SECRET):
+            await layer.publish_many(pairs())
+        with pytest.raises(error, match=SECRET):
+            await asyncio.to_thread(layer.sync.publish_many, pairs())
         assert await layer.history("a") == []
 
 

@@ -105,6 +105,108 @@ def test_service_says_what_the_url_leaves_open(environment: pytest.MonkeyPatch, 
         parse_url("postgresql://?service=shop")
 
 
+SERVICES = """
+# a comment = of libpq
+; a comment = of others
+host=outside
+
+[other]
+host=two
+
+[shop]
+  host = one
+  user=postgres
+	dbname=shop
+password=a:b;c#d%=e
+user=too late
+
+[shop]
+port=1
+"""
+
+
+def test_service_file_is_read_as_libpq_reads_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    services = tmp_path / "services"
+    services.write_text(SERVICES)
+    environment.setenv("PGSERVICEFILE", str(services))
+    url = parse_url("postgresql://?service=shop")
+    assert list(map(str, url.hosts)) == ["one:5432"]
+    assert (url.user, url.database, url.password) == ("postgres", "shop", "a:b;c#d%=e")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("service=other", "the service file: 'service' stands in a service, which cannot name another: take it out"),
+        (
+            "servicefile=/x",
+            "the service file: 'servicefile' stands in a service, which cannot name another: take it out",
+        ),
+        (PASSWORD, "the service file .* has a line that is not name=value: correct it"),
+    ],
+)
+def test_service_that_libpq_refuses_is_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path, line: str, reason: str
+) -> None:
+    services = tmp_path / "services"
+    services.write_text(f"[shop]\nhost=one\n {line}\n")
+    environment.setenv("PGSERVICEFILE", str(services))
+    with pytest.raises(ConfigurationError, match=reason) as raised:
+        parse_url("postgresql://?service=shop")
+    assert PASSWORD not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("kind", ["folder", "bytes"])
+def test_service_file_that_cannot_be_read_is_named(environment: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    services = tmp_path / "services"
+    services.mkdir() if kind == "folder" else services.write_bytes(b"[shop]\nhost=\xff")
+    environment.setenv("PGSERVICEFILE", str(services))
+    with pytest.raises(ConfigurationError, match=r"the service file \(PGSERVICEFILE or .*\) cannot be read"):
+        parse_url("postgresql://?service=shop")
+
+
+VARIABLES = {
+    "PGSSLCERTMODE": ("allow", "require", "sslcertmode='require' cannot be obeyed"),
+    "PGSSLCRLDIR": ("", "/folder", "'sslcrldir' cannot be obeyed by the driver"),
+    "PGSSLSNI": ("1", "0", "sslsni='0' cannot be obeyed"),
+    "PGSSLCOMPRESSION": ("0", "1", "sslcompression cannot be obeyed"),
+    "PGMINPROTOCOLVERSION": ("3.0", "3.2", "min_protocol_version cannot be obeyed"),
+    "PGMAXPROTOCOLVERSION": ("latest", "4.0", "max_protocol_version cannot be obeyed"),
+    "PGGSSDELEGATION": ("0", "1", "gssdelegation cannot be obeyed"),
+}
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_variable_of_libpq_is_treated_as_its_parameter(environment: pytest.MonkeyPatch, variable: str) -> None:
+    harmless, refused, reason = VARIABLES[variable]
+    environment.setenv(variable, harmless)
+    assert parse_url("postgresql://one/db")
+    environment.setenv(variable, refused)
+    with pytest.raises(ConfigurationError, match=f"{variable} in the environment: {reason}"):
+        parse_url("postgresql://one/db")
+
+
+def test_tls_that_an_old_variable_requires_is_required(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    services = tmp_path / "services"
+    services.write_text("[plain]\nsslmode=disable\n")
+    environment.setenv("PGSERVICEFILE", str(services))
+    environment.delenv("PGSSLMODE", raising=False)
+    environment.setenv("PGREQUIRESSL", "0")
+    assert tls_of("postgresql://one/db") == []
+    environment.setenv("PGREQUIRESSL", "1")
+    assert tls_of("postgresql://one/db") == ["require"]
+    assert tls_of("postgresql://one/db?sslmode=prefer") == ["prefer"]
+    assert tls_of("postgresql://one/db?ssl=0") == ["disable"]
+    assert tls_of("postgresql://one/db?service=plain") == ["disable"]
+    environment.setenv("PGSSLMODE", "allow")
+    assert tls_of("postgresql://one/db") == ["allow"]
+
+
+def tls_of(url: str) -> list[str]:
+    """The `sslmode` that the driver gets."""
+    return parse_qs(urlsplit(parse_url(url).dsn).query).get("sslmode", [])
+
+
 def test_driver_gets_the_rest(environment: pytest.MonkeyPatch) -> None:
     url = parse_url(
         "postgresql://m%40e:p%2Fw@one/d%3Fb?sslmode=require&options=-c%20a%3Db&host=&sslmode=prefer&user=x+y&empty="
@@ -165,6 +267,31 @@ def test_what_is_wrong_is_named_and_the_url_is_not_shown(url: str, reason: str) 
     with pytest.raises(ConfigurationError, match=reason) as raised:
         parse_url(url)
     assert PASSWORD not in "".join(traceback.format_exception(raised.value))
+
+
+UNESCAPED = {
+    "before a name": "postgresql://me:1?SecretPass=Sup3r@h/db",
+    "before a known name": "postgresql://me:1?sslmode=Sup3r@h/db",
+    "after a database": "postgresql://me:1/db?SecretPass=Sup3r@h/db",
+    "with an @ in the user": "postgresql://me@shop:1?SecretPass=Sup3r@h/db",
+    "with an @ in the password": "postgresql://me:1@2?SecretPass=Sup3r@h/db",
+    "with an &": "postgresql://me:1?SecretPass=Sup3r&sslmod=1@h/db",
+    "without a value": "postgresql://me:1?SecretPass@h/db",
+}
+
+
+@pytest.mark.parametrize("url", UNESCAPED.values(), ids=UNESCAPED.keys())
+def test_question_mark_in_a_password_shows_no_part_of_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="write '\\?' in a password as %3F") as raised:
+        parse_url(url)
+    told = "".join(traceback.format_exception(raised.value))
+    assert not [part for part in ("SecretPass", "Sup3r", "sslmod") if part in told]
+
+
+def test_at_sign_in_a_parameter_that_is_right_does_no_harm() -> None:
+    assert parse_url("postgresql://h/db?user=me@shop").user == "me@shop"
+    with pytest.raises(ConfigurationError, match="'sslmod' is no parameter"):
+        parse_url("postgresql://h/db?user=me%40shop&sslmod=require")
 
 
 @pytest.mark.parametrize(("name", "value"), [("PGPORT", "x"), ("PGPORT", "1,2"), ("PGHOST", "a,"), ("PGHOST", "a..b")])
