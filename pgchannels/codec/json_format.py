@@ -19,6 +19,7 @@ _LOADERS: Final = {
     **{f"${extension.name}": extension.from_text for extension in EXTENSIONS.values()},
 }
 _DEEPEST_TEXT: Final = 2 * DEEPEST_NESTING + 1  # a set takes two levels, the content of the innermost may take one more
+_CONTAINERS: Final = frozenset({dict, list, tuple, *SETS})
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _ALL_BUT_BRACKETS: Final = bytes(set(range(256)) - _STEPS.keys())
 _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -31,8 +32,8 @@ def pack(payload: Any, default: Default | None = None) -> bytes:
     :raises InvalidMessage: it holds a value that JSON cannot carry; the text says where.
     :raises MessageTooLarge: it cannot fit into a message.
     """
-    boxed = _boxed(as_received(payload, only_finite=True, default=default))
-    return json.dumps(boxed, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    boxed = _boxed(as_received(payload, only_finite=True, default=default), {})
+    return _ENCODER.encode(boxed).encode()
 
 
 def unpack(text: bytes | memoryview) -> Any:
@@ -59,19 +60,24 @@ def _parsed(text: bytes) -> Any:
     return value
 
 
-def _boxed(value: Any) -> Any:
+def _boxed(value: Any, known: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind is dict:
-        is_like_a_box = len(value) == 1 and next(iter(value)).startswith("$")
-        return {f"${key}" if is_like_a_box else key: _boxed(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
-        return [_boxed(item) for item in value]
+    if kind in _CONTAINERS:
+        if id(value) not in known:  # what is shared is boxed once
+            known[id(value)] = _boxed_container(kind, value, known)
+        return known[id(value)]
     if kind is bytes:
         return {"$bytes": b64encode(value).decode()}
-    if kind in SETS:
-        return {"$set": [_boxed(item) for item in value]}
     extension = EXTENSIONS.get(kind)
     return value if extension is None else {f"${extension.name}": extension.to_text(value)}
+
+
+def _boxed_container(kind: type, value: Any, known: dict[int, Any]) -> Any:
+    if kind is dict:
+        is_like_a_box = len(value) == 1 and next(iter(value)).startswith("$")
+        return {f"${key}" if is_like_a_box else key: _boxed(item, known) for key, item in value.items()}
+    items = [_boxed(item, known) for item in value]
+    return {"$set": items} if kind in SETS else items
 
 
 def _unboxed(pairs: dict[str, Any]) -> Any:
@@ -112,5 +118,7 @@ def _depth(text: bytes) -> int:
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
+# Nothing is circular: `as_received` refuses that.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder(object_hook=_unboxed)
 _WARY_DECODER: Final = json.JSONDecoder(object_hook=_unboxed, parse_int=_integer)
