@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgchannels.codec import envelope, json_format, msgpack_format
-from pgchannels.codec.carriable import LARGEST_MESSAGE_BYTES, Default
+from pgchannels.codec.carriable import Default
 from pgchannels.codec.encryption import Keyring
 from pgchannels.codec.envelope import Kind
+from pgchannels.codec.plain import LARGEST_MESSAGE_BYTES
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
 from pgchannels.serializers import registry
 

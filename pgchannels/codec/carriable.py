@@ -18,76 +18,23 @@ than anybody can pack.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
-from operator import length_hint
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
 from pgchannels.codec.extensions import EXTENSIONS, Extension
 from pgchannels.codec.members import frozen
+from pgchannels.codec.plain import DEEPEST_NESTING, LARGEST_MESSAGE_BYTES, PLAIN_LEAVES
 from pgchannels.errors import InvalidMessage, MessageTooLarge
 
 Default: TypeAlias = Callable[[Any], Any]
 
-DEEPEST_NESTING: Final = 200
-LARGEST_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 _LEAST_INTEGER: Final = -(2**63)
 _GREATEST_INTEGER: Final = 2**64 - 1
 _SETS: Final = frozenset({set, frozenset})
 _MUTABLE: Final = frozenset({dict, list, set, bytearray})
-_TEXT: Final = frozenset({str})
-# Those whose size `length_hint` tells, and Decimals, of which few are long; not memoryviews.
-_PLAIN_LEAVES: Final = frozenset({NoneType, bool, int, float, str, bytes, bytearray, *EXTENSIONS})
-
-
-def is_plain(payload: Any) -> bool:
-    """Whether a payload has only str as keys and values of exactly some types, shares no container, and can fit.
-
-    Fast, since it looks at types and lengths alone, and at each container once. A set is never plain.
-    """
-    if type(payload) is dict and _PLAIN_LEAVES.issuperset(map(type, payload.values())):  # most payloads are
-        # Without the lengths of its keys, none of which is in it twice.
-        return _TEXT.issuperset(map(type, payload)) and sum(map(length_hint, payload.values())) <= LARGEST_MESSAGE_BYTES
-    size, seen = 0, set[int]()
-    level: list[Iterable[Any]] = [(payload,)]
-    for _ in range(DEEPEST_NESTING + 1):
-        dicts: list[dict[Any, Any]] = []
-        below: list[Iterable[Any]] = []
-        for items in level:
-            if not _PLAIN_LEAVES.issuperset(map(type, items)) and not _collect_containers(items, dicts, below, seen):
-                return False
-        if not _TEXT.issuperset(map(type, chain.from_iterable(dicts))):
-            return False
-        size += sum(map(length_hint, chain.from_iterable(level))) + sum(map(len, chain.from_iterable(dicts)))
-        if size > LARGEST_MESSAGE_BYTES:
-            return False
-        if not below:
-            return True
-        level = below
-    return False
-
-
-def _collect_containers(
-    items: Iterable[Any], dicts: list[dict[Any, Any]], below: list[Iterable[Any]], seen: set[int]
-) -> bool:
-    for item in items:
-        kind = type(item)
-        if kind in _PLAIN_LEAVES:
-            continue
-        if id(item) in seen:
-            return False
-        seen.add(id(item))
-        if kind is dict:
-            dicts.append(item)
-            below.append(item.values())
-        elif kind is list or kind is tuple:
-            below.append(item)
-        else:
-            return False
-    return True
 
 
 def as_received(payload: Any, *, only_finite: bool = False, default: Default | None = None) -> Any:
@@ -305,7 +252,7 @@ def _type_name(value: Any) -> str:
 def _shown(value: Any) -> str:
     # Containers, and objects that hold them, may share so much that their text never ends.
     try:
-        if isinstance(value, tuple) and _PLAIN_LEAVES.issuperset(map(type, value)):
+        if isinstance(value, tuple) and PLAIN_LEAVES.issuperset(map(type, value)):
             return f"{tuple.__repr__(value):.80}"
         return f"{value!r:.80}" if _kind_of(value) in _LEAVES else "…"
     except Exception:  # from the user's class, or for a number with too many digits

@@ -9,9 +9,10 @@ from base64 import b64decode, b64encode
 from itertools import accumulate
 from typing import Any, Final
 
-from pgchannels.codec.carriable import DEEPEST_NESTING, Default, as_received, is_plain, require_64_bits
+from pgchannels.codec.carriable import Default, as_received, require_64_bits
 from pgchannels.codec.extensions import EXTENSIONS, SETS
 from pgchannels.codec.members import frozen
+from pgchannels.codec.plain import DEEPEST_NESTING, is_plain
 from pgchannels.errors import InvalidMessage, UnreadableMessage
 
 _LOADERS: Final = {

@@ -4,9 +4,10 @@ from typing import Any, Final
 
 from msgpack import ExtType, Packer, unpackb
 
-from pgchannels.codec.carriable import DEEPEST_NESTING, Default, as_received, is_plain
+from pgchannels.codec.carriable import Default, as_received
 from pgchannels.codec.extensions import EXTENSIONS, SET_CODE, SETS
 from pgchannels.codec.members import frozen
+from pgchannels.codec.plain import DEEPEST_NESTING, is_plain
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
 
 _LOADERS: Final = {extension.code: extension.from_text for extension in EXTENSIONS.values()}

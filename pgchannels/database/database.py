@@ -1,11 +1,10 @@
 """Where the database is, and how to connect to the server that takes writes."""
 
 import asyncio
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -20,14 +19,14 @@ from pgchannels.database.failures import (
     is_connection_failure,
     loss_recognised,
 )
+from pgchannels.database.functions import FUNCTION_TIMEOUT_SECONDS, answer_of, type_of
 from pgchannels.database.passfile import password_in_file
 from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
 from pgchannels.database.wording import Place, advice_at_opening, in_words
-from pgchannels.errors import ConfigurationError, PgChannelsError
+from pgchannels.errors import ConfigurationError
 from pgchannels.names import program_name
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
-FUNCTION_TIMEOUT_SECONDS: Final = 10  # for each function of the user
 _NO_TLS: Final = "rejected SSL upgrade"  # in the driver's words
 _LONGEST_NAME: Final = 63  # of an application, as of any name in the server
 
@@ -63,7 +62,6 @@ _PREPARE: Final = f"""
 
 Password = str | Callable[[], str | Awaitable[str]]
 UrlSource = Callable[[], str | URL]
-T = TypeVar("T")
 
 
 class Database:
@@ -109,7 +107,7 @@ class Database:
         """
         assert self.engine is None, "the engine's pool opens its connections"
         if self._source is not None:
-            self._url = parse_url(await _answer(self._source, "the address of the database"))
+            self._url = parse_url(await answer_of(self._source, "the address of the database"))
         url = self._url
         assert url is not None
         url.user_name()  # fails now, not once per host
@@ -130,10 +128,10 @@ class Database:
             return None
         if isinstance(self._password, str):
             return str.__str__(self._password)  # the driver accepts no subclass of str
-        password: object = await _answer(self._password, "the password")
+        password: object = await answer_of(self._password, "the password")
         if not isinstance(password, str):
             raise ConfigurationError(
-                f"the function that gives the password returned {_type_of(password)}: it must return a str"
+                f"the function that gives the password returned {type_of(password)}: it must return a str"
             )
         return str.__str__(password)
 
@@ -165,51 +163,7 @@ def _require_password(password: object, engine: AsyncEngine | None) -> Any:
         raise ConfigurationError(
             "password= goes with a URL; an AsyncEngine gets its password by its own event, `do_connect`"
         )
-    raise ConfigurationError(f"password must be a str, or a function that returns one, and not {_type_of(password)}")
-
-
-def _type_of(value: object) -> str:
-    return f"a value of the type {type(value).__name__}"
-
-
-async def _answer(function: Callable[[], T | Awaitable[T]], what: str) -> T:
-    """Call a function of the user, plain or coroutine, and return what it gives within FUNCTION_TIMEOUT_SECONDS."""
-    limit = asyncio.timeout(FUNCTION_TIMEOUT_SECONDS)
-    try:
-        async with limit:
-            answer = function() if inspect.iscoroutinefunction(function) else await _in_thread(function)
-            if isinstance(answer, Exception):
-                raise answer
-            return await answer if inspect.isawaitable(answer) else answer
-    except ConfigurationError:
-        raise
-    except Exception as error:
-        trouble = _late_answer() if limit.expired() else f"failed: {_failure_in_words(error)}"
-        raise ConnectionError(f"the function that gives {what} {trouble}") from error
-
-
-def _late_answer() -> str:
-    return f"gave no answer within {FUNCTION_TIMEOUT_SECONDS} seconds"
-
-
-def _failure_in_words(error: Exception) -> str:
-    return str(error) if isinstance(error, PgChannelsError) else f"it raised {type(error).__name__}"
-
-
-async def _in_thread(function: Callable[[], T]) -> T | Exception:
-    """Return what the function gives, or the error that it raises: a future cannot carry all of them."""
-    try:
-        answer = asyncio.get_running_loop().run_in_executor(None, _outcome, function)
-    except RuntimeError:  # the interpreter is exiting: no more threads can start
-        return _outcome(function)
-    return await answer
-
-
-def _outcome(function: Callable[[], T]) -> T | Exception:
-    try:
-        return function()
-    except Exception as error:
-        return error
+    raise ConfigurationError(f"password must be a str, or a function that returns one, and not {type_of(password)}")
 
 
 async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":

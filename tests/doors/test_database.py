@@ -31,12 +31,8 @@ from starlette.applications import Starlette
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer, PgChannelsError
 from pgchannels.cli import main
 from pgchannels.database import migrations, parameters
-from pgchannels.database.database import (
-    CONNECT_TIMEOUT_SECONDS,
-    FUNCTION_TIMEOUT_SECONDS,
-    Database,
-    Password,
-)
+from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, Password
+from pgchannels.database.functions import FUNCTION_TIMEOUT_SECONDS
 from pgchannels.database.url import parse_url
 from pgchannels.database.wording import in_words
 from pgchannels.django import PostgresChannelLayer
@@ -439,7 +435,7 @@ async def test_function_may_raise_what_no_future_can_carry(what: str, error: typ
 
 @pytest.mark.parametrize("kind", ["function", "coroutine function", "address"])
 async def test_function_that_is_slow_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr("pgchannels.database.database.FUNCTION_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("pgchannels.database.functions.FUNCTION_TIMEOUT_SECONDS", 0.1)
     ended = threading.Event()
 
     def slow() -> str:
