@@ -31,6 +31,7 @@ class Lease:
         self._identity = identity
         self._process = socket.gethostname(), os.getpid(), program_name()
         self._address = node_address(options.prefix, identity.name)
+        self._may_be_taken = False
         self._retention = timedelta(seconds=retention_seconds)
         self._duration = timedelta(seconds=max(6 * options.heartbeat, _SHORTEST_SECONDS))
 
@@ -39,10 +40,12 @@ class Lease:
 
         :param probe: runs the statement on the listening connection, and hears what it sends.
         """
+        self._may_be_taken = True
         lease = self._identity.id, self._identity.name, self._duration, self._retention
         row: Any = await probe(self._connections.text(beat), *lease, behind_token=(*self._process, self._address))
         return row[0], row
 
     async def close(self) -> None:
         """Give up the lease, and everything that the node hosts."""
-        await self._connections.ask(remove_node, self._identity.id)
+        if self._may_be_taken:  # else a database that is away would be called once more
+            await self._connections.ask(remove_node, self._identity.id)
