@@ -180,7 +180,9 @@ def in_words(error: BaseException, *, of_engine: bool = False) -> str:
             return NOTIFICATION_QUEUE_FULL
         case asyncpg.InvalidSQLStatementNameError() | asyncpg.DuplicatePreparedStatementError():
             return str(SessionShared())
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
+        case asyncpg.InternalClientError():  # what a statement meets on a connection that is just being lost
+            return "the connection was lost"
+        case asyncpg.PostgresError() | asyncpg.InterfaceError():
             return str(failure).partition("\n")[0]
         case DBAPIError():
             return str(failure.orig).partition("\n")[0]
