@@ -169,7 +169,7 @@ async def test_command_with_a_defect_costs_the_channels_of_its_node_a_gap_and_no
     gaps: list[Gap] = []
     receiving = asyncio.create_task(layer.receive(channel, on_gap=gaps.append))
     await asyncio.sleep(0)
-    monkeypatch.setattr(receiver, "_obey", fail)
+    monkeypatch.setattr(receiver._commands, "obey", fail)
     await node_of(layer).sender.join("room", channel)
     await layer.send(channel, "after")
     assert await within(receiving) == "after"
