@@ -124,10 +124,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
         consumer = self._consumers.get(channel)
-        is_dispatched = consumer is not None or _is_called_by_worker()
         while True:
             item = await node.receiver.receive(channel)
-            if (message := self._message_of(node, item, is_dispatched, consumer)) is not None:
+            if (message := self._message_of(node, item, consumer)) is not None:
                 return message
 
     async def new_channel(self, prefix: str = "specific") -> str:
@@ -182,15 +181,14 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
         while True:
             channel, item = await node.receiver.receive_any(prefix)
-            if (message := self._message_of(node, item, False)) is not None:
+            if (message := self._message_of(node, item)) is not None:
                 return message | {"__asgi_channel__": channel}
 
-    def _message_of(
-        self, node: Node, item: Received, is_dispatched: bool, consumer: type | None = None
-    ) -> dict[str, Any] | None:
+    def _message_of(self, node: Node, item: Received, consumer: type | None = None) -> dict[str, Any] | None:
         if isinstance(item, Opened):
-            is_dispatched = is_dispatched or item.arrival.is_of_topic
-            reason = reason_against(item.payload, is_dispatched=is_dispatched, consumer=consumer)
+            reason = reason_against(item.payload, consumer=consumer)
+            if reason is not None and not (item.arrival.is_of_topic or consumer is not None or _is_called_by_worker()):
+                reason = reason_against(item.payload, is_dispatched=False)
             if reason is None:
                 taken: dict[str, Any] = item.payload
                 return taken
