@@ -18,6 +18,7 @@ from pgchannels.django import PostgresChannelLayer
 from pgchannels.django.revision import revision_at
 from pgchannels.starlette import lifespan, websocket_messages
 from tests.conftest import url_of_role
+from tests.support.connections import fetchval
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300
@@ -119,14 +120,6 @@ def test_superuser_runs_nothing_that_a_stranger_put_in_the_place_of_the_tables(
         assert asyncio.run(fetchval(empty_database_url, "SELECT count(*) FROM pgchannels.caught")) == 0
     finally:
         asyncio.run(execute(empty_database_url, f"DROP OWNED BY {planter} CASCADE; DROP ROLE {planter}"))
-
-
-async def fetchval(url: str, query: str) -> object:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetchval(query)
-    finally:
-        await connection.close()
 
 
 def test_url_in_the_wrong_place_is_shown_without_its_password(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
-import asyncpg
-
 from pgchannels.embedded import EmbeddedServer
+from tests.support.connections import fetchval
 from tests.support.waiting import until
 
 _COPY_LIMIT_SECONDS: Final = 60
@@ -46,19 +45,19 @@ class Cluster:
 
     def promote(self) -> None:
         """Return once the standby is a primary."""
-        assert asyncio.run(_fetchval(self.standby.url(), "SELECT pg_promote()")), "the standby was not promoted in time"
+        assert asyncio.run(fetchval(self.standby.url(), "SELECT pg_promote()")), "the standby was not promoted in time"
 
     async def has_replayed_all(self) -> bool:
         """Whether the standby has all that was committed on the primary until now."""
         # Commits of unlogged rows alone need not be flushed, and then are not sent.
-        written = await _fetchval(self.primary.url(), "SELECT pg_current_wal_flush_lsn()::text")
-        return bool(await _fetchval(self.standby.url(), f"SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn"))
+        written = await fetchval(self.primary.url(), "SELECT pg_current_wal_flush_lsn()::text")
+        return bool(await fetchval(self.standby.url(), f"SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn"))
 
     async def checkpoint(self) -> None:
         """Write to disk, on both, all that was committed on the primary until now."""
-        await _fetchval(self.primary.url(), "CHECKPOINT")
+        await fetchval(self.primary.url(), "CHECKPOINT")
         await until(self.has_replayed_all)
-        await _fetchval(self.standby.url(), "CHECKPOINT")
+        await fetchval(self.standby.url(), "CHECKPOINT")
 
     def exchange(self) -> None:
         """The promoted standby is `primary` from now on, and the other server `standby`, a new copy of it."""
@@ -89,11 +88,3 @@ class Cluster:
             group=account.st_gid if is_root else None,
             extra_groups=[] if is_root else None,
         )
-
-
-async def _fetchval(url: str, query: str) -> object:
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetchval(query)
-    finally:
-        await connection.close()

@@ -8,7 +8,7 @@ import pytest
 
 from pgchannels import MessageLayer
 from tests.support.proxy import Proxy
-from tests.support.waiting import within
+from tests.support.subprocesses import communicate
 
 SCRIPT = """
 import atexit, sys
@@ -86,12 +86,7 @@ async def output(database_url: str, first: str, *, script: str = SCRIPT, options
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        try:
-            text, _ = await within(process.communicate())
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        text, _ = await communicate(process)
     assert process.returncode == 0, text.decode()
     return text.decode()
 

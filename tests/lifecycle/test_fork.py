@@ -9,7 +9,8 @@ import asyncpg
 from pgchannels import MessageLayer
 from tests.lifecycle.quiet import quiet_output
 from tests.support.connections import has_connections
-from tests.support.waiting import until, within
+from tests.support.subprocesses import communicate
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 4
@@ -37,12 +38,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 layer.sync.close()
 """
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, database_url)
-    try:
-        assert await within(process.wait()) == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    await communicate(process)
+    assert process.returncode == 0
     async with MessageLayer(database_url) as layer:
         history = [message.payload for message in await layer.history("room")]
     assert sorted(history) == ["child", "parent", "parent again"]

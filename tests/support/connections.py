@@ -14,3 +14,12 @@ async def connections_to_this_database(connection: "asyncpg.Connection[asyncpg.R
 async def has_connections(connection: "asyncpg.Connection[asyncpg.Record]", expected: int) -> bool:
     """Whether there are so many now: a server process ends a moment after its client has left."""
     return await connections_to_this_database(connection) == expected
+
+
+async def fetchval(url: str, query: str) -> object:
+    """What a query returns on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import within
+from tests.support.subprocesses import communicate
 
 PROJECT = Path(__file__).parents[1] / "django" / "project"
 
@@ -61,12 +61,7 @@ async def _run(*arguments: str, environment: dict[str, str], quiet: bool) -> str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    try:
-        stdout, stderr = await within(process.communicate())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    stdout, stderr = await communicate(process)
     if process.returncode or (stderr and quiet):
         raise CommandFailed(f"{arguments} ended with {process.returncode}\n{stdout.decode()}\n{stderr.decode()}")
     return stdout.decode()
