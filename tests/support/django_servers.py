@@ -27,20 +27,26 @@ def environment_of(url: str) -> dict[str, str]:
 @contextmanager
 def daphne(application: str, *, folder: Path, url: str) -> Iterator[int]:
     """The port of a daphne process that serves the application of a project."""
-    port = free_port()
-    command = ["daphne", "--bind", LOOPBACK, "--port", str(port), application]
-    with running(command, folder=folder, environment=environment_of(url)) as program:
-        program.line("Listening on TCP address")
+    with _serving(
+        "daphne", "--bind", LOOPBACK, application, says="Listening on TCP address", folder=folder, url=url
+    ) as port:
         yield port
 
 
 @contextmanager
 def uvicorn(application: str, *, folder: Path, url: str) -> Iterator[int]:
     """The port of a uvicorn process that serves the application of a project."""
+    with _serving(
+        "uvicorn", "--host", LOOPBACK, application, says="Uvicorn running on", folder=folder, url=url
+    ) as port:
+        yield port
+
+
+@contextmanager
+def _serving(*command: str, says: str, folder: Path, url: str) -> Iterator[int]:
     port = free_port()
-    command = ["uvicorn", "--host", LOOPBACK, "--port", str(port), application]
-    with running(command, folder=folder, environment=environment_of(url)) as program:
-        program.line("Uvicorn running on")
+    with running([*command, "--port", str(port)], folder=folder, environment=environment_of(url)) as program:
+        program.line(says)
         yield port
 
 
