@@ -62,6 +62,17 @@ def require_seconds(name: str, value: object, *, most: float, or_zero: bool = Fa
     )
 
 
+def require_text(name: str, value: object, *, most: int) -> str:
+    """Return a text that is not empty and has at most so many characters.
+
+    :raises ConfigurationError: the value is anything else.
+    """
+    with suppress(Exception):  # of a class whose methods fail, or half of a surrogate pair
+        if isinstance(value, str) and 0 < str.__len__(value) <= most and b"\0" not in str.encode(value):
+            return str.__str__(value)
+    raise refusal(name, value, f"a text of 1 to {most} characters, without NUL")
+
+
 def require_count(name: str, value: object, *, least: int = 1, most: int | None = None, of: str = "messages") -> int:
     """Return a number of messages, or of other things; without `most`, capped at what the database can count.
 

@@ -4,22 +4,22 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 from pgchannels.arguments import (
     DAY,
     require_callable_or_none,
     require_count,
     require_one_of,
-    require_pairs,
     require_seconds,
     shown,
 )
+from pgchannels.database.callers import AsyncExecutor
 from pgchannels.database.database import Database, Password
 from pgchannels.database.retry import until_there
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, InvalidPosition, LayerClosed, MessagesLost
-from pgchannels.messages import Gap, Message, Position
+from pgchannels.messages import Gap, Header, Message, Position
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
@@ -62,6 +62,8 @@ class MessageLayer:
     :param channel_capacity: capacities of channels by pattern, such as `{"thumbnails.*": 50}`; the first match counts.
         A compiled regular expression is a pattern, too.
     :param symmetric_encryption_keys: keys for AES-256-GCM. The first encrypts, all decrypt.
+    :param unsealed_topics: patterns of topics, such as `"orders.*"`, whose messages are accepted unencrypted although
+        there are keys, as SQL sends them. In others, such a message is skipped, counted and reported as a gap.
     :param serializer_format: `"msgpack"`, `"json"`, or the name of a registered format, to send in; all are read.
     :param default: called with each value that no message can carry; returns a value to carry instead, as in
         `json.dumps`.
@@ -84,6 +86,7 @@ class MessageLayer:
         capacity: int = 1000,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         symmetric_encryption_keys: Sequence[str | bytes] | None = (),
+        unsealed_topics: Sequence[str | re.Pattern[str]] | None = (),
         serializer_format: str = "msgpack",
         default: Callable[[Any], Any] | None = None,
         schema: str = DEFAULT_SCHEMA,
@@ -122,13 +125,55 @@ class MessageLayer:
     ) -> None:
         await self.close()
 
-    async def publish(self, topic: str, payload: Any) -> Position:
+    @overload
+    async def publish(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        headers: Mapping[str, Header] | None = None,
+        key: str | None = None,
+        expiry: float | None = None,
+        connection: None = None,
+    ) -> Position: ...
+
+    @overload
+    async def publish(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        headers: Mapping[str, Header] | None = None,
+        key: str | None = None,
+        expiry: float | None = None,
+        connection: AsyncExecutor,
+    ) -> None: ...
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        headers: Mapping[str, Header] | None = None,
+        key: str | None = None,
+        expiry: float | None = None,
+        connection: AsyncExecutor | None = None,
+    ) -> Position | None:
         """Publish a payload to a topic; the message is in the database when this returns.
+
+        With `connection`, the message belongs to the transaction of that connection: it is delivered when the
+        transaction commits, and only then. Its position is not known before, so the call returns None. The connection
+        is an `AsyncConnection` or `AsyncSession` of SQLAlchemy, or one of asyncpg or psycopg.
 
         Cancelling the call does not take the message back.
 
-        :raises InvalidMessage: the payload holds a value that no message can carry.
-        :raises MessageTooLarge: the payload takes more than 64 MiB.
+        :param headers: up to 4096 bytes beside the payload, such as a trace context: `message.headers`.
+        :param key: while the log keeps this message, another one to this topic with the same key is not delivered; a
+            retry gets the position of the first. At most 200 characters.
+        :param expiry: for how many seconds the message can be received, in place of the layer's `expiry`.
+        :raises InvalidMessage: the payload or a header holds a value that no message can carry.
+        :raises MessageTooLarge: the payload takes more than 64 MiB, or the headers more than 4096 bytes.
+        :raises ConfigurationError: the connection is to another database, or of an unknown kind.
         :raises DatabaseUnavailable: the database did not answer within `send_timeout`.
         :raises DatabaseRefused: the database answered with an error that a retry would not fix.
         :raises LayerClosed: the layer was closed meanwhile.
@@ -136,17 +181,31 @@ class MessageLayer:
         The `may_have_been_sent` of the last three says whether the message may be in the database anyway.
         """
         topic = require_valid_topic(topic)
-        return Position.from_id(await self._process.sender().publish(topic, payload))
+        message = self._process.packer.to_topic(topic, payload, headers=headers, key=key, expiry=expiry)
+        if connection is None:
+            return Position.from_id(await self._process.sender().send(message))
+        await self._process.enqueue([message], connection)
+        return None
 
-    async def publish_many(self, messages: Iterable[tuple[str, Any]]) -> list[Position]:
+    @overload
+    async def publish_many(self, messages: Iterable[tuple[str, Any]], *, connection: None = None) -> list[Position]: ...
+
+    @overload
+    async def publish_many(self, messages: Iterable[tuple[str, Any]], *, connection: AsyncExecutor) -> None: ...
+
+    async def publish_many(
+        self, messages: Iterable[tuple[str, Any]], *, connection: AsyncExecutor | None = None
+    ) -> list[Position] | None:
         """Publish payloads to topics in this order, with few round trips; raises the same errors as `publish`.
 
-        Not all or nothing: if the database fails partway, the first messages may have been published.
+        With `connection`, all belong to its transaction, as for `publish`. Without, it is not all or nothing: if the
+        database fails partway, the first messages may have been published.
         """
-        pairs = require_pairs("messages", messages, of="a topic and a payload")
-        checked = [(require_valid_topic(topic), payload) for topic, payload in pairs]
-        ids = await self._process.sender().publish_many(checked)
-        return [Position.from_id(message_id) for message_id in ids]
+        packed = self._process.packer.to_topics(messages)
+        if connection is None:
+            return [Position.from_id(message_id) for message_id in await self._process.sender().send_many(packed)]
+        await self._process.enqueue(packed, connection)
+        return None
 
     def subscribe(
         self,
@@ -187,14 +246,31 @@ class MessageLayer:
         """Return the name of a new channel from which only this event loop receives."""
         return self._node_here().receiver.new_channel(prefix)
 
-    async def send(self, channel: str, payload: Any) -> Position:
+    @overload
+    async def send(
+        self, channel: str, payload: Any, *, expiry: float | None = None, connection: None = None
+    ) -> Position: ...
+
+    @overload
+    async def send(
+        self, channel: str, payload: Any, *, expiry: float | None = None, connection: AsyncExecutor
+    ) -> None: ...
+
+    async def send(
+        self, channel: str, payload: Any, *, expiry: float | None = None, connection: AsyncExecutor | None = None
+    ) -> Position | None:
         """Send a payload to a channel: to its one receiver or, without a '!', to exactly one of its receivers.
 
-        Raises the same errors as `publish`, and `ChannelFull` if as many messages as its capacity already wait for
-        the channel. A message that nobody receives within `expiry` is gone.
+        `expiry` and `connection` are as for `publish`. Raises the same errors, and `ChannelFull` if as many messages as
+        its capacity already wait for the channel; inside a transaction, it is the commit that fails then. A message
+        that nobody receives within `expiry` is gone.
         """
         channel = require_valid_channel(channel)
-        return Position.from_id(await self._process.sender_for(channel).send(channel, payload))
+        message = self._process.packer.to_channel(channel, payload, expiry=expiry)
+        if connection is None:
+            return Position.from_id(await self._process.sender_for(channel).send(message))
+        await self._process.enqueue([message], connection)
+        return None
 
     async def receive(self, channel: str, *, on_gap: Callable[[Gap], None] | None = None) -> Any:
         """Return the next payload of a channel; wait for one if there is none. Cancelling the call loses nothing.

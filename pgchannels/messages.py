@@ -1,10 +1,16 @@
 """What users get: positions, messages and gaps."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Final, Self, TypeAlias
+
+Header: TypeAlias = str | bytes | int
+
+NO_HEADERS: Final[Mapping[str, Header]] = MappingProxyType({})
 
 # The upper bits of a message's id count how often a server crash has emptied the log, up to `_LAST_EPOCH`.
 _OFFSET_BITS = 53
@@ -60,12 +66,13 @@ class Position:
 
 @dataclass(slots=True, repr=False)
 class Message:
-    """What a subscriber receives: `topic`, `payload`, `position` and `published_at`."""
+    """What a subscriber receives: `topic`, `payload`, `headers`, `position` and `published_at`."""
 
     topic: str
     payload: Any
     _id: int
     _published_microseconds: int
+    headers: Mapping[str, Header] = field(default_factory=lambda: NO_HEADERS)
 
     # Computed on demand: most receivers look only at the payload.
 

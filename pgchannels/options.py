@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pgchannels.arguments import (
     DAY,
@@ -20,6 +20,8 @@ from pgchannels.arguments import (
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefix, require_valid_schema
 from pgchannels.serializers import BUILT_IN, registry
+
+_SHORTEST_MEMORY_SECONDS: Final = 5  # in which calls can be repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Options:
     capacity: int = 1000
     channel_capacity: Mapping[str | re.Pattern[str], int] = field(default_factory=dict)
     symmetric_encryption_keys: Sequence[str | bytes] = ()
+    unsealed_topics: Sequence[str | re.Pattern[str]] = ()
     serializer_format: str = "msgpack"
     default: Callable[[Any], Any] | None = None
     schema: str = DEFAULT_SCHEMA
@@ -58,6 +61,7 @@ class Options:
             capacity=require_count("capacity", self.capacity),
             channel_capacity=_capacities(self.channel_capacity),
             symmetric_encryption_keys=_keys(self.symmetric_encryption_keys),
+            unsealed_topics=_patterns(self.unsealed_topics),
             serializer_format=_format(self.serializer_format),
         )
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
@@ -69,6 +73,12 @@ class Options:
                 " class says"
             )
 
+    @property
+    def retention(self) -> float:
+        """For how long the log must keep messages for this layer."""
+        # Each heartbeat tells a node that it has heard everything: until then, nothing may leave the log.
+        return max(self.expiry, 3 * self.heartbeat + _SHORTEST_MEMORY_SECONDS)
+
     @classmethod
     def among(cls, arguments: Mapping[str, Any], **others: Any) -> Self:
         """Return the options among the arguments of a layer, by their names, and others beside them."""
@@ -78,6 +88,10 @@ class Options:
         """Return how many messages may wait for a channel: the first matching pattern's figure, else `capacity`."""
         matching = (figure for pattern, figure in self.channel_capacity.items() if _expression(pattern).match(channel))
         return next(matching, self.capacity)
+
+    def may_be_unsealed(self, topic: str) -> bool:
+        """Whether messages to a topic are accepted unencrypted although there are keys."""
+        return any(_expression(pattern).match(topic) for pattern in self.unsealed_topics)
 
     def _set(self, **checked: object) -> None:
         for name, value in checked.items():
@@ -102,12 +116,20 @@ def _capacities(capacities: object) -> Mapping[str | re.Pattern[str], int]:
     return {_pattern(key): require_count(f"channel_capacity[{shown(key)}]", capacities[key]) for key in capacities}
 
 
-def _pattern(key: object) -> str | re.Pattern[str]:
+def _patterns(patterns: object) -> Sequence[str | re.Pattern[str]]:
+    if patterns is None:
+        return ()
+    if isinstance(patterns, str) or not isinstance(patterns, Sequence):
+        raise refusal("unsealed_topics", patterns, "a list of patterns, such as ['orders.*']")
+    return tuple(_pattern(pattern, "a pattern of unsealed_topics") for pattern in patterns)
+
+
+def _pattern(key: object, name: str = "a key of channel_capacity") -> str | re.Pattern[str]:
     if isinstance(key, str):
         return key
     if isinstance(key, re.Pattern) and isinstance(key.pattern, str):
         return key
-    raise refusal("a key of channel_capacity", key, "a str, or a compiled expression of one")
+    raise refusal(name, key, "a str, or a compiled expression of one")
 
 
 def _keys(keys: object) -> Sequence[bytes]:

@@ -123,4 +123,5 @@ class Subscription:
 def message_from(opened: Opened) -> Message:
     """Return a message as users get it."""
     arrival = opened.arrival
-    return Message(topic_of_address(arrival.address), opened.payload, arrival.id, arrival.published_microseconds)
+    topic = topic_of_address(arrival.address)
+    return Message(topic, opened.payload, arrival.id, arrival.published_microseconds, opened.headers)

@@ -16,6 +16,7 @@ FUNCTIONS = (
     "lock_addresses",
     "told",
     "number_queued",
+    "ids_of_keys",
     "deliver",
     "claim",
     "host",
@@ -27,6 +28,20 @@ FUNCTIONS = (
     "empty_slot",
     "carry_queues",
     "rotate",
+    "outbox_database",
+    "enqueue",
+    "notification_parts",
+    "deliver_transactions",
+    "deliver_outbox",
+    "deliver_undelivered",
+    "plain_envelope",
+    "expiry_of_message",
+    "topic_address",
+    "publish",
+    "publish_many",
+    "send",
+    "topic_of_row",
+    "publish_row_change",
 )
 VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 SLOTS = range(3)
@@ -38,8 +53,15 @@ def upgrade() -> None:
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
     _create_log(schema, quoted)
     _create_nodes(schema)
+    _create_outbox(schema, quoted)
     for name in (*FUNCTIONS, *VIEWS):
         op.execute(_definition(name).replace("{schema}", quoted))
+    op.execute(
+        # ALWAYS: also where a session has put off other triggers, as replication does.
+        f"CREATE CONSTRAINT TRIGGER deliver AFTER INSERT ON {quoted}.outbox DEFERRABLE INITIALLY DEFERRED"
+        f" FOR EACH ROW WHEN (NEW.is_first) EXECUTE FUNCTION {quoted}.deliver_outbox()"
+    )
+    op.execute(f"ALTER TABLE {quoted}.outbox ENABLE ALWAYS TRIGGER deliver")
     op.execute(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {quoted} FROM PUBLIC")
 
 
@@ -49,9 +71,11 @@ def downgrade() -> None:
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
     for name in reversed(VIEWS):
         op.execute(f"DROP VIEW {quoted}.{name}")
+    op.drop_table("outbox", schema=schema)
     for name in reversed(FUNCTIONS):
         op.execute(f"DROP FUNCTION {quoted}.{name}")
     for table in (
+        "undelivered",
         "member",
         "full_channel",
         "subscription",
@@ -72,6 +96,7 @@ def _create_log(schema: str, quoted: str) -> None:
         "log",
         sa.Column("epoch", sa.Integer, autoincrement=False),
         sa.Column("retention", sa.Interval, nullable=False),
+        sa.Column("database", sa.Uuid, nullable=False, server_default=sa.text("gen_random_uuid()")),
         # A publication FOR ALL TABLES refuses updates of a table without a key.
         sa.PrimaryKeyConstraint("epoch", name="log_pkey"),
         schema=schema,
@@ -118,6 +143,7 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("channel", sa.Text),
         sa.Column("number", sa.BigInteger),
+        sa.Column("key", sa.Text),
         sa.Column("payload", sa.LargeBinary, nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
@@ -141,6 +167,13 @@ def _create_log(schema: str, quoted: str) -> None:
         unique=True,
         schema=schema,
         postgresql_where=sa.text("batch IS NOT NULL"),
+    )
+    op.create_index(
+        "message_address_key_idx",
+        "message",
+        ["address", "key"],
+        schema=schema,
+        postgresql_where=sa.text("key IS NOT NULL"),
     )
     for slot in SLOTS:
         # TRUNCATE empties a slot: there is nothing in it for autovacuum to do.
@@ -203,6 +236,38 @@ def _create_nodes(schema: str) -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("topic", "queue", name="member_pkey"),
         schema=schema,
+    )
+
+
+def _create_outbox(schema: str, quoted: str) -> None:
+    op.create_table(
+        "outbox",
+        sa.Column("number", sa.BigInteger, sa.Identity(always=True)),
+        sa.Column("transaction", sa.BigInteger, nullable=False),
+        sa.Column("is_first", sa.Boolean, nullable=False),
+        sa.Column("address", sa.Text, nullable=False),
+        sa.Column("channel", sa.Text),
+        sa.Column("payload", sa.LargeBinary, nullable=False),
+        sa.Column("capacity", sa.Integer),
+        sa.Column("key", sa.Text),
+        sa.Column("expiry_seconds", sa.Double, nullable=False),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    op.execute(f"ALTER TABLE {quoted}.outbox ALTER COLUMN payload SET STORAGE EXTERNAL")
+    # Whatever their share: rows are deleted as soon as they are delivered.
+    op.execute(
+        f"ALTER TABLE {quoted}.outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,"
+        " autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 1000000000)"
+    )
+    # A transaction's id is greater than those before it, so nothing reads past the dead rows of others.
+    op.create_index("outbox_transaction_idx", "outbox", ["transaction"], schema=schema)
+    op.create_table(
+        "undelivered",
+        sa.Column("transaction", sa.BigInteger, autoincrement=False),
+        sa.PrimaryKeyConstraint("transaction", name="undelivered_pkey"),
+        schema=schema,
+        prefixes=["UNLOGGED"],
     )
 
 

@@ -24,6 +24,7 @@ from pgchannels.layer import MessageLayer
 from pgchannels.names import DEFAULT_SCHEMA, topic_address
 from pgchannels.receiving.log import GREATEST_ID
 from pgchannels.sending.backlog import notification_parts
+from pgchannels.sending.outgoing import Outgoing
 from pgchannels.subscription import Subscription
 
 _ONE_BY_ONE: Final = 300
@@ -140,7 +141,7 @@ async def _delivery_seconds(connections: Connections, address: str, payload: byt
     try:
         statement = await connection.prepare(explained_delivery(connections.schema))
         addresses, envelopes = [address] * count, [payload] * count
-        batch = addresses, None, envelopes, None, notification_parts(addresses, envelopes)
+        batch = addresses, None, envelopes, None, notification_parts([Outgoing(address, None, payload)] * count)
         seconds = [await _explained_seconds(statement, connections, *batch) for _ in range(_DELIVERIES)]
     finally:
         await held.close()
@@ -151,7 +152,9 @@ async def _explained_seconds(
     statement: "asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]", connections: Connections, *batch: object
 ) -> float:
     valid_until = connections.database_time() + _EXPIRY_SECONDS
-    plan = await statement.fetchval(secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS), GREATEST_ID)
+    plan = await statement.fetchval(
+        secrets.randbits(63), valid_until, *batch, float(_EXPIRY_SECONDS), GREATEST_ID, None, None
+    )
     milliseconds: float = json.loads(plan)[0]["Execution Time"]
     return milliseconds / 1000
 

@@ -1,14 +1,16 @@
 """Between a user's value and the bytes in the database. `carriable` says what a message carries, and how deep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pgchannels.codec import envelope, json_format, msgpack_format
 from pgchannels.codec.carriable import Default
 from pgchannels.codec.encryption import Keyring
 from pgchannels.codec.envelope import Kind
+from pgchannels.codec.headers import pack_headers, require_headers
 from pgchannels.codec.plain import LARGEST_MESSAGE_BYTES
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
+from pgchannels.messages import NO_HEADERS, Header
 from pgchannels.serializers import registry
 
 __all__ = ["LARGEST_MESSAGE_BYTES", "Codec"]
@@ -29,29 +31,41 @@ class Codec:
         self._format = serializer_format
         self.is_sealing: bool = self._keyring is not None
 
-    def encode(self, payload: Any, *, bound_to: str) -> bytes:
-        """Return the envelope that carries a payload. A sealed one opens only for the same `bound_to`.
+    def encode(self, payload: Any, *, bound_to: str, headers: Mapping[str, Header] | None = None) -> bytes:
+        """Return the envelope that carries a payload and headers. A sealed one opens only for the same `bound_to`.
 
-        :raises InvalidMessage: the payload holds a value that no message can carry.
-        :raises MessageTooLarge: the payload takes more than `LARGEST_MESSAGE_BYTES`.
+        :raises InvalidMessage: the payload or the headers hold a value that no message can carry.
+        :raises MessageTooLarge: the payload takes more than `LARGEST_MESSAGE_BYTES`, or the headers take too much.
         """
         plain = self._pack(payload)
         if len(plain) > LARGEST_MESSAGE_BYTES:
             raise MessageTooLarge(
                 f"the message takes {len(plain):,} bytes, {LARGEST_MESSAGE_BYTES:,} are the most: send it in parts"
             )
+        if headers is not None and (packed := pack_headers(headers)):
+            plain = envelope.wrap_headed(envelope.wrap(Kind.MSGPACK, packed), plain)
         if self._keyring is None:
             return plain
         return envelope.wrap(Kind.SEALED, self._keyring.seal(plain, bound_to=bound_to))
 
-    def open(self, sealed: bytes, *, bound_to: str) -> bytes:
+    def open(self, sealed: bytes, *, bound_to: str, may_be_plain: bool = False) -> bytes:
         """Return the plain envelope inside a sealed one; without keys, the envelope itself.
+
+        Anybody who writes to the log could forge a plain one, so with keys it is refused unless it `may_be_plain`.
 
         :raises UnreadableMessage: the envelope is plain although there are keys, or no key opens it.
         """
         if self._keyring is None:
             return sealed
-        return self._keyring.unseal(envelope.sealed_content(sealed), bound_to=bound_to)
+        _, content = envelope.unwrap(sealed)
+        if envelope.is_sealed(sealed):
+            return self._keyring.unseal(content, bound_to=bound_to)
+        if may_be_plain:
+            return sealed
+        raise UnreadableMessage(
+            "the message is not encrypted, but symmetric_encryption_keys are configured here; unsealed_topics lists the"
+            " topics in which such messages are accepted, as SQL sends them"
+        )
 
     def decode(self, plain: bytes) -> Any:
         """Return a new copy of the payload in a plain envelope.
@@ -61,6 +75,10 @@ class Codec:
         kind, content = envelope.unwrap(plain)
         if kind is Kind.MSGPACK:
             return msgpack_format.unpack(content)
+        if kind is Kind.PLAIN_JSON:
+            return json_format.unpack_plain(content)
+        if kind is Kind.HEADED:
+            return self.decode(envelope.unwrap_headed(content)[1])
         if kind is Kind.JSON:
             return json_format.unpack(content)
         if kind is Kind.NAMED:
@@ -68,6 +86,16 @@ class Codec:
         if self.is_sealing:
             raise UnreadableMessage("the message is damaged: it is sealed twice")
         raise UnreadableMessage("the message is encrypted, but no symmetric_encryption_keys are configured here")
+
+    def headers(self, plain: bytes) -> Mapping[str, Header]:
+        """Return the headers in a plain envelope.
+
+        :raises UnreadableMessage: they are damaged.
+        """
+        if not envelope.is_headed(plain):
+            return NO_HEADERS
+        headers, _ = envelope.unwrap_headed(envelope.unwrap(plain)[1])
+        return require_headers(self.decode(headers))
 
     def _pack(self, payload: Any) -> bytes:
         if self._format == "msgpack":

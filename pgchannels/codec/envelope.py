@@ -12,6 +12,10 @@ class Kind(IntEnum):
     JSON = 2
     SEALED = 3
     NAMED = 4  # a user's format: the length of its name, its name, then the bytes of its serializer
+    HEADED = (
+        5  # the length of the headers in two bytes, big end first, the envelope of the headers, that of the payload
+    )
+    PLAIN_JSON = 6  # as SQL writes it: JSON in which no dict stands for a type that JSON lacks
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -51,12 +55,28 @@ def unwrap_named(content: memoryview) -> tuple[str, bytes]:
     return name.decode("ascii"), bytes(content[1 + length :])
 
 
-def sealed_content(envelope: bytes) -> memoryview:
-    """Return the content of a sealed envelope. Plain ones are refused: anybody who writes to the log could forge them.
+def wrap_headed(headers: bytes, payload: bytes) -> bytes:
+    """Put the envelope of headers in front of the envelope of a payload."""
+    return wrap(Kind.HEADED, len(headers).to_bytes(2) + headers + payload)
 
-    :raises UnreadableMessage: the envelope is plain.
+
+def is_headed(envelope: bytes) -> bool:
+    """Whether `wrap_headed` made the envelope."""
+    return envelope[:1] == _FIRST_BYTES[Kind.HEADED]
+
+
+def unwrap_headed(content: memoryview) -> tuple[bytes, bytes]:
+    """Return the envelope of the headers, and that of the payload.
+
+    :raises UnreadableMessage: they are not there.
     """
-    kind, content = unwrap(envelope)
-    if kind is not Kind.SEALED:
-        raise UnreadableMessage("the message is not encrypted, but symmetric_encryption_keys are configured here")
-    return content
+    length = int.from_bytes(content[:2])
+    headers, payload = bytes(content[2 : 2 + length]), bytes(content[2 + length :])
+    if len(headers) < length or is_headed(payload):
+        raise UnreadableMessage("the message is damaged: its headers are cut off")
+    return headers, payload
+
+
+def is_sealed(envelope: bytes) -> bool:
+    """Whether an envelope is encrypted."""
+    return envelope[:1] == _FIRST_BYTES[Kind.SEALED]

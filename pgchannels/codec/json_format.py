@@ -42,20 +42,29 @@ def unpack(text: bytes | memoryview) -> Any:
 
     :raises UnreadableMessage: the text is not JSON, or holds what no message can carry.
     """
+    return _unpack(text, _DECODER, _WARY_DECODER)
+
+
+def unpack_plain(text: bytes | memoryview) -> Any:
+    """As `unpack`, for JSON in which no dict stands for a type that JSON lacks."""
+    return _unpack(text, _PLAIN_DECODER, _WARY_PLAIN_DECODER)
+
+
+def _unpack(text: bytes | memoryview, decoder: json.JSONDecoder, wary_decoder: json.JSONDecoder) -> Any:
     try:
-        return _parsed(bytes(text))
+        return _parsed(bytes(text), decoder, wary_decoder)
     except InvalidMessage as error:
         raise UnreadableMessage(f"the message was sent by no pgchannels: {error}") from error
     except Exception as error:  # also what UUID and others raise
         raise UnreadableMessage("the message is damaged: its bytes are no JSON") from error
 
 
-def _parsed(text: bytes) -> Any:
+def _parsed(text: bytes, decoder: json.JSONDecoder, wary_decoder: json.JSONDecoder) -> Any:
     can_be_deep = text.count(b"[") + text.count(b"{") > DEEPEST_NESTING
     if can_be_deep and _depth(text) > _DEEPEST_TEXT:
         raise ValueError("it is nested too deep")
     can_be_long = _LONG_NUMBER in text.translate(_DIGITS_AS_ZERO)
-    value = (_WARY_DECODER if can_be_long else _DECODER).decode(text.decode())
+    value = (wary_decoder if can_be_long else decoder).decode(text.decode())
     if b"\\" in text or (can_be_deep and not is_plain(value)):
         return as_received(value)  # an escape can stand for half of a surrogate pair
     return value
@@ -123,3 +132,5 @@ def _depth(text: bytes) -> int:
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder(object_hook=_unboxed)
 _WARY_DECODER: Final = json.JSONDecoder(object_hook=_unboxed, parse_int=_integer)
+_PLAIN_DECODER: Final = json.JSONDecoder()
+_WARY_PLAIN_DECODER: Final = json.JSONDecoder(parse_int=_integer)

@@ -24,6 +24,7 @@ _TABLES: Final = {
     "subscription": "SELECT, INSERT, DELETE",
     "full_channel": "SELECT, INSERT, DELETE",
     "member": "SELECT, INSERT, UPDATE, DELETE",
+    "undelivered": "SELECT",
     **dict.fromkeys(VIEWS, "SELECT"),
 }
 

@@ -6,9 +6,12 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     DateTime,
+    Double,
+    Identity,
     Index,
     Integer,
     Interval,
@@ -22,6 +25,7 @@ from sqlalchemy import (
     column,
     literal_column,
     table,
+    text,
 )
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.sql.functions import Function
@@ -54,6 +58,8 @@ class Schema:
         self.subscription: Table = _subscription(self.metadata)
         self.full_channel: Table = _full_channel(self.metadata)
         self.member: Table = _member(self.metadata)
+        self.outbox: Table = _outbox(self.metadata)
+        self.undelivered: Table = _undelivered(self.metadata)
         # A sequence can be read like a table; it is not part of the metadata.
         sequence: TableClause = table("message_id", column("last_value", BigInteger), schema=name)
         self.last_id: ColumnElement[int] = sequence.c.last_value + literal_column(str(LARGEST_BATCH - 1), Integer)
@@ -71,12 +77,16 @@ def schema_named(name: str) -> Schema:
 
 
 def _log(metadata: MetaData) -> Table:
-    """One row that survives a crash: how often the log began anew, and how long it keeps messages."""
+    """One row that survives a crash: how often the log began anew, and how long it keeps messages.
+
+    `database` tells this database from others with the same tables.
+    """
     return Table(
         "log",
         metadata,
         Column("epoch", Integer, primary_key=True, autoincrement=False),
         Column("retention", Interval, nullable=False),
+        Column("database", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
     )
 
 
@@ -130,6 +140,9 @@ def _filled_slot(metadata: MetaData) -> Table:
 def _message(metadata: MetaData) -> Table:
     """The log, in slots `message_0` …: unlogged partitions that are emptied in turn by TRUNCATE.
 
+    `channel` is the one that a message was sent to; for a message to a topic, the one that does not get it. A message
+    with a `key` is delivered once, however often it is published.
+
     `batch` is set on the first row of a batch, and on each claim. `number` counts the messages of a queue. A claim is a
     row with the address of its queue, but `claimed:` in place of `queue:`; its number is that of the last message
     claimed. If messages of a batch were refused, or copies dropped, `batch` is set on a row with the address `outcome:`
@@ -145,6 +158,7 @@ def _message(metadata: MetaData) -> Table:
         Column("address", Text, nullable=False),
         Column("channel", Text),
         Column("number", BigInteger),
+        Column("key", Text),
         Column("payload", LargeBinary, nullable=False),
         Column("published_at", DateTime(timezone=True), nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False),
@@ -152,6 +166,7 @@ def _message(metadata: MetaData) -> Table:
     )
     Index(None, message.c.address, message.c.id)
     Index(None, message.c.address, message.c.number, postgresql_where=message.c.number.is_not(None))
+    Index(None, message.c.address, message.c.key, postgresql_where=message.c.key.is_not(None))
     # No batch number is in one slot twice, whichever calls bring it.
     Index(None, message.c.batch, message.c.slot, unique=True, postgresql_where=message.c.batch.is_not(None))
     return message
@@ -234,4 +249,37 @@ def _member(metadata: MetaData) -> Table:
         Column("queue", Text, primary_key=True),
         Column("capacity", Integer, nullable=False),
         Column("expires_at", DateTime(timezone=True)),
+    )
+
+
+def _outbox(metadata: MetaData) -> Table:
+    """What open transactions have published: a trigger moves it into the log at their commit, see `deliver_outbox.sql`.
+
+    `number` is the order of the calls. `is_first` is set on one message of a transaction, which fires the trigger.
+    """
+    outbox = Table(
+        "outbox",
+        metadata,
+        Column("number", BigInteger, Identity(always=True)),
+        Column("transaction", BigInteger, nullable=False),
+        Column("is_first", Boolean, nullable=False),
+        Column("address", Text, nullable=False),
+        Column("channel", Text),
+        Column("payload", LargeBinary, nullable=False),
+        Column("capacity", Integer),
+        Column("key", Text),
+        Column("expiry_seconds", Double, nullable=False),
+        prefixes=["UNLOGGED"],
+    )
+    Index(None, outbox.c.transaction)
+    return outbox
+
+
+def _undelivered(metadata: MetaData) -> Table:
+    """The committed transactions whose messages are still in the outbox, see `deliver_undelivered.sql`."""
+    return Table(
+        "undelivered",
+        metadata,
+        Column("transaction", BigInteger, primary_key=True, autoincrement=False),
+        prefixes=["UNLOGGED"],
     )

@@ -21,13 +21,14 @@ from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
-from pgchannels.arguments import redacted, shown
+from pgchannels.arguments import redacted, refusal, shown
 from pgchannels.database.database import Database
 from pgchannels.database.retry import until_there
 from pgchannels.django import requests
 from pgchannels.django.database_url import database_source
 from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
+from pgchannels.django.transactions import FROM_SETTINGS, Transactions, Using
 from pgchannels.errors import ConfigurationError, UnreadableMessage
 from pgchannels.messages import Gap
 from pgchannels.names import (
@@ -52,6 +53,9 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database.
     Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
+
+    With `using`, an alias of `DATABASES`, what is sent inside an `atomic()` block of that database is delivered when
+    the block commits, and only then.
 
     `default` is a function, or its dotted path, that returns a replacement for a value that no message can carry.
     `on_disconnect`, `on_reconnect` and `on_gap` are types of messages that this process's channels get when the
@@ -82,6 +86,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         on_disconnect: str | None = None,
         on_reconnect: str | None = None,
         on_gap: str | None = None,
+        unsealed_topics: Sequence[str | re.Pattern[str]] | None = (),
+        using: str | None = None,
         **database_keys: Any,
     ) -> None:
         default = _imported("default", default)
@@ -92,6 +98,9 @@ class PostgresChannelLayer(BaseChannelLayer):
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
+        if using is not None and not isinstance(using, str):
+            raise refusal("using", using, "an alias of DATABASES")
+        self._transactions = Transactions(using)
         self._database = database_source(url, database, database_keys)
         self._lock = threading.Lock()
         self._used: tuple[Hashable, Process] | None = None
@@ -101,12 +110,13 @@ class PostgresChannelLayer(BaseChannelLayer):
         """How many messages may wait for a channel."""
         return self._options.capacity_of(channel)
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
-        """Send a message to a channel of any process, or to a queue."""
-        channel = require_valid_channel(channel)
-        requests.require_message(message)
+    async def send(self, channel: str, message: dict[str, Any], *, using: Using = FROM_SETTINGS) -> None:
+        """Send a message to a channel of any process, or to a queue; `using` as for `group_send`."""
+        process = self._process
         with requests.errors_of_channels:
-            await self._process.sender_for(channel).send(channel, message)
+            packed = requests.to_channel(process.packer, channel, message)
+            if not await self._transactions.join_async(process, [packed], using):
+                await process.sender_for(channel).send(packed)
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel.
@@ -157,12 +167,21 @@ class PostgresChannelLayer(BaseChannelLayer):
         channel = require_valid_channel(channel)
         await self._process.sender().leave(group, channel)
 
-    async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send a message to every channel in a group; full channels are skipped."""
-        group = requests.require_valid_group(group)
-        requests.require_message(message)
+    async def group_send(
+        self, group: str, message: dict[str, Any], *, exclude: str | None = None, using: Using = FROM_SETTINGS
+    ) -> None:
+        """Send a message to every channel in a group; full channels are skipped.
+
+        :param exclude: a channel that does not get the message.
+        :param using: an alias of `DATABASES`. If the code that calls this through `async_to_sync` is inside an
+            `atomic()` block of that database, the message is delivered when the block commits, and only then. None:
+            at once. By default, what `using` in the layer's settings says.
+        """
+        process = self._process
         with requests.errors_of_channels:
-            await self._process.sender().publish(group, message)
+            packed = requests.to_group(process.packer, group, message, exclude)
+            if not await self._transactions.join_async(process, [packed], using):
+                await process.sender().send(packed)
 
     async def flush(self) -> None:
         """Delete every message and membership of the prefix. A subscription keeps what it has already received."""
@@ -217,7 +236,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     @cached_property
     def sync(self) -> SyncChannelLayer:
         """The methods that send, for threads without an event loop."""
-        return SyncChannelLayer(lambda: self._process)
+        return SyncChannelLayer(lambda: self._process, self._transactions)
 
     @property
     def _process(self) -> Process:

@@ -2,12 +2,14 @@
 
 import re
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from channels import exceptions
 
 from pgchannels.arguments import shown
 from pgchannels.errors import ChannelFull, InvalidMessage, InvalidName, MessageTooLarge
+from pgchannels.names import require_valid_channel
+from pgchannels.sending.outgoing import Outgoing, Packer
 
 _RESERVED_KEY: Final = "__asgi_channel__"
 _LONGEST_GROUP: Final = 99
@@ -62,3 +64,17 @@ def require_valid_group(name: object) -> str:
     raise InvalidName(
         f"{shown(name)} is no group: a group is a str of 1 to {_LONGEST_GROUP} ASCII letters, digits and '-_.'"
     )
+
+
+def to_group(packer: Packer, group: object, message: dict[str, Any], exclude: str | None) -> Outgoing:
+    """Return a message to a group; raises as the checks and `Packer.to_topic` do."""
+    topic = require_valid_group(group)
+    require_message(message)
+    return packer.to_topic(topic, message, exclude=None if exclude is None else require_valid_channel(exclude))
+
+
+def to_channel(packer: Packer, channel: object, message: dict[str, Any]) -> Outgoing:
+    """Return a message to a channel; raises as the checks and `Packer.to_channel` do."""
+    name = require_valid_channel(channel)
+    require_message(message)
+    return packer.to_channel(name, message)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pgchannels.django import requests
+from pgchannels.django.transactions import FROM_SETTINGS, Transactions, Using
 from pgchannels.names import require_valid_channel
 from pgchannels.process.process import Process
 
@@ -17,22 +18,32 @@ class SyncChannelLayer:
     :raises WouldBlock: an event loop is running in this thread.
     """
 
-    def __init__(self, process: Callable[[], Process]) -> None:
+    def __init__(self, process: Callable[[], Process], transactions: Transactions) -> None:
         self._process = process
+        self._transactions = transactions
 
-    def send(self, channel: str, message: dict[str, Any]) -> None:
-        """Send a message to a channel of any process, or to a queue."""
-        channel = require_valid_channel(channel)
-        requests.require_message(message)
+    def send(self, channel: str, message: dict[str, Any], *, using: Using = FROM_SETTINGS) -> None:
+        """Send a message to a channel of any process, or to a queue; `using` as for `group_send`."""
+        process = self._process()
         with requests.errors_of_channels:
-            self._process().blocking_sender().send(channel, message)
+            packed = requests.to_channel(process.packer, channel, message)
+            if not self._transactions.join(process, [packed], using):
+                process.blocking_sender().send(packed)
 
-    def group_send(self, group: str, message: dict[str, Any]) -> None:
-        """Send a message to every channel in a group; full channels are skipped."""
-        group = requests.require_valid_group(group)
-        requests.require_message(message)
+    def group_send(
+        self, group: str, message: dict[str, Any], *, exclude: str | None = None, using: Using = FROM_SETTINGS
+    ) -> None:
+        """Send a message to every channel in a group; full channels are skipped.
+
+        :param exclude: a channel that does not get the message.
+        :param using: an alias of `DATABASES`. Inside an `atomic()` block of that database, the message is delivered
+            when the block commits, and only then. None: at once. By default, what `using` in the layer's settings says.
+        """
+        process = self._process()
         with requests.errors_of_channels:
-            self._process().blocking_sender().publish(group, message)
+            packed = requests.to_group(process.packer, group, message, exclude)
+            if not self._transactions.join(process, [packed], using):
+                process.blocking_sender().send(packed)
 
     def group_add(self, group: str, channel: str) -> None:
         """Add a channel of any process, or a queue, to a group."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
@@ -19,10 +19,12 @@ from pgchannels.receiving.listener import Listener
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.receiving.receiver import Receiver
 from pgchannels.receiving.router import Router
+from pgchannels.sending.outgoing import Outgoing
 from pgchannels.sending.sender import Sender
 from pgchannels.upkeep.lease import Lease
 from pgchannels.upkeep.reports import Reports
 from pgchannels.upkeep.retention import Retention
+from pgchannels.upkeep.undelivered import Undelivered
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
 _SHORTEST_SILENCE_SECONDS: Final = 1
@@ -43,8 +45,9 @@ class Node:
         self.sender: Sender = Sender(
             connections, options, on_dropped=self.losses.at(QUEUE_IN_TOPIC), on_sent=router.note_sent
         )
-        self._lease = Lease(connections, self.identity, options, retention_seconds=self.sender.retention_seconds)
+        self._lease = Lease(connections, self.identity, options, retention_seconds=options.retention)
         self._reports = Reports(connections, self.identity.id)
+        self._undelivered = Undelivered(connections)
         self.receiver: Receiver = Receiver(
             connections,
             options,
@@ -54,6 +57,7 @@ class Node:
             sender=self.sender,
             lease=self._lease,
             reports=self._reports,
+            undelivered=self._undelivered,
             beat_due=beat_due,
         )
         self._listener = Listener(connections, self.identity.id, self.receiver, options, beat_due=beat_due)
@@ -84,7 +88,7 @@ class Node:
             raise
         assert self.sender.task is not None
         self._tasks.watch(self.sender.task)
-        for part in (self._listener, *self.receiver.parts(), self._reports, self._retention):
+        for part in (self._listener, *self.receiver.parts(), self._reports, self._undelivered, self._retention):
             self._tasks.start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
 
@@ -115,13 +119,15 @@ class Node:
         """Disconnect after the event loop was closed: nothing else can be done there any more."""
         self._connections.abandon()
 
-    async def send(self, channel: str, payload: Any) -> int:
+    async def send(self, outgoing: Outgoing) -> int:
         """Send to a channel of this node; returns the message's id.
 
         :raises ChannelFull: the channel is exactly at its capacity.
         """
-        with self.receiver.channels.place_in(channel):
-            message_id = await self.sender.send(channel, payload, has_room=True)
+        assert outgoing.channel is not None
+        with self.receiver.channels.place_in(outgoing.channel):
+            outgoing.capacity = None  # there is room
+            message_id = await self.sender.send(outgoing)
             await self.receiver.heard_own()  # it is in the mailbox now, in the reserved place
         return message_id
 

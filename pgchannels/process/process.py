@@ -5,7 +5,7 @@ import atexit
 import ctypes
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -17,6 +17,8 @@ from pgchannels.process.closed_loops import end_tasks
 from pgchannels.process.node import Node
 from pgchannels.process.opening import Opening
 from pgchannels.process.shared_sender import BlockingSender, SharedSender
+from pgchannels.sending.outbox import Outbox
+from pgchannels.sending.outgoing import Outgoing, Packer
 from pgchannels.sending.sender import Sender
 
 
@@ -29,6 +31,8 @@ class Process:
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
         self._database = database
         self._options = options
+        self.packer: Packer = Packer(options)
+        self._outbox = Outbox(options, lambda: database.place)
         self._new_background = partial(BackgroundSender, database, options, idle_seconds=idle_seconds)
         if hasattr(os, "register_at_fork"):  # not on every system
             begin_anew = weakref.WeakMethod(self._begin_anew)
@@ -93,6 +97,14 @@ class Process:
             raise WouldBlock("this call would block the event loop of this thread: await the asynchronous one here")
         self._tidy()
         return self._blocking_sender
+
+    async def enqueue(self, messages: Sequence[Outgoing], connection: object) -> None:
+        """Put messages into the transaction of a connection of the application; see `Outbox.put`."""
+        await self._outbox.put(messages, connection, name_database=lambda: self.sender().database_name())
+
+    def enqueue_blocking(self, messages: Sequence[Outgoing], connection: object) -> None:
+        """As `enqueue`, for a connection that blocks."""
+        self._outbox.put_blocking(messages, connection, name_database=lambda: self.blocking_sender().database_name())
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
         if closing := self._nodes.get(loop):

@@ -1,9 +1,9 @@
 """The verbs of `Sender` for event loops and threads without a node: one background sender serves all of them."""
 
 from collections.abc import Awaitable, Sequence
-from typing import Any
 
 from pgchannels.process.background import BackgroundSender
+from pgchannels.sending.outgoing import Outgoing
 
 
 class SharedSender:
@@ -12,17 +12,17 @@ class SharedSender:
     def __init__(self, background: BackgroundSender) -> None:
         self._background = background
 
-    def publish(self, topic: str, payload: Any) -> Awaitable[int]:
-        """See `Sender.publish`."""
-        return self._background.send(lambda sender: sender.publish(topic, payload))
-
-    def publish_many(self, messages: Sequence[tuple[str, Any]]) -> Awaitable[list[int]]:
-        """See `Sender.publish_many`."""
-        return self._background.send(lambda sender: sender.publish_many(messages))
-
-    def send(self, channel: str, payload: Any) -> Awaitable[int]:
+    def send(self, outgoing: Outgoing) -> Awaitable[int]:
         """See `Sender.send`."""
-        return self._background.send(lambda sender: sender.send(channel, payload))
+        return self._background.send(lambda sender: sender.send(outgoing))
+
+    def send_many(self, outgoing: Sequence[Outgoing]) -> Awaitable[list[int]]:
+        """See `Sender.send_many`."""
+        return self._background.send(lambda sender: sender.send_many(outgoing))
+
+    def database_name(self) -> Awaitable[str]:
+        """See `Sender.database_name`."""
+        return self._background.send(lambda sender: sender.database_name())
 
     def join(self, topic: str, channel: str) -> Awaitable[None]:
         """See `Sender.join`."""
@@ -43,17 +43,17 @@ class BlockingSender:
     def __init__(self, background: BackgroundSender) -> None:
         self._background = background
 
-    def publish(self, topic: str, payload: Any) -> int:
-        """See `Sender.publish`."""
-        return self._background.send_blocking(lambda sender: sender.publish(topic, payload))
-
-    def publish_many(self, messages: Sequence[tuple[str, Any]]) -> list[int]:
-        """See `Sender.publish_many`."""
-        return self._background.send_blocking(lambda sender: sender.publish_many(messages))
-
-    def send(self, channel: str, payload: Any) -> int:
+    def send(self, outgoing: Outgoing) -> int:
         """See `Sender.send`."""
-        return self._background.send_blocking(lambda sender: sender.send(channel, payload))
+        return self._background.send_blocking(lambda sender: sender.send(outgoing))
+
+    def send_many(self, outgoing: Sequence[Outgoing]) -> list[int]:
+        """See `Sender.send_many`."""
+        return self._background.send_blocking(lambda sender: sender.send_many(outgoing))
+
+    def database_name(self) -> str:
+        """See `Sender.database_name`."""
+        return self._background.send_blocking(lambda sender: sender.database_name())
 
     def join(self, topic: str, channel: str) -> None:
         """See `Sender.join`."""

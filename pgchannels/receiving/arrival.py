@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import asyncpg
 
-from pgchannels.names import is_queue_address, is_topic_address
+from pgchannels.names import is_queue_address, is_topic_address, topic_of_address
 
 _GREATEST_ID: Final = 2**63 - 1  # the database's limit: with a position beyond it, every later read would fail
 _LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
@@ -30,6 +30,7 @@ class Arrival:
     expires_microseconds: int | None = None  # as published; None: not looked up
     is_read: bool = False  # from the log: a missing envelope is gone
     plain: bytes | None = None  # the unsealed envelope, kept by the first receiver for the others
+    left_out: str | None = None  # the channel that does not get it, of a message to a topic
 
     @classmethod
     def from_notification(cls, text: str) -> list[Self]:
@@ -38,14 +39,17 @@ class Arrival:
         :raises ValueError: the text is something else.
         """
         microseconds_text, address, *messages = text.split(" ")
-        microseconds = int(microseconds_text)
+        published_text, _, lasts_text = microseconds_text.partition("/")
+        microseconds = int(published_text)
+        expires = microseconds + int(lasts_text) if lasts_text else None
         if not messages or not 0 <= microseconds < _LATEST_MICROSECONDS:
             raise ValueError("no messages, or a number is out of range")
         fields = iter(messages)
-        return [
-            cls(_valid_id(message_id), microseconds, address, channel or None, a2b_base64(payload) or None)
+        arrivals = [
+            cls(_valid_id(message_id), microseconds, address, channel or None, a2b_base64(payload) or None, expires)
             for message_id, channel, payload in zip(fields, fields, fields, strict=True)
         ]
+        return arrivals if not is_topic_address(address) else [arrival._of_topic() for arrival in arrivals]
 
     @classmethod
     def mark(cls, text: str) -> Self:
@@ -58,7 +62,7 @@ class Arrival:
     @classmethod
     def from_row(cls, row: "Sequence[Any] | asyncpg.Record", *, expires_microseconds: int | None = None) -> Self:
         """Build an arrival from a row of a statement that reads messages; its first columns are the fields in order."""
-        return cls(row[0], row[1], row[2], row[3], row[4], expires_microseconds, is_read=True)
+        return cls(row[0], row[1], row[2], row[3], row[4], expires_microseconds, is_read=True)._of_topic()
 
     @property
     def must_be_read(self) -> bool:
@@ -69,7 +73,7 @@ class Arrival:
     def bound_to(self) -> str:
         """What a sealed envelope must be bound to. A queue's copy keeps the seal of its topic."""
         if self.channel is None:
-            return self.address
+            return self.address if self.left_out is None else f"{self.address} {self.left_out}"
         return self.channel if self.is_of_topic else f"{self.address} {self.channel}"
 
     @property
@@ -79,6 +83,16 @@ class Arrival:
             return is_topic_address(self.address)
         # Only a topic counts: a message to one queue must not open in another that names it as its channel.
         return is_queue_address(self.address) and is_topic_address(self.channel)
+
+    @property
+    def topic(self) -> str:
+        """The topic that it was sent to."""
+        return topic_of_address((self.channel or self.address).partition(" ")[0])
+
+    def _of_topic(self) -> Self:
+        if self.channel is not None and is_topic_address(self.address):
+            self.left_out, self.channel = self.channel, None
+        return self
 
 
 def _valid_id(text: str) -> int:

@@ -25,3 +25,10 @@ class Reports(Protocol):
 
     def tell_again(self) -> None:
         """Report everything again: the database has forgotten this node."""
+
+
+class Undelivered(Protocol):
+    """Delivers what committed transactions could not."""
+
+    def deliver_soon(self) -> None:
+        """Deliver, without waiting for it."""

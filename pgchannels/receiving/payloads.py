@@ -1,13 +1,13 @@
 """Opens the payloads of arrivals for users; what cannot be read is lost."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pgchannels.codec import Codec
 from pgchannels.errors import UnreadableMessage
-from pgchannels.messages import Gap, GapReason
+from pgchannels.messages import Gap, GapReason, Header
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.losses import Bursts, Losses
 
@@ -16,17 +16,22 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 @dataclass(slots=True)  # not frozen: one is made for each message, and that would take twice as long
 class Opened:
-    """A message with a copy of its payload."""
+    """A message with copies of its payload and its headers."""
 
     arrival: Arrival
     payload: Any
+    headers: Mapping[str, Header]
 
 
 class PayloadReader:
-    """Reads for one node. `unreadable` counts messages and notifications; a burst of one kind is logged once."""
+    """Reads for one node. `unreadable` counts messages and notifications; a burst of one kind is logged once.
 
-    def __init__(self, codec: Codec, losses: Losses) -> None:
+    :param may_be_unsealed: whether messages to a topic are accepted unencrypted although there are keys.
+    """
+
+    def __init__(self, codec: Codec, losses: Losses, *, may_be_unsealed: Callable[[str], bool]) -> None:
         self._codec = codec
+        self._may_be_unsealed = may_be_unsealed
         self._losses = losses
         self.unreadable: int = 0
         self._bursts = Bursts()
@@ -34,7 +39,7 @@ class PayloadReader:
     def read(self, arrival: Arrival) -> Opened | Gap:
         """Return a message with a new copy of its payload, or a gap if it cannot be read."""
         try:
-            return Opened(arrival, self._open(arrival))
+            return self._open(arrival)
         except UnreadableMessage as error:
             return self.lose(arrival, error)
 
@@ -42,11 +47,9 @@ class PayloadReader:
         """Yield messages with their payloads; skip unreadable ones, since no receiver is there to get a gap."""
         for arrival in arrivals:
             try:
-                payload = self._open(arrival)
+                yield self._open(arrival)
             except UnreadableMessage as error:
                 self._pass_over(arrival, error)
-            else:
-                yield Opened(arrival, payload)
 
     def lose(self, arrival: Arrival, error: UnreadableMessage) -> Gap:
         """Count and log a message that its receiver cannot read; return the gap to report to the receiver."""
@@ -68,10 +71,13 @@ class PayloadReader:
         """Count and log a notification that belongs to no message."""
         self.note_unreadable("ignored a notification with an id that the log cannot have")
 
-    def _open(self, arrival: Arrival) -> Any:
+    def _open(self, arrival: Arrival) -> Opened:
+        plain = arrival.envelope if not self._codec.is_sealing else arrival.plain or self._unsealed(arrival)
+        assert plain is not None
+        return Opened(arrival, self._codec.decode(plain), self._codec.headers(plain))
+
+    def _unsealed(self, arrival: Arrival) -> bytes:
         assert arrival.envelope is not None
-        if not self._codec.is_sealing:
-            return self._codec.decode(arrival.envelope)
-        if arrival.plain is None:
-            arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to)
-        return self._codec.decode(arrival.plain)
+        may_be_plain = arrival.is_of_topic and self._may_be_unsealed(arrival.topic)
+        arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to, may_be_plain=may_be_plain)
+        return arrival.plain

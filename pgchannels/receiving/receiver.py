@@ -31,7 +31,7 @@ from pgchannels.receiving.listener import Probe
 from pgchannels.receiving.log import Log
 from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Item, ListenerState
-from pgchannels.receiving.needs import Lease, Reports
+from pgchannels.receiving.needs import Lease, Reports, Undelivered
 from pgchannels.receiving.payloads import Opened, PayloadReader
 from pgchannels.receiving.queues import Queues, Resender
 from pgchannels.receiving.replay import Replays
@@ -54,6 +54,7 @@ class Receiver:
 
     :param lease: keeps the node alive.
     :param reports: reports what others must know about the node.
+    :param undelivered: delivers messages of transactions that have committed.
     :param beat_due: set when the database does not know this node: a heartbeat is due.
     """
 
@@ -68,13 +69,16 @@ class Receiver:
         sender: Resender,
         lease: Lease,
         reports: Reports,
+        undelivered: Undelivered,
         beat_due: asyncio.Event,
     ) -> None:
         self._connections, self._options, self._identity = connections, options, identity
-        self._lease, self._reports = lease, reports
+        self._lease, self._reports, self._undelivered = lease, reports, undelivered
         self._address = node_address(options.prefix, identity.name)
         self.router: Router = router
-        self.payloads: PayloadReader = PayloadReader(Codec(options.symmetric_encryption_keys), losses)
+        self.payloads: PayloadReader = PayloadReader(
+            Codec(options.symmetric_encryption_keys), losses, may_be_unsealed=options.may_be_unsealed
+        )
         self.log: Log = Log(connections)
         work = asyncio.Event()
         self.hosting: Hosting = Hosting(connections, identity.id, router, work=work, beat_due=beat_due)
@@ -116,12 +120,14 @@ class Receiver:
             self._reports.tell_again()
         if row["is_told"]:
             self.catch_up.note_heard(filled_until=seen.filled_until)
+        if row["has_undelivered"]:
+            self._undelivered.deliver_soon()
         if not self.catch_up.is_listening:
             self.catch_up.begin_listening()
         self._look_after()
 
     def hear(self, text: str) -> None:
-        """Take a notification: messages, a mark, or that there is something to claim."""
+        """Take a notification: messages, a mark, or that there is something to claim or to deliver."""
         kind, _, content = text.partition(" ")
         if kind in {"m", "h"}:
             arrivals = self._arrivals(kind, content)
@@ -131,6 +137,8 @@ class Receiver:
                 self.catch_up.arrive(arrival)
         elif kind == "q":
             self.queues.wake(content)
+        elif kind == "o":
+            self._undelivered.deliver_soon()
         else:
             self.payloads.note_unreadable("ignored a notification of a kind that this version does not know")
 

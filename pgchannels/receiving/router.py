@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -47,6 +47,12 @@ class Route:
             return self.position
         return min((after for after, _ in self.beginning.values()), default=self.hosted_at)
 
+    def recipients_of(self, arrival: Arrival) -> Iterable[Recipient]:
+        """Return those that get a message."""
+        if arrival.left_out is None:
+            return self.recipients.values()
+        return [recipient for key, recipient in self.recipients.items() if key != arrival.left_out]
+
     def begin_until(self, message_id: int) -> None:
         """Activate the recipients whose messages begin before an id."""
         for key, (after, recipient) in list(self.beginning.items()):
@@ -73,7 +79,7 @@ class Router:
         route.position = arrival.id
         if route.beginning:
             route.begin_until(arrival.id)
-        for recipient in route.recipients.values():
+        for recipient in route.recipients_of(arrival):
             try:
                 recipient.put(arrival)
             except Exception as error:

@@ -3,11 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from pgchannels.database.tables import LARGEST_BATCH
 from pgchannels.errors import DatabaseUnavailable, LayerClosed, PgChannelsError, copy_of
+from pgchannels.sending.outgoing import Outgoing
 
 _MESSAGES_PER_BATCH: Final = LARGEST_BATCH
 _BYTES_PER_BATCH: Final = 256 * 1024
@@ -15,19 +15,6 @@ _MOST_BYTES_WAITING: Final = 64 * 1024 * 1024  # or a single larger message
 _BYTES_PER_PART: Final = 5_600  # in base64, with an address in front, less than the 8000 of a notification
 _BYTES_BESIDE_PAYLOAD: Final = 92  # an id and a channel
 _BYTES_BESIDE_ENVELOPE: Final = 512  # what a waiting message takes in memory, besides its bytes
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """A message on its way: `sent` gets its id once it is committed."""
-
-    address: str
-    channel: str | None
-    envelope: bytes
-    capacity: int | None
-    deadline: float
-    sent: "asyncio.Future[int]"
-    size: int
 
 
 class Backlog:
@@ -49,19 +36,20 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None) -> Awaitable[int]:
+    def add(self, outgoing: Outgoing) -> Awaitable[int]:
         """Put a message behind all others; await the result for its id.
 
         :raises DatabaseUnavailable: no room became free in time.
         :raises LayerClosed: the backlog is closed.
         """
-        outgoing = self._outgoing(address, channel, envelope, capacity)
+        self._stamp(outgoing)
         is_room = not self._in_line and self._has_room(outgoing.size)
         return self._put(outgoing) if is_room else self._put_and_wait(outgoing)
 
-    def add_many(self, messages: Sequence[tuple[str, bytes]]) -> Awaitable[list[int]]:
-        """As `add`, for envelopes to addresses, in their order."""
-        outgoing = [self._outgoing(address, None, envelope, None) for address, envelope in messages]
+    def add_many(self, outgoing: Sequence[Outgoing]) -> Awaitable[list[int]]:
+        """As `add`, for several messages in their order."""
+        for one in outgoing:
+            self._stamp(one)
         if not self._in_line and self._fits(sum(one.size for one in outgoing)):
             return _all_ids([self._put(one) for one in outgoing])
         return self._put_many_and_wait(outgoing)
@@ -97,11 +85,11 @@ class Backlog:
         self.is_closed = True
         self._work.set()
 
-    def _outgoing(self, address: str, channel: str | None, envelope: bytes, capacity: int | None) -> Outgoing:
+    def _stamp(self, outgoing: Outgoing) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_seconds
-        size = len(envelope) + _BYTES_BESIDE_ENVELOPE
-        return Outgoing(address, channel, envelope, capacity, deadline, loop.create_future(), size)
+        outgoing.deadline = loop.time() + self._timeout_seconds
+        outgoing.size = len(outgoing.envelope) + _BYTES_BESIDE_ENVELOPE
+        outgoing.sent = loop.create_future()
 
     async def _put_and_wait(self, outgoing: Outgoing) -> int:
         await self._put_in_turn([outgoing])
@@ -168,18 +156,19 @@ def fail(batch: Iterable[Outgoing], error: Exception) -> None:
             outgoing.sent.set_exception(copy_of(error))
 
 
-def notification_parts(addresses: Sequence[str], envelopes: Sequence[bytes]) -> list[int]:
+def notification_parts(batch: Sequence[Outgoing]) -> list[int]:
     """Return which consecutive messages to one address share a notification, see `deliver.sql`.
 
     The first message of each has the number of the last, counted from 1; the others have 0.
     """
-    parts = [0] * len(addresses)
-    first, address, room = 0, "", 0
-    for number, (next_address, envelope) in enumerate(zip(addresses, envelopes, strict=True)):
-        size = len(envelope) + _BYTES_BESIDE_PAYLOAD
+    parts = [0] * len(batch)
+    first, address, expiry, room = 0, "", None, 0
+    for number, outgoing in enumerate(batch):
+        size = len(outgoing.envelope) + _BYTES_BESIDE_PAYLOAD
         room -= size
-        if room < 0 or next_address != address:
-            first, address, room = number, next_address, _BYTES_PER_PART - size
+        if room < 0 or outgoing.address != address or outgoing.expiry_seconds != expiry:
+            first, address, expiry = number, outgoing.address, outgoing.expiry_seconds
+            room = _BYTES_PER_PART - size
         parts[first] = number + 1
     return parts
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Concatenate, Final, ParamSpec
 from uuid import UUID
 
 import asyncpg
@@ -17,12 +17,13 @@ from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
 from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes, remove_node
-from pgchannels.database.statements.sending import remove_all_messages
+from pgchannels.database.statements.sending import outbox_database, remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.database.wording import explained
 from pgchannels.messages import Gap
-from pgchannels.names import channel_address, is_queue, node_address, node_name_of, queue_address, topic_address
+from pgchannels.names import is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
+from pgchannels.sending.outgoing import Outgoing
 from pgchannels.sending.unflushed import Unflushed
 from pgchannels.sending.writer import Writer
 
@@ -30,7 +31,6 @@ P = ParamSpec("P")
 
 _UNBOUNDED: Final = 2**31 - 1
 _FLUSH_PAUSE_SECONDS: Final = 0.01
-_SHORTEST_MEMORY_SECONDS: Final = 5  # in which calls can be repeated
 _LONGEST_UNDER_WAY_SECONDS: Final = 20.0  # older calls, perhaps repeated meanwhile, are refused by the database
 
 
@@ -49,17 +49,13 @@ class Sender:
         self._connections = connections
         self._options = options
         self._prefix = options.prefix
-        # Each heartbeat tells a node that it has heard everything: until then, nothing may leave the log.
-        self.retention_seconds: float = max(options.expiry, 3 * options.heartbeat + _SHORTEST_MEMORY_SECONDS)
-        self._codec = Codec(
-            options.symmetric_encryption_keys, serializer_format=options.serializer_format, default=options.default
-        )
+        self.retention_seconds: float = options.retention
         self._command_codec = Codec(options.symmetric_encryption_keys)  # a user's format need not support commands
         self._writer = Writer(
             connections,
             expiry_seconds=options.expiry,
             timeout_seconds=options.send_timeout,
-            retention_seconds=self.retention_seconds,
+            retention_seconds=options.retention,
             valid_until=self.valid_until,
             on_dropped=on_dropped,
             on_sent=on_sent,
@@ -98,31 +94,25 @@ class Sender:
         """Return until when, by the database's clock, a call made now may take effect; the log remembers it longer."""
         return self._connections.database_time() + min(self.retention_seconds, _LONGEST_UNDER_WAY_SECONDS)
 
-    def publish(self, topic: str, payload: Any) -> Awaitable[int]:
-        """Send one payload to a topic; the result is the message's id once it is in the database."""
-        return self._send(topic_address(self._prefix, topic), payload, self._codec)
+    def send(self, outgoing: Outgoing) -> Awaitable[int]:
+        """Send one message; the result is its id once it is in the database.
 
-    def send(self, channel: str, payload: Any, *, has_room: bool = False) -> Awaitable[int]:
-        """Send one payload to a channel of any node, or to a queue; the result is as for `publish`.
-
-        :param has_room: the caller has reserved a place for the message; if not, the database checks.
         :raises ChannelFull: as many messages as its capacity are waiting.
         """
-        address, local_channel = channel_address(self._prefix, channel)
-        bound_to = address if local_channel is None else f"{address} {local_channel}"
-        envelope = self._codec.encode(payload, bound_to=bound_to)
-        capacity = None if has_room else self._options.capacity_of(channel)
-        return self._writer.write(address, local_channel, envelope, capacity=capacity)
+        return self._writer.write(outgoing)
 
-    def publish_many(self, messages: Sequence[tuple[str, Any]]) -> Awaitable[list[int]]:
-        """Send payloads to topics, in their order; nothing is sent if one of them cannot be encoded."""
-        addressed = [(topic_address(self._prefix, topic), payload) for topic, payload in messages]
-        packed = [(address, self._codec.encode(payload, bound_to=address)) for address, payload in addressed]
-        return self._writer.write_many(packed)
+    def send_many(self, outgoing: Sequence[Outgoing]) -> Awaitable[list[int]]:
+        """Send messages in their order."""
+        return self._writer.write_many(outgoing)
 
     async def resend(self, address: str, channel: str | None, envelope: bytes) -> None:
         """Put a message back, at the end of the queue that it was claimed from."""
-        await self._writer.write(address, channel, envelope, capacity=_UNBOUNDED)
+        await self._writer.write(Outgoing(address, channel, envelope, _UNBOUNDED))
+
+    async def database_name(self) -> str:
+        """Return how the database names itself, to tell it from others with the same tables."""
+        [(name,)] = await self._ask(outbox_database)
+        return str(name)
 
     async def join(self, topic: str, channel: str) -> None:
         """Give a queue, or a channel of another node, every message to a topic from now on."""
@@ -188,7 +178,5 @@ class Sender:
 
     def _command(self, node: str, command: Command) -> Awaitable[int]:
         # Through the log like any message: it arrives in order, and a node that is away reads it when it is back.
-        return self._send(node, payload_of(command), self._command_codec)
-
-    def _send(self, address: str, payload: Any, codec: Codec) -> Awaitable[int]:
-        return self._writer.write(address, None, codec.encode(payload, bound_to=address))
+        envelope = self._command_codec.encode(payload_of(command), bound_to=node)
+        return self._writer.write(Outgoing(node, None, envelope))

@@ -35,7 +35,8 @@ from pgchannels.errors import (
 )
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import queue_of_address
-from pgchannels.sending.backlog import Backlog, Outgoing, fail, notification_parts
+from pgchannels.sending.backlog import Backlog, fail, notification_parts
+from pgchannels.sending.outgoing import Outgoing
 
 _ATTEMPT_SECONDS: Final = 10
 _SLOWEST_BYTES_PER_SECOND: Final = 1024 * 1024
@@ -98,21 +99,18 @@ class Writer:
         self._statement: PreparedStatement[asyncpg.Record] | None = None
         self._who_fills_queue: str | None = None  # from the server's warnings, some seconds apart
 
-    def write(
-        self, address: str, channel: str | None, envelope: bytes, *, capacity: int | None = None
-    ) -> Awaitable[int]:
+    def write(self, outgoing: Outgoing) -> Awaitable[int]:
         """Send one message; the result is its id once it is committed. Cancelling this does not unsend the message.
 
-        :param capacity: how many messages may wait in the queue; for a channel any figure, None if it has room.
-        :raises ChannelFull: that many are waiting.
+        :raises ChannelFull: as many messages as its capacity are waiting.
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises LayerClosed: the writer was closed.
         """
-        return self._backlog.add(address, channel, envelope, capacity=capacity)
+        return self._backlog.add(outgoing)
 
-    def write_many(self, messages: Sequence[tuple[str, bytes]]) -> Awaitable[list[int]]:
-        """Send envelopes to addresses, in their order; raises as `write` if one of them was not sent."""
-        return self._backlog.add_many(messages)
+    def write_many(self, outgoing: Sequence[Outgoing]) -> Awaitable[list[int]]:
+        """Send messages in their order; raises as `write` if one of them was not sent."""
+        return self._backlog.add_many(outgoing)
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
@@ -162,7 +160,7 @@ class Writer:
                 self._settle(batch, delivered)
 
     def _settle(self, batch: list[Outgoing], delivered: "asyncpg.Record") -> None:
-        first_id, refused, dropped = delivered
+        first_id, refused, dropped, repeated = delivered
         self._seen_until = first_id
         self._who_fills_queue = None
         if dropped:
@@ -171,10 +169,14 @@ class Writer:
             fail([batch[number - 1]], _full(batch[number - 1]))
         sent = {}
         for number, outgoing in enumerate(batch):
-            if not refused or number + 1 not in refused:
-                sent[outgoing.address] = first_id + number
-                if not outgoing.sent.done():
-                    outgoing.sent.set_result(first_id + number)
+            if repeated and repeated[number]:
+                message_id = repeated[number]  # of the first one with its key
+            elif not refused or number + 1 not in refused:
+                message_id = sent[outgoing.address] = first_id + number
+            else:
+                continue
+            if not outgoing.sent.done():
+                outgoing.sent.set_result(message_id)
         self._on_sent(sent)
 
     async def _deliver(self, batch: list[Outgoing]) -> "asyncpg.Record | None":
@@ -255,6 +257,8 @@ class Writer:
         channels = [outgoing.channel for outgoing in batch]
         capacities = [outgoing.capacity for outgoing in batch]
         envelopes = [outgoing.envelope for outgoing in batch]
+        keys = [outgoing.key for outgoing in batch]
+        expiries = [outgoing.expiry_seconds for outgoing in batch]
         with self._connection.left_when_lost():
             delivered = await self._statement.fetchrow(
                 token,
@@ -263,9 +267,11 @@ class Writer:
                 channels if any(channels) else None,
                 envelopes,
                 capacities if any(capacities) else None,
-                notification_parts(addresses, envelopes),
+                notification_parts(batch),
                 self._expiry_seconds,
                 known_until,
+                keys if any(keys) else None,
+                expiries if any(expiries) else None,
                 timeout=_ATTEMPT_SECONDS + sum(map(len, envelopes)) / _SLOWEST_BYTES_PER_SECOND,
             )
         assert delivered is not None

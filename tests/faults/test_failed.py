@@ -11,6 +11,7 @@ from pgchannels import DatabaseRefused, Gap, GapReason, LayerClosed, MessageLaye
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.node import Node
 from pgchannels.receiving.replay import Cursor
+from pgchannels.sending.outgoing import Outgoing
 from pgchannels.subscription import Subscription
 from tests.support.roads import node_of
 from tests.support.waiting import until, within
@@ -139,7 +140,7 @@ async def break_down(node: Node, part: str) -> None:
     """Return when a part of a node has failed."""
     if part == "the writer":
         node.sender._writer._wait_for_work = fail  # type: ignore[method-assign]
-        await node.sender.publish("elsewhere", "the last one")
+        await node.sender.send(Outgoing("topic:asgi:elsewhere", None, b""))
     else:
         node._tasks.start(fail_later(), name="defect")
     await until(lambda: asyncio.sleep(0, node.has_failed))

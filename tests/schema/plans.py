@@ -9,7 +9,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-LARGE_TABLES: Final = frozenset({"message", "subscription", "node", "lease", "member", "full_channel"})
+LARGE_TABLES: Final = frozenset({"message", "subscription", "node", "lease", "member", "full_channel", "outbox"})
 
 _EXPLAIN: Final = {
     "session_preload_libraries": "auto_explain",

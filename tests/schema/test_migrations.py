@@ -87,6 +87,7 @@ async def test_all_that_fills_with_messages_is_unlogged(owner_url: str) -> None:
         "member_pkeyp",
         "memberp",
         "message_address_id_idxp",
+        "message_address_key_idxp",
         "message_address_number_idxp",
         "message_batch_slot_idxp",
         "messagep",

@@ -18,6 +18,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from sqlalchemy import Executable, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from pgchannels import ChannelFull, MessageLayer
 from pgchannels.codec import Codec
@@ -71,12 +72,24 @@ TABLES: Final = ", ".join(f"pgchannels.{table}" for table in sorted(LARGE_TABLES
 
 
 @dataclass(frozen=True, slots=True)
+class Committed:
+    """What an application does in a transaction of its own."""
+
+    work: Callable[[MessageLayer, AsyncConnection], Awaitable[object]]
+
+    async def run(self, layer: MessageLayer, engine: AsyncEngine) -> None:
+        """Do it, and commit."""
+        async with engine.begin() as connection:
+            await self.work(layer, connection)
+
+
+@dataclass(frozen=True, slots=True)
 class Road:
     """A way on which a statement runs, with a layer or by itself, and the tables that it is seen to come by."""
 
     statement: str
     tables: str
-    way: Callable[[MessageLayer], Awaitable[object]] | tuple[Any, ...]
+    way: Callable[[MessageLayer], Awaitable[object]] | Committed | tuple[Any, ...]
 
 
 def of(build: Callable[..., Executable], *values: object, **named: object) -> tuple[Any, ...]:
@@ -116,7 +129,21 @@ async def send_batch(layer: MessageLayer) -> None:
 def repeated_batch() -> tuple[Any, ...]:
     """Deliver a batch, and again what was delivered, as after a lost connection."""
     addresses, payloads = [f"topic:asgi:room-{n}" for n in range(LARGEST_BATCH)], [b"x"] * LARGEST_BATCH
-    return run(sending.deliver, 1, inf, addresses, None, payloads, None, None, 60.0, 0)
+    return run(sending.deliver, 1, inf, addresses, None, payloads, None, None, 60.0, 0, None, None)
+
+
+def keyed_batch() -> tuple[Any, ...]:
+    """Deliver messages that were delivered before."""
+    addresses, keys, payloads = ROOMS, [str(n) for n in range(len(ROOMS))], [b"x"] * len(ROOMS)
+    return run(sending.deliver, None, inf, addresses, None, payloads, None, None, 60.0, LAST, keys, None)
+
+
+async def publish_all(layer: MessageLayer, connection: AsyncConnection) -> None:
+    """Publish to topics with and without queues, to a queue and with a key."""
+    for n in range(3):
+        await layer.publish_many([(f"room-{n}", "x"), (f"kept-{n}", "x")], connection=connection)
+    await layer.send("mail", "x", connection=connection)
+    await layer.publish("room-1", "x", key="once", connection=connection)
 
 
 async def claim(layer: MessageLayer) -> None:
@@ -149,6 +176,9 @@ ROADS: Final = {
     "message to a full queue": Road("deliver", "message subscription", lambda layer: send(layer, "jobs")),
     "batch": Road("deliver", "message subscription member full_channel", send_batch),
     "repeated batch": Road("deliver", "message", repeated_batch()),
+    "batch with keys": Road("deliver", "message", keyed_batch()),
+    "transaction": Road("enqueue", "outbox message subscription member", Committed(publish_all)),
+    "leftovers of a transaction": Road("deliver_undelivered", "undelivered", of(sending.deliver_undelivered)),
     "claim": Road("claim", "message", claim),
     "repeated claim": Road("claim", "message", repeat_claim),
     "subscribing": Road("host", "node subscription", subscribe),
@@ -185,6 +215,7 @@ COLD: Final = {
     "remove_deaf_nodes",  # for tests
     "remove_ended_nodes",  # while nobody can notify
     "extent_columns",  # no statement
+    "outbox_database",  # once in a process
     "remove_node",  # once in a node's life
     "listen",  # once a connection
     "keep_messages_for",  # at its beginning
@@ -294,7 +325,7 @@ async def plans_of(url: str, road: Road) -> list[Plan]:
     async with MessageLayer(explained.engine, heartbeat=600) as layer:  # the heart beats too seldom to be seen
         explained.forget()
         for _ in range(RUNS):
-            await road.way(layer)
+            await (road.way.run(layer, explained.engine) if isinstance(road.way, Committed) else road.way(layer))
         return explained.plans()
 
 

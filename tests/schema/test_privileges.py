@@ -31,6 +31,8 @@ TABLES = (
     "subscription",
     "full_channel",
     "member",
+    "outbox",
+    "undelivered",
     "message_id",
     *VIEWS,
 )
@@ -201,6 +203,30 @@ CALLS: Final = {
         """,
         *["SELECT pgchannels.rotate()"] * 3,
     ],
+    "ids_of_keys": ["SELECT pgchannels.ids_of_keys('{topic:asgi:room,topic:asgi:room}', '{a,a}', 1)"],
+    "outbox_database": ["SELECT pgchannels.outbox_database()"],
+    "enqueue": ["SELECT pgchannels.enqueue('x', '{}', NULL, '{}', NULL, NULL, '{}')"],
+    "notification_parts": ["SELECT pgchannels.notification_parts('{a,a}', '{b,c}', '{1,1}')"],
+    "plain_envelope": ["""SELECT pgchannels.plain_envelope('{"a": [1, 1234567890123456789]}', '{"b": 1}')"""],
+    "expiry_of_message": ["SELECT pgchannels.expiry_of_message(NULL)"],
+    "topic_address": ["SELECT pgchannels.topic_address('room', 'asgi')"],
+    "publish": ["""SELECT pgchannels.publish('room', '{}', headers => '{"a": 1}', key => 'key', expiry => '1 s')"""],
+    "publish_many": ["SELECT pgchannels.publish_many('{room,room}', ARRAY['1', '2']::jsonb[])"],
+    "send": ["SELECT pgchannels.send('jobs', '{}'), pgchannels.send('x.y!z', '{}')"],
+    "topic_of_row": ["""SELECT pgchannels.topic_of_row('a.{b}', '{"b": 1}', 'trigger')"""],
+    "publish_row_change": [
+        """
+        CREATE TABLE watched (id int PRIMARY KEY, name text);
+        CREATE TRIGGER watched AFTER INSERT OR UPDATE OR DELETE ON watched FOR EACH ROW
+        EXECUTE FUNCTION pgchannels.publish_row_change('rows.{id}', 'without=name');
+        """,
+        "WITH added AS (INSERT INTO public.watched VALUES (1, 'a') RETURNING 1) SELECT * FROM added",
+        "WITH changed AS (UPDATE public.watched SET name = 'b' RETURNING 1) SELECT * FROM changed",
+        "WITH gone AS (DELETE FROM public.watched RETURNING 1) SELECT * FROM gone",
+    ],
+    "deliver_transactions": ["SELECT pgchannels.deliver_transactions('{1}', true)"],
+    "deliver_outbox": ["BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pgchannels.publish('room', '{}'); COMMIT"],
+    "deliver_undelivered": ["SELECT pgchannels.deliver_undelivered()"],
 }
 
 

@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import inspect
+import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -83,6 +85,7 @@ NAMED: Final[dict[str, str | None]] = {
     **{name: name for name in inspect.signature(Options).parameters},
     **{name: name for name in ("since", "limit", "when_full", "prefix", "wait")},
     **{"topic": "topic", "topics": "topic", "channel": "channel", "group": "group", "messages": "messages"},
+    **{name: name for name in ("key", "headers", "exclude", "using", "connection")},
     **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
 }
 
@@ -204,6 +207,30 @@ def test_odd_argument_of_what_is_sent_is_refused_by_its_name(name: str) -> None:
         is_usable = is_text or ("messages" in name and type(value) in (list, dict, tuple, str) and value in MESSAGES)
         if not is_usable:
             require_named(asyncio.run(outcome_of(SENDS[name], value)), name.split()[-1])
+
+
+UNUSABLE: Final[dict[str, list[Any]]] = {
+    "key": [5, b"key", "", "a" * 201, "\ud800", "\0", 1.5, True, []],
+    "expiry": [0, -1, math.nan, math.inf, 10**400, "5", True, 61, Whole(0)],
+    "headers": [5, [], "text", {1: "a"}, {"a": None}, {"a": 1.5}, {"a": True}, {"a": 2**70}, {"a": []}, [("a", "b")]],
+    "connection": [0, 5, "postgresql://", object(), [], MessageLayer(URL)],
+    "exclude": [5, "", "a b", "a!b!c", "a" * 100],
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+async def test_unusable_extra_of_a_message_is_refused_by_its_name(name: str) -> None:
+    layer, channels = MessageLayer(URL), PostgresChannelLayer(URL)
+    calls: list[Callable[..., Any]] = [channels.group_send] if name == "exclude" else [layer.publish]
+    calls += {"expiry": [layer.send], "connection": [layer.send]}.get(name, [])
+    for call, value in itertools.product(calls, UNUSABLE[name]):
+        outcome = await outcome_of(partial(send_with, call, name), value)
+        require_named(outcome, {"exclude": "channel"}.get(name, name))
+
+
+def send_with(call: Callable[..., Any], name: str, value: Any) -> Any:
+    """Call with an extra argument of this name."""
+    return call("room", {}, **{name: value})
 
 
 def require_named(outcome: Any, name: str) -> None:

@@ -4,11 +4,12 @@
 -- returns `is_told`. The notification arrives after those of all messages committed before: by then, all ids up to
 -- `filled_until` have arrived.
 -- Leases outlast a crash of the server, and sessions that are lost: a flush waits for nodes that are not back yet.
+-- `has_undelivered` says whether a transaction has left messages for deliver_undelivered().
 -- Returns the version of what the node hosts, 0 if it was just registered or hosts nothing, and the extent of the log.
 CREATE FUNCTION {schema}.beat(
     beating_node uuid, node_name text, lease interval, needed interval, token text,
     host text DEFAULT '', process_id integer DEFAULT 0, process text DEFAULT '', node_address text DEFAULT '',
-    OUT version bigint, OUT is_told boolean,
+    OUT version bigint, OUT is_told boolean, OUT has_undelivered boolean,
     OUT identity bigint, OUT identity_from bigint, OUT former bigint[],
     OUT began_at bigint, OUT filled_until bigint, OUT gone_until bigint, OUT last_id bigint
 )
@@ -60,6 +61,7 @@ BEGIN
         version := 0;  -- its own address is always there: somebody has emptied the table
     END IF;
     UPDATE {schema}.log SET retention = make_interval(secs => extract(epoch FROM needed)) WHERE retention < needed;
+    has_undelivered := EXISTS (SELECT FROM {schema}.undelivered);
     is_told := {schema}.probe(beating_node, token);
 END
 $$

@@ -23,7 +23,7 @@ DECLARE
 BEGIN
     PERFORM FROM {schema}.log FOR UPDATE;
     SELECT s.*, pg_relation_filepath(s.tableoid) AS file_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
-    INSERT INTO {schema}.stripe (number) SELECT generate_series(0, 127) ON CONFLICT (number) DO NOTHING;
+    INSERT INTO {schema}.stripe (number) SELECT generate_series(-1, 127) ON CONFLICT (number) DO NOTHING;
     IF known IS NULL THEN
         UPDATE {schema}.log SET epoch = least(epoch + 1, 1023) RETURNING epoch INTO STRICT new_epoch;
         first_id := (new_epoch << 53) + lasting;

@@ -58,7 +58,9 @@ def beat(schema: Schema) -> Select[Any]:
         bindparam("process_id", type_=Integer),
         bindparam("process", type_=Text),
         bindparam("address", type_=Text),
-    ).table_valued(column("version", BigInteger), column("is_told", Boolean), *extent_columns())
+    ).table_valued(
+        column("version", BigInteger), column("is_told", Boolean), column("has_undelivered", Boolean), *extent_columns()
+    )
     return select(*beating.c)
 
 

@@ -1,0 +1,38 @@
+-- Runs when a transaction commits that has put messages into the outbox, and delivers all of them: so their topics are
+-- locked only now, all at once, and until the end of the commit.
+-- A transaction that is repeatable read or serializable cannot see who has subscribed since it began. Its messages stay
+-- in the outbox; a node delivers them right after the commit, or the next transaction that publishes, whichever comes
+-- first: see deliver_undelivered().
+CREATE FUNCTION {schema}.deliver_outbox() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER  -- for those who may only publish
+SET search_path = pg_catalog, pg_temp
+-- As on our own connections, see pgchannels/database/connections.py: a plan may be made while tables are empty.
+SET plan_cache_mode = force_generic_plan
+SET enable_indexscan = on
+SET enable_nestloop = on
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+BEGIN
+    -- SET CONSTRAINTS can run this early: then what follows is delivered on its own.
+    PERFORM set_config('pgchannels.transaction', '', true);
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        PERFORM {schema}.deliver_undelivered();  -- committed earlier
+        PERFORM {schema}.deliver_transactions(ARRAY[NEW.transaction], false);
+        RETURN NULL;
+    END IF;
+    INSERT INTO {schema}.undelivered (transaction) VALUES (NEW.transaction);
+    -- Some node that was there when the transaction began, preferably one that needs the messages.
+    PERFORM pg_notify(found.node::text, 'o') FROM (
+        SELECT n.id AS node FROM {schema}.node AS n
+        ORDER BY EXISTS (
+            SELECT FROM {schema}.subscription AS s WHERE s.node = n.id AND s.address = NEW.address
+        ) DESC, n.leased_until DESC LIMIT 3
+    ) AS found;
+    RETURN NULL;
+END
+$$

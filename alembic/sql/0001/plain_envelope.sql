@@ -1,0 +1,47 @@
+-- Returns the envelope of a payload, as pgchannels/codec/envelope.py describes: plain JSON, with headers in front.
+CREATE FUNCTION {schema}.plain_envelope(payload jsonb, headers jsonb) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    content text := payload::text;
+    envelope bytea := '\x06'::bytea || convert_to(content, 'UTF8');
+    header bytea;
+BEGIN
+    IF payload IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = 'the payload is NULL', HINT = 'Send ''null''::jsonb for a JSON null.';
+    END IF;
+    IF octet_length(envelope) > 67108864 THEN
+        RAISE program_limit_exceeded USING
+            MESSAGE = format('the payload takes %s bytes, 67108864 are the most', octet_length(envelope)),
+            HINT = 'Send what identifies it, and let receivers read the rest; a trigger can leave columns out.';
+    END IF;
+    IF length(content) - length(translate(content, '[{', '')) > 200 AND jsonb_path_exists(
+        payload, 'strict $.**{200} ? (@.type() == "array" || @.type() == "object")'
+    ) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'the payload is nested deeper than 200 levels';
+    END IF;
+    IF content ~ '[0-9]{19}' AND jsonb_path_exists(
+        payload, 'strict $.** ? (@.type() == "number" && @.floor() == @ && (@ > 18446744073709551615 || @ < -9223372036854775808))'
+    ) THEN
+        RAISE numeric_value_out_of_range USING
+            MESSAGE = 'the payload has an integer of more than 64 bits', HINT = 'Send it as text.';
+    END IF;
+    IF headers IS NULL OR headers = '{}' THEN
+        RETURN envelope;
+    END IF;
+    IF jsonb_typeof(headers) <> 'object' OR EXISTS (
+        SELECT FROM jsonb_each(CASE WHEN jsonb_typeof(headers) = 'object' THEN headers ELSE '{}' END) AS h (name, value)
+        WHERE name = '' OR NOT (jsonb_typeof(value) = 'string' OR jsonb_typeof(value) = 'number' AND value::text ~ '^-?[0-9]{1,18}$')
+    ) THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = 'headers must be a JSON object of texts and integers',
+            HINT = 'For example headers => ''{"traceparent": "00-…"}''.';
+    END IF;
+    header := '\x06'::bytea || convert_to(headers::text, 'UTF8');
+    IF octet_length(header) > 4096 THEN
+        RAISE program_limit_exceeded USING MESSAGE = format('the headers take %s bytes, 4096 are the most', octet_length(header));
+    END IF;
+    RETURN '\x05'::bytea || int2send(octet_length(header)::smallint) || header || envelope;
+END
+$$

@@ -1,0 +1,78 @@
+-- A trigger function: publishes each change of a table's rows when it commits, as an object with `operation` (insert,
+-- update, delete, truncate), `schema`, `table`, `key` (the columns of the primary key), `new` and `old` row or null,
+-- `changed` (the names of changed columns), `time` (when the transaction began) and `transaction` (its id).
+-- Its arguments: the topic, in which {column} stands for the value of a column; then, any number of times,
+-- 'without=column' for a column to leave out, and 'prefix=…'.
+--     CREATE TRIGGER live AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW
+--     EXECUTE FUNCTION pgchannels.publish_row_change('orders.{customer_id}', 'without=notes');
+-- If an update changes a column that the topic names, the change goes to both topics.
+-- Not SECURITY DEFINER: making JSON of a row runs what the owners of its types have written.
+CREATE FUNCTION {schema}.publish_row_change() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'  -- rows read the same, whoever changes them
+AS $$
+DECLARE
+    options constant text[] := coalesce(TG_ARGV[1:], '{}');
+    prefix text := 'asgi';
+    left_out text[] := '{}';
+    table_schema text;
+    table_name text;
+    key_columns text[];
+    old_row jsonb;
+    new_row jsonb;
+    change jsonb;
+    topic text;
+BEGIN
+    IF TG_WHEN <> 'AFTER' OR (TG_OP = 'TRUNCATE') <> (TG_LEVEL = 'STATEMENT') THEN
+        RAISE trigger_protocol_violated USING
+            MESSAGE = format('the trigger %s is %s %s FOR EACH %s', TG_NAME, TG_WHEN, TG_OP, TG_LEVEL),
+            HINT = 'Make it AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW; for TRUNCATE another one, AFTER TRUNCATE … FOR EACH STATEMENT.';
+    END IF;
+    FOR n IN 1 .. cardinality(options) LOOP
+        IF starts_with(options[n], 'without=') THEN
+            left_out := left_out || substr(options[n], 9);
+        ELSIF starts_with(options[n], 'prefix=') THEN
+            prefix := substr(options[n], 8);
+        ELSE
+            RAISE invalid_parameter_value USING
+                MESSAGE = format('the trigger %s has the argument %L', TG_NAME, options[n]),
+                HINT = 'The first argument is the topic, the others are ''without=column'' and ''prefix=…''.';
+        END IF;
+    END LOOP;
+
+    SELECT n.nspname, c.relname, ARRAY(
+        SELECT a.attname::text FROM pg_index AS i, pg_attribute AS a
+        WHERE i.indrelid = TG_RELID AND i.indisprimary AND a.attrelid = TG_RELID AND a.attnum = ANY (i.indkey)
+        ORDER BY array_position(i.indkey::smallint[], a.attnum)
+    ) INTO table_schema, table_name, key_columns
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = coalesce(pg_partition_root(TG_RELID), TG_RELID);
+
+    old_row := CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) END;
+    new_row := CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) END;
+    FOREACH topic IN ARRAY left_out LOOP
+        IF NOT coalesce(new_row, old_row, jsonb_build_object(topic, NULL)) ? topic THEN
+            RAISE undefined_column USING
+                MESSAGE = format('the trigger %s leaves out the column %I, which %I does not have', TG_NAME, topic, table_name);
+        END IF;
+    END LOOP;
+    change := jsonb_build_object(
+        'operation', lower(TG_OP), 'schema', table_schema, 'table', table_name,
+        'key', (SELECT jsonb_object_agg(name, coalesce(new_row, old_row) -> name) FROM unnest(key_columns) AS name
+                WHERE TG_OP <> 'TRUNCATE'),
+        'new', new_row - left_out, 'old', old_row - left_out,
+        'changed', (SELECT coalesce(jsonb_agg(name ORDER BY name), '[]') FROM jsonb_each(new_row - left_out) AS was (name, value)
+                    WHERE TG_OP = 'UPDATE' AND value <> old_row -> name),
+        'time', transaction_timestamp(), 'transaction', pg_current_xact_id()::text
+    );
+    FOR topic IN
+        SELECT {schema}.topic_of_row(TG_ARGV[0], row, TG_NAME)
+        FROM (VALUES (1, old_row), (2, new_row)) AS version (n, row)
+        WHERE row IS NOT NULL OR TG_OP = 'TRUNCATE' GROUP BY 1 ORDER BY min(n)
+    LOOP
+        PERFORM {schema}.publish(topic, change, prefix => prefix);
+    END LOOP;
+    RETURN NULL;
+END
+$$

@@ -1,0 +1,67 @@
+"""Sends that take part in a transaction of Django's."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+from asgiref.sync import AsyncToSync, sync_to_async
+from django.db import connections
+from django.utils.connection import ConnectionDoesNotExist
+
+from pgchannels.arguments import shown
+from pgchannels.errors import ConfigurationError
+from pgchannels.process.process import Process
+from pgchannels.sending.outgoing import Outgoing
+
+
+class _Default(Enum):
+    FROM_SETTINGS = "from the settings"
+
+
+FROM_SETTINGS: Final = _Default.FROM_SETTINGS
+
+Using = str | _Default | None
+
+
+class Transactions:
+    """Decides for each send whether it takes part in an `atomic()` block, and of which database.
+
+    :param using: the alias in the settings of the layer; None: a send takes part only when it says so.
+    """
+
+    def __init__(self, using: str | None) -> None:
+        self._using = using
+
+    def join(self, process: Process, messages: Sequence[Outgoing], using: Using) -> bool:
+        """Put messages into the open transaction of this thread; return False, and do nothing, if there is none.
+
+        :raises ConfigurationError: there is no such alias, or it is another database than the layer's.
+        """
+        alias = self._using if using is FROM_SETTINGS else using
+        if alias is None or not is_in_transaction(alias):
+            return False
+        process.enqueue_blocking(messages, connections[alias])
+        return True
+
+    async def join_async(self, process: Process, messages: Sequence[Outgoing], using: Using) -> bool:
+        """As `join`, for the thread that runs the synchronous code behind this coroutine."""
+        alias = self._using if using is FROM_SETTINGS else using
+        if alias is None or (using is FROM_SETTINGS and not _is_called_by_synchronous_code()):
+            return False
+        return await sync_to_async(self.join)(process, messages, using)
+
+
+def is_in_transaction(alias: str) -> bool:
+    """Whether this thread is inside an `atomic()` block of a database.
+
+    :raises ConfigurationError: Django has no such database.
+    """
+    try:
+        return connections[alias].in_atomic_block
+    except (ConnectionDoesNotExist, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"using={shown(alias)} is no alias of DATABASES") from error
+
+
+def _is_called_by_synchronous_code() -> bool:
+    # As `sync_to_async` decides it. Elsewhere no `atomic()` block can be open around a coroutine.
+    return getattr(AsyncToSync.executors, "current", None) is not None

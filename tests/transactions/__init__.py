@@ -1,0 +1,1 @@
+"""Publishing inside transactions, from SQL and by triggers."""
