@@ -42,6 +42,8 @@ FUNCTIONS = (
     "send",
     "topic_of_row",
     "publish_row_change",
+    "publish_row_changes",
+    "stop_row_changes",
 )
 VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 SLOTS = range(3)

@@ -11,6 +11,7 @@ from pgchannels.arguments import redacted
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.upgrade import add_upgrade_command
+from pgchannels.cli.watch import add_watch_commands
 from pgchannels.database.database import Database
 from pgchannels.database.failures import is_database_failure, lacks_privilege
 from pgchannels.database.wording import Place, explained, in_words
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the commands that work on a database, which is given by `--url`."""
     add_upgrade_command(commands)
+    add_watch_commands(commands)
     add_bench_command(commands)
 
 

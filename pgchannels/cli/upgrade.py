@@ -5,7 +5,7 @@ import asyncio
 import os
 
 from pgchannels.database import migrations
-from pgchannels.database.grants import grant, require_role
+from pgchannels.database.grants import grant, grant_publishing, require_role
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA
 
@@ -16,12 +16,17 @@ def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
     parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema for the tables, by default %(default)s")
     parser.add_argument("--grant-to", metavar="ROLE", help="let this role use the tables: what an application needs")
+    parser.add_argument(
+        "--grant-publish-to", metavar="ROLE", help="let this role publish in transactions, from SQL and by triggers"
+    )
     parser.set_defaults(run=_upgrade)
 
 
 def _upgrade(arguments: argparse.Namespace) -> int:
     if arguments.grant_to is not None:
         require_role(arguments.grant_to)
+    if arguments.grant_publish_to is not None:
+        require_role(arguments.grant_publish_to, "--grant-publish-to")
     url = arguments.url or os.environ.get("PGCHANNELS_URL")
     if not url:
         raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")
@@ -34,4 +39,7 @@ def _upgrade(arguments: argparse.Namespace) -> int:
     if arguments.grant_to:
         asyncio.run(grant(url, arguments.grant_to, schema=arguments.schema))
         print(f"The role {arguments.grant_to!r} may use them.")
+    if arguments.grant_publish_to:
+        asyncio.run(grant_publishing(url, arguments.grant_publish_to, schema=arguments.schema))
+        print(f"The role {arguments.grant_publish_to!r} may publish.")
     return 0

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from pgchannels import DatabaseRefused, MessageLayer
+from pgchannels import ConfigurationError, DatabaseRefused, MessageLayer
 from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.tables import VIEWS
@@ -224,6 +224,8 @@ CALLS: Final = {
         "WITH changed AS (UPDATE public.watched SET name = 'b' RETURNING 1) SELECT * FROM changed",
         "WITH gone AS (DELETE FROM public.watched RETURNING 1) SELECT * FROM gone",
     ],
+    "publish_row_changes": ["SELECT pgchannels.publish_row_changes('public.watched', 'rows', '{name}')"],
+    "stop_row_changes": ["SELECT pgchannels.stop_row_changes('public.watched')"],
     "deliver_transactions": ["SELECT pgchannels.deliver_transactions('{1}', true)"],
     "deliver_outbox": ["BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pgchannels.publish('room', '{}'); COMMIT"],
     "deliver_undelivered": ["SELECT pgchannels.deliver_undelivered()"],
@@ -334,3 +336,57 @@ async def test_rotation_that_a_session_keeps_from_happening_is_logged_and_shown(
 async def logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
     """Whether something was logged."""
     return any(text in record.getMessage() for record in caplog.records)
+
+
+async def test_role_that_may_only_publish_does_that_and_nothing_else(
+    layer: MessageLayer,
+    stranger: "asyncpg.Connection[asyncpg.Record]",
+    stranger_url: str,
+    owner_url: str,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    role = await stranger.fetchval("SELECT current_user")
+    status = await asyncio.to_thread(main, ["upgrade", "--url", owner_url, "--grant-publish-to", role])
+    assert (status, capsys.readouterr().out.splitlines()[-1]) == (0, f"The role {role!r} may publish.")
+    await connection.execute(
+        f"""
+        CREATE TABLE orders (id int PRIMARY KEY);
+        SELECT pgchannels.publish_row_changes('orders', 'room');
+        GRANT INSERT ON orders TO {role};
+        """
+    )
+    async with layer.subscribe("room") as subscription:
+        await stranger.execute("SELECT pgchannels.publish('room', '1')")
+        await stranger.execute("SELECT pgchannels.publish_many('{room}', '{2}')")
+        await layer.publish("room", 3, connection=stranger)
+        await stranger.execute("INSERT INTO orders VALUES (4)")
+        async with stranger.transaction(isolation="serializable"):
+            await layer.publish("room", 5, connection=stranger)
+        payloads = [(await within(anext(subscription))).payload for _ in range(5)]
+        assert [*payloads[:3], payloads[3]["new"], payloads[4]] == [1, 2, 3, {"id": 4}, 5]
+    await stranger.execute("SELECT pgchannels.send('jobs', '6')")
+    assert await within(layer.receive("jobs")) == 6
+    for table in (*TABLES, *VIEWS):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await stranger.execute(f"SELECT FROM pgchannels.{table}")
+    for call in ("deliver_undelivered()", "deliver_transactions('{}', false)", "extent()", "rotate()"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await stranger.execute(f"SELECT pgchannels.{call}")
+    with pytest.raises(DatabaseRefused, match="permission denied"):
+        await MessageLayer(stranger_url).open()
+
+
+@pytest.mark.parametrize("address", ["node:asgi:x", "claimed:asgi:jobs", "outcome:", "", "member"])
+async def test_nobody_puts_into_the_outbox_what_only_nodes_may_send(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]", address: str
+) -> None:
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="cannot deliver this message"):
+        await connection.execute("SELECT pgchannels.enqueue(NULL, ARRAY[$1], NULL, '{a}', NULL, NULL, '{60}')", address)
+
+
+async def test_role_that_may_not_publish_is_refused_with_the_command_that_helps(
+    layer: MessageLayer, stranger: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"may not publish.*pgchannels upgrade --grant-publish-to ROLE"):
+        await layer.publish("room", 1, connection=stranger)

@@ -1,0 +1,41 @@
+-- Makes the triggers that publish the changes of a table's rows, see publish_row_change(); `without` are columns to leave
+-- out. Replaces triggers of the same name. If the topic names no column, TRUNCATE is published, too.
+-- For the owner of the table; who writes to it must be allowed to publish.
+CREATE FUNCTION {schema}.publish_row_changes(
+    published regclass, topic text, without text[] DEFAULT '{}', prefix text DEFAULT 'asgi',
+    name text DEFAULT 'pgchannels_row_changes'
+) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    named text[] := ARRAY(SELECT match[1] FROM regexp_matches(topic, '{([^{}]*)}', 'g') AS match);
+    unknown text := (
+        SELECT string_agg(quote_ident(wanted), ', ') FROM unnest(named || without) AS wanted
+        WHERE NOT EXISTS (
+            SELECT FROM pg_attribute AS a WHERE a.attrelid = published AND a.attname = wanted AND a.attnum > 0 AND NOT a.attisdropped
+        )
+    );
+    arguments text;
+BEGIN
+    IF unknown IS NOT NULL THEN
+        RAISE undefined_column USING MESSAGE = format('%s has no column %s', published, unknown);
+    END IF;
+    PERFORM {schema}.topic_address(regexp_replace(topic, '{[^{}]*}', '0', 'g'), prefix);
+    SELECT string_agg(quote_literal(argument), ', ' ORDER BY n) INTO arguments
+    FROM unnest(topic || ARRAY(SELECT 'without=' || left_out FROM unnest(without) AS left_out) || ('prefix=' || prefix))
+        WITH ORDINALITY AS given (argument, n);
+    EXECUTE format(
+        'CREATE OR REPLACE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION {schema}.publish_row_change(%s)',
+        name, published, arguments
+    );
+    IF named = '{}' THEN
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION {schema}.publish_row_change(%s)',
+            name || '_truncate', published, arguments
+        );
+    ELSE
+        EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', name || '_truncate', published);
+    END IF;
+END
+$$

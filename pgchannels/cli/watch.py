@@ -1,0 +1,66 @@
+"""`pgchannels watch` and `unwatch`: publish the changes of a table's rows, or stop that."""
+
+import argparse
+import asyncio
+import os
+
+from sqlalchemy import Connection
+
+from pgchannels.database import row_changes
+from pgchannels.database.connections import run_sync
+from pgchannels.database.database import Database
+from pgchannels.errors import ConfigurationError
+from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA
+
+_USUAL_SEARCH_PATH = 'SET LOCAL search_path = "$user", public'  # the table is named as its owner would
+
+
+def add_watch_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands to the parser."""
+    watch = commands.add_parser("watch", help="publish the changes of a table's rows, as they commit")
+    _add_table(watch)
+    watch.add_argument("--topic", required=True, help="where they go, such as orders.{customer_id}: a column in braces")
+    watch.add_argument("--without", metavar="COLUMN", action="append", default=[], help="leave a column out")
+    watch.add_argument("--prefix", default=DEFAULT_PREFIX, help="of the layers that receive, by default %(default)s")
+    watch.set_defaults(run=_watch)
+    unwatch = commands.add_parser("unwatch", help="stop what `watch` began")
+    _add_table(unwatch)
+    unwatch.set_defaults(run=_unwatch)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", metavar="TABLE", help="as in SQL, such as orders or shop.orders")
+    parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
+    parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema of pgchannels, by default %(default)s")
+    parser.add_argument("--name", default=row_changes.DEFAULT_TRIGGER, help="of the trigger, by default %(default)s")
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    changes = row_changes.RowChanges(
+        topic=arguments.topic,
+        without=arguments.without,
+        prefix=arguments.prefix,
+        name=arguments.name,
+        schema=arguments.schema,
+    )
+    _run(arguments, changes.start(arguments.table))
+    print(f"Changes of {arguments.table} are published to {arguments.topic}.")
+    return 0
+
+
+def _unwatch(arguments: argparse.Namespace) -> int:
+    _run(arguments, row_changes.stop(arguments.table, name=arguments.name, schema=arguments.schema))
+    print(f"Changes of {arguments.table} are no longer published.")
+    return 0
+
+
+def _run(arguments: argparse.Namespace, statement: str) -> None:
+    url = arguments.url or os.environ.get("PGCHANNELS_URL")
+    if not url:
+        raise ConfigurationError("give the database with --url postgresql://…, or set PGCHANNELS_URL")
+
+    def work(connection: Connection) -> None:
+        connection.exec_driver_sql(_USUAL_SEARCH_PATH)
+        connection.exec_driver_sql(statement)
+
+    asyncio.run(run_sync(Database(url), work))

@@ -1,0 +1,82 @@
+"""`pgchannels watch` and `unwatch`."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from pgchannels import MessageLayer
+from pgchannels.cli import main
+from tests.support.waiting import within
+
+MAKE = (
+    "CREATE TABLE orders (id int PRIMARY KEY, customer_id int, notes text); CREATE SCHEMA shop; CREATE TABLE shop.it ()"
+)
+
+
+@pytest.fixture
+async def tables(connection: "asyncpg.Connection[asyncpg.Record]") -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection to a database with tables."""
+    await connection.execute(MAKE)
+    return connection
+
+
+async def test_watch_publishes_changes_until_unwatch(
+    tables: "asyncpg.Connection[asyncpg.Record]",
+    layer: MessageLayer,
+    owner_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--url", owner_url, "--topic", "orders.{customer_id}", "--without", "notes"]
+    for _ in range(2):  # again, and nothing is published twice
+        assert await asyncio.to_thread(main, ["watch", "orders", *options]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "Changes of orders are published to orders.{customer_id}."
+    async with layer.subscribe("orders.7") as subscription:
+        await tables.execute("INSERT INTO orders VALUES (1, 7, 'secret')")
+        assert (await within(anext(subscription))).payload["new"] == {"id": 1, "customer_id": 7}
+        assert await asyncio.to_thread(main, ["unwatch", "orders", "--url", owner_url]) == 0
+        await tables.execute("DELETE FROM orders")
+        await layer.publish("orders.7", "last")
+        assert (await within(anext(subscription))).payload == "last"
+    assert await tables.fetchval("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgname <> 'deliver'") == 0
+
+
+async def test_watch_publishes_truncate_where_the_topic_names_no_column(
+    tables: "asyncpg.Connection[asyncpg.Record]", layer: MessageLayer, owner_url: str
+) -> None:
+    arguments = ["watch", "shop.it", "--url", owner_url, "--topic", "it", "--name", "odd 'name", "--prefix", "asgi"]
+    assert await asyncio.to_thread(main, arguments) == 0
+    async with layer.subscribe("it") as subscription:
+        await tables.execute("TRUNCATE shop.it")
+        assert (await within(anext(subscription))).payload["operation"] == "truncate"
+    assert await asyncio.to_thread(main, ["unwatch", "shop.it", "--url", owner_url, "--name", "odd 'name"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["watch", "nothing", "--topic", "a"], 'relation "nothing" does not exist'),
+        (
+            ["watch", "orders", "--topic", "a.{nothing}", "--without", "no%thing"],
+            'orders has no column nothing, "no%thing"',
+        ),
+        (["watch", "orders", "--topic", "a b"], "'a b' is no topic"),
+        (["watch", "orders", "--topic", "a", "--prefix", "a:b"], "'a:b'"),
+        (["unwatch", "orders"], 'trigger "pgchannels_row_changes" for table "orders" does not exist'),
+        (["watch", "orders", "--topic", "a", "--schema", "elsewhere"], 'schema "elsewhere" does not exist'),
+    ],
+)
+async def test_what_cannot_be_watched_is_said(
+    tables: "asyncpg.Connection[asyncpg.Record]",
+    owner_url: str,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    assert await asyncio.to_thread(main, [*arguments, "--url", owner_url]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_watch_without_a_database_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "orders", "--topic", "a"]) == 1
+    assert "--url postgresql://" in capsys.readouterr().err
