@@ -174,7 +174,8 @@ async def test_changes_of_a_model_are_published_while_the_constraint_is_there(sh
     assert await came(layer, work) == [(False, "orders"), (True, "orders")]
     layer = PostgresChannelLayer(database=shop, prefix="tests")
     changes = [await within(layer.receive("changes")) for _ in range(2)]
-    assert [(change["operation"], sorted(change["new"])) for change in changes] == [("insert", ["customer", "id"])] * 2
+    expected = [("row.change", "insert", ["customer", "id"])] * 2
+    assert [(change["type"], change["operation"], sorted(change["new"])) for change in changes] == expected
     await layer.close()
 
 

@@ -67,7 +67,7 @@ async def test_each_change_is_published_with_what_has_changed(orders: Connection
         **{"shop": 1, "id": 5, "customer_id": 7, "notes": "hot", "tags": {"$uuid": "not one"}},
         "at": "2026-01-01T00:00:00+00:00",
     }
-    common = {"schema": "shop", "table": "orders", "key": {"id": 5, "shop": 1}}
+    common = {"type": "row.change", "schema": "shop", "table": "orders", "key": {"id": 5, "shop": 1}}
     _, insert = await next_change(subscription)
     assert datetime.fromisoformat(insert.pop("time")) == began
     assert insert.pop("transaction") == xid

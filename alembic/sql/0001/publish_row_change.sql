@@ -1,5 +1,5 @@
--- A trigger function: publishes each change of a table's rows when it commits, as an object with `operation` (insert,
--- update, delete, truncate), `schema`, `table`, `key` (the columns of the primary key), `new` and `old` row or null,
+-- A trigger function: publishes each change of a table's rows when it commits, as an object with `type` ('row.change',
+-- by which a consumer of Channels calls its method row_change), `operation` (insert, update, delete, truncate), `schema`, `table`, `key` (the columns of the primary key), `new` and `old` row or null,
 -- `changed` (the names of changed columns), `time` (when the transaction began) and `transaction` (its id).
 -- Its arguments: the topic, in which {column} stands for the value of a column; then, any number of times,
 -- 'without=column' for a column to leave out, and 'prefix=…'.
@@ -58,7 +58,7 @@ BEGIN
         END IF;
     END LOOP;
     change := jsonb_build_object(
-        'operation', lower(TG_OP), 'schema', table_schema, 'table', table_name,
+        'type', 'row.change', 'operation', lower(TG_OP), 'schema', table_schema, 'table', table_name,
         'key', (SELECT jsonb_object_agg(name, coalesce(new_row, old_row) -> name) FROM unnest(key_columns) AS name
                 WHERE TG_OP <> 'TRUNCATE'),
         'new', new_row - left_out, 'old', old_row - left_out,
