@@ -18,7 +18,7 @@ TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"
 PLACES: Final = {
     f"{role}-{letter}": role
-    for role in (Role.PUBLISHER, Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
+    for role in (Role.PUBLISHER, Role.TRANSACTOR, Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
     for letter in ("a", "b")
 }
 RECEIVING: Final = (Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)

@@ -36,6 +36,7 @@ class Role(StrEnum):
     """What a process does; the name of its module."""
 
     PUBLISHER = "publisher"
+    TRANSACTOR = "transactor"
     SUBSCRIBER = "subscriber"
     WORKER = "worker"
     CONSUMER = "consumer"

@@ -56,7 +56,7 @@ async def run(server: EmbeddedServer, directory: Path, *, seed: str, seconds: fl
 
 async def _settle(crew: Crew, url: str, journal: Journal) -> list[str]:
     """End the run in order; returns who could not follow."""
-    await crew.finish(Role.PUBLISHER)
+    await crew.finish(Role.PUBLISHER, Role.TRANSACTOR)
     async with MessageLayer(url) as layer:
         late = await _catch_up(crew, Sender(LAST, layer, journal))
     await crew.finish(*RECEIVING)

@@ -27,10 +27,10 @@ class Sender:
 
     async def send_all(self, targets: Sequence[str], filler: str = "") -> Sequence[Position | None]:
         """Send the next message to each target, in one call when they are several topics."""
-        numbered = [(target, self._next_number(target)) for target in targets]
+        numbered = [(target, self.next_number(target)) for target in targets]
         try:
             positions = await self._send(
-                [(target, self._payload(target, number, filler)) for target, number in numbered]
+                [(target, self.payload(target, number, filler)) for target, number in numbered]
             )
         except PgChannelsError as error:
             for target, number in numbered:
@@ -46,13 +46,15 @@ class Sender:
             await asyncio.sleep(_TRY_AGAIN_SECONDS)
         return position
 
-    def _next_number(self, target: str) -> int:
+    def next_number(self, target: str) -> int:
+        """Write down that a send begins; return the number of the message there."""
         number = self._numbers[target]
         self._numbers[target] += 1
         self._journal.write(Sending(target, number))
         return number
 
-    def _payload(self, target: str, number: int, filler: str) -> dict[str, Any]:
+    def payload(self, target: str, number: int, filler: str) -> dict[str, Any]:
+        """The payload of a message."""
         # With a type, as what is sent by layers of Channels.
         return {"type": "chaos.message", "sender": self._name, "target": target, "number": number, "filler": filler}
 
