@@ -84,8 +84,8 @@ def _log_state(metadata: MetaData) -> Table:
     """One row that a crash removes together with the messages: the slot that takes new ones.
 
     The ids of this log begin at `began_at`. All up to `filled_until` are in earlier slots; messages with ids up to
-    `gone_until` may have left the log. No other log has its `identity`: see `start_epoch.sql`. `former` holds its
-    earlier identities, each with its first and its last id.
+    `gone_until`, published at `gone_at` or before, may have left the log. No other log has its `identity`: see
+    `start_epoch.sql`. `former` holds its earlier identities, each with its first and its last id.
     """
     return Table(
         "log_state",
@@ -95,6 +95,7 @@ def _log_state(metadata: MetaData) -> Table:
         Column("began_at", BigInteger, nullable=False),
         Column("filled_until", BigInteger, nullable=False),
         Column("gone_until", BigInteger, nullable=False),
+        Column("gone_at", DateTime(timezone=True), nullable=False),
         Column("identity", BigInteger, nullable=False),
         Column("identity_from", BigInteger, nullable=False),
         Column("former", ARRAY(BigInteger), nullable=False),

@@ -170,6 +170,7 @@ CALLS: Final = {
     "refuse_late_call": ["SELECT pgchannels.refuse_late_call()"],
     "start_epoch": ["SELECT pgchannels.start_epoch()"],
     "extent": ["SELECT * FROM pgchannels.extent()"],
+    "find_time": ["SELECT * FROM pgchannels.find_time('topic:asgi:room', now())"],
     "lock_addresses": ["SELECT pgchannels.lock_addresses('{topic:asgi:room,queue:asgi:jobs}')"],
     "told": ["SELECT pgchannels.told(1, 'x!y', 'payload')"],
     "number_queued": ["SELECT pgchannels.number_queued('{queue:asgi:jobs,topic:asgi:room}', '{5,NULL}', NULL)"],
