@@ -199,6 +199,19 @@ class MessageLayer:
         arrivals = await node.history(topic, since=begin, until=end, limit=limit)
         return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
 
+    async def position(self, topic: str) -> Position:
+        """Return where a topic stands now: before every message that is published to it from now on.
+
+        Every message whose `publish` has returned is at this position or before it, and so is every message that a
+        transaction begun later sees. So read a snapshot after this, then subscribe `since` this position: whatever the
+        snapshot lacks follows. `SELECT pgchannels.position('room')` returns the text of the same inside the transaction
+        that reads the snapshot; then nothing follows that the snapshot has.
+
+        :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
+        """
+        topic = require_valid_topic(topic)
+        return await self._node_here().position(topic)
+
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel from which only this event loop receives."""
         return self._node_here().receiver.new_channel(prefix)

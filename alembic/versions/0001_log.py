@@ -14,6 +14,8 @@ FUNCTIONS = (
     "start_epoch",
     "extent",
     "find_time",
+    "topic_address",
+    "position",
     "lock_addresses",
     "told",
     "number_queued",

@@ -133,6 +133,11 @@ class Node:
         """Give a channel of this node every message to a topic from now on."""
         await self.receiver.join(topic, channel)
 
+    async def position(self, topic: str) -> Position:
+        """Return where a topic stands now; raises as `history`."""
+        prefix = self._options.prefix
+        return await self._read(lambda: self.receiver.log.position(prefix, topic), "could not ask for a position")
+
     async def begin_of_replay(self, topics: Sequence[str], *, since: Point) -> dict[str, int]:
         """Return, for each topic, the id after which a replay since a point begins.
 

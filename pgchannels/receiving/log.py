@@ -12,6 +12,7 @@ from pgchannels.database.statements.reading import (
     extent,
     find_time,
     messages_after,
+    position,
     position_before_latest,
     rest_of_message,
 )
@@ -96,6 +97,12 @@ class Log:
             await self._complete(arrival, size=row[_SIZE])
         return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
 
+    async def position(self, prefix: str, topic: str) -> Position:
+        """Return where a topic stands now."""
+        await self.extent()  # begins a log if there is none
+        [(position_now,)] = await self._connections.fetch(position, topic, prefix)
+        return Position.parse(position_now)
+
     async def places_at(self, addresses: Sequence[str], moment: Moment) -> dict[str, PlaceInTopic]:
         """Return where a moment lies in each of some topics, by their addresses."""
         places: dict[str, PlaceInTopic] = {}
@@ -131,8 +138,8 @@ class Log:
     async def _last_until(self, address: str, point: Point) -> int:
         if not isinstance(point, Position):
             return (await self.places_at([address], point))[address].last_before
-        extent, position = await self.extent(), point.to_id()
-        return 0 if extent.leaves_out(position) or position > extent.last_id else position
+        extent, after = await self.extent(), point.to_id()
+        return 0 if extent.leaves_out(after) or after > extent.last_id else after
 
     async def _complete(self, arrival: Arrival, *, size: int) -> None:
         """Read the rest of a payload; one that leaves the log meanwhile is gone."""

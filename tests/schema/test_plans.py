@@ -178,6 +178,8 @@ ROADS: Final = {
     "history of a busy topic": Road(
         "position_before_latest", "message", run(reading.position_before_latest, BUSY, LAST, 100)
     ),
+    "position of a busy topic": Road("position", "message log_state", run(reading.position, "busy", "asgi")),
+    "position of a topic without messages": Road("position", "message", run(reading.position, "unused", "asgi")),
     "time in topics": Road("find_time", "message log_state", run(reading.find_time, ROOMS, None, 3600.0)),
     "time in a busy topic": Road("find_time", "message log_state", run(reading.find_time, [BUSY], None, HALF_SECONDS)),
     "time in a topic without messages": Road(

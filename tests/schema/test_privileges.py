@@ -171,6 +171,8 @@ CALLS: Final = {
     "start_epoch": ["SELECT pgchannels.start_epoch()"],
     "extent": ["SELECT * FROM pgchannels.extent()"],
     "find_time": ["SELECT * FROM pgchannels.find_time('topic:asgi:room', now())"],
+    "topic_address": ["SELECT pgchannels.topic_address('room', 'asgi')"],
+    "position": ["SELECT pgchannels.position('room')"],
     "lock_addresses": ["SELECT pgchannels.lock_addresses('{topic:asgi:room,queue:asgi:jobs}')"],
     "told": ["SELECT pgchannels.told(1, 'x!y', 'payload')"],
     "number_queued": ["SELECT pgchannels.number_queued('{queue:asgi:jobs,topic:asgi:room}', '{5,NULL}', NULL)"],

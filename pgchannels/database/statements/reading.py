@@ -122,6 +122,11 @@ def find_time(schema: Schema) -> Select[Any]:
     return select(wanted.c.address, *found.c).join_from(wanted, found, true())
 
 
+def position(schema: Schema) -> Select[Any]:
+    """Return where a topic stands, as the text of a position; see `position.sql`. Parameters: the topic, the prefix."""
+    return select(schema.call("position", bindparam("topic", type_=Text), bindparam("prefix", type_=Text)))
+
+
 def extent(schema: Schema) -> Select[Any]:
     """Return the extent of the log, in one row; see `extent.sql`."""
     found = schema.call("extent").table_valued(*extent_columns())
