@@ -26,6 +26,7 @@ FUNCTIONS = (
     "remove_nodes",
     "listen",
     "probe",
+    "keep_messages_for",
     "beat",
     "empty_slot",
     "carry_queues",
@@ -75,11 +76,18 @@ def _create_log(schema: str, quoted: str) -> None:
         "log",
         sa.Column("epoch", sa.Integer, autoincrement=False),
         sa.Column("retention", sa.Interval, nullable=False),
+        sa.Column("chosen", sa.Interval, nullable=False),
+        sa.Column("needed", sa.Interval, nullable=False),
+        sa.Column("needed_before", sa.Interval, nullable=False),
+        sa.Column("term_began_at", sa.DateTime(timezone=True), nullable=False),
         # A publication FOR ALL TABLES refuses updates of a table without a key.
         sa.PrimaryKeyConstraint("epoch", name="log_pkey"),
         schema=schema,
     )
-    op.execute(f"INSERT INTO {quoted}.log (epoch, retention) VALUES (0, '0')")
+    op.execute(
+        f"INSERT INTO {quoted}.log (epoch, retention, chosen, needed, needed_before, term_began_at)"
+        " VALUES (0, '0', '0', '0', '0', pg_catalog.now())"
+    )
     op.create_table(
         "log_state",
         sa.Column("slot", sa.SmallInteger, nullable=False),

@@ -10,6 +10,7 @@ from pgchannels import __version__
 from pgchannels.arguments import redacted
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
+from pgchannels.cli.retention import add_retention_command
 from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.database.database import Database
 from pgchannels.database.failures import is_database_failure, lacks_privilege
@@ -47,6 +48,7 @@ def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the commands that work on a database, which is given by `--url`."""
     add_upgrade_command(commands)
     add_bench_command(commands)
+    add_retention_command(commands)
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -71,12 +71,20 @@ def schema_named(name: str) -> Schema:
 
 
 def _log(metadata: MetaData) -> Table:
-    """One row that survives a crash: how often the log began anew, and how long it keeps messages."""
+    """One row that survives a crash: how often the log began anew, and how long it keeps messages.
+
+    The `retention` is the greatest of what was `chosen`, and of what layers `needed` in this term or in the one before
+    it. Layers say what they need again in each term, so a layer that is gone counts for two terms at most.
+    """
     return Table(
         "log",
         metadata,
         Column("epoch", Integer, primary_key=True, autoincrement=False),
         Column("retention", Interval, nullable=False),
+        Column("chosen", Interval, nullable=False),
+        Column("needed", Interval, nullable=False),
+        Column("needed_before", Interval, nullable=False),
+        Column("term_began_at", DateTime(timezone=True), nullable=False),
     )
 
 

@@ -200,6 +200,8 @@ COLD: Final = {
     "remove_node",  # once in a node's life
     "listen",  # once a connection
     "keep_messages_for",  # at its beginning
+    "retention",  # for people, as the next
+    "set_retention",
     "rotate",  # twice in a retention
     "rotation_is_overdue",  # reads a few rows for ever
 }

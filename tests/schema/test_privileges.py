@@ -190,6 +190,7 @@ CALLS: Final = {
         f"SELECT * FROM pgchannels.host(gen_random_uuid(), 0, {version}, '{{topic:asgi:room}}', '{{a}}', true)"
         for version in ("NULL", "1")
     ],
+    "keep_messages_for": ["SELECT pgchannels.keep_messages_for(60)"],
     "beat": ["SELECT * FROM pgchannels.beat(gen_random_uuid(), 'another', '1 s', '1 h', 'token')"],
     "listen": ["SELECT pgchannels.listen(gen_random_uuid())"],
     "probe": ["SELECT pgchannels.probe(gen_random_uuid(), 'token')"],
