@@ -28,7 +28,7 @@ class ConfigurationError(PgChannelsError, ValueError):
 
 
 class InvalidPosition(ConfigurationError):
-    """The value of `since` is not a position that a message can have."""
+    """The value of `since` or `until` is neither a position that a message can have, nor a time."""
 
 
 class InvalidName(PgChannelsError, TypeError):

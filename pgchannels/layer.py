@@ -12,13 +12,12 @@ from pgchannels.arguments import (
     require_count,
     require_one_of,
     require_seconds,
-    shown,
 )
 from pgchannels.database.callers import AsyncExecutor
 from pgchannels.database.database import Database, Password
 from pgchannels.database.retry import until_there
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.errors import ConfigurationError, InvalidPosition, LayerClosed, MessagesLost
+from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
 from pgchannels.messages import Gap, Header, Message, Position
 from pgchannels.names import (
     DEFAULT_PREFIX,
@@ -27,6 +26,7 @@ from pgchannels.names import (
     require_valid_topic,
 )
 from pgchannels.options import Options
+from pgchannels.points import Point, PointOrText, require_point
 from pgchannels.process.node import Node
 from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import WhenFull
@@ -210,12 +210,16 @@ class MessageLayer:
     def subscribe(
         self,
         *topics: str,
-        since: Position | str | None = None,
+        since: PointOrText | None = None,
         capacity: int | None = None,
         when_full: Literal["fail", "drop_newest", "drop_oldest"] = "fail",
         on_gap: Callable[[Gap], None] | None = None,
     ) -> Subscription:
         """Return a subscription to topics: from now on or, with `since`, all after it that the log still has.
+
+        `since` is a point: a `Position` or its text, for what came after that message; a datetime with a time zone, for
+        what was published at that time or later; a timedelta, for what was published in this time until now. Times are
+        those of the database's clock. If messages after that point may have been lost, a gap comes first.
 
         At most `capacity` messages wait for a slow subscriber. When the mailbox is full, `"fail"` ends the subscription
         with `MessagesLost`; `"drop_newest"` and `"drop_oldest"` drop messages and count them in `subscription.lost`. If
@@ -227,20 +231,45 @@ class MessageLayer:
         return Subscription(
             self._node_here,
             tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
-            since=_position(since),
+            since=_point("since", since),
             capacity=self._options.capacity if capacity is None else require_count("capacity", capacity),
             when_full=require_one_of("when_full", when_full, WhenFull),
             on_gap=require_callable_or_none("on_gap", on_gap),
         )
 
-    async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
-        """Return messages still in the log, oldest first: the last `limit`, or the first `limit` after `since`."""
-        topic = require_valid_topic(topic)
-        position, limit = _position(since), require_count("limit", limit, least=0)
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: PointOrText | None = None,
+        until: PointOrText | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """Return messages still in the log, oldest first: the first `limit` after `since`, or else the last `limit`.
+
+        `since` is as for `subscribe`. `until` ends the list: with the message at that position, or before the first
+        that was published at that time or later.
+
+        :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
+        """
+        topic, limit = require_valid_topic(topic), require_count("limit", limit, least=0)
+        begin, end = _point("since", since), _point("until", until)
         node = self._node_here()
-        after = None if position is None else position.to_id()
-        arrivals = await node.history(topic, after=after, limit=limit)
+        arrivals = await node.history(topic, since=begin, until=end, limit=limit)
         return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
+
+    async def position(self, topic: str) -> Position:
+        """Return where a topic stands now: before every message that is published to it from now on.
+
+        Every message whose `publish` has returned is at this position or before it, and so is every message that a
+        transaction begun later sees. So read a snapshot after this, then subscribe `since` this position: whatever the
+        snapshot lacks follows. `SELECT pgchannels.position('room')` returns the text of the same inside the transaction
+        that reads the snapshot; then nothing follows that the snapshot has.
+
+        :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
+        """
+        topic = require_valid_topic(topic)
+        return await self._node_here().position(topic)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel from which only this event loop receives."""
@@ -304,12 +333,5 @@ class MessageLayer:
         return node
 
 
-def _position(since: object) -> Position | None:
-    if since is None or (isinstance(since, Position) and since.is_possible):
-        return since
-    try:
-        return Position.parse(since)  # type: ignore[arg-type]  # anything but text is refused
-    except ValueError:
-        raise InvalidPosition(
-            f"since={shown(since)} is neither a Position that a message can have, nor the text of one such as '1-512'"
-        ) from None
+def _point(name: str, value: PointOrText | None) -> Point | None:
+    return None if value is None else require_point(name, value)

@@ -6,8 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from pgchannels.errors import LayerClosed, MessagesLost
-from pgchannels.messages import Gap, GapReason, Message, Position
+from pgchannels.messages import Gap, GapReason, Message
 from pgchannels.names import topic_of_address
+from pgchannels.points import Point
 from pgchannels.process.node import Node
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
@@ -32,7 +33,7 @@ class Subscription:
         find_node: Callable[[], Node],
         topics: tuple[str, ...],
         *,
-        since: Position | None,
+        since: Point | None,
         capacity: int,
         when_full: WhenFull,
         on_gap: Callable[[Gap], None] | None,
@@ -67,8 +68,8 @@ class Subscription:
             if self._since is None:
                 await node.receiver.topics.subscribe(self._topics, self, self._mailbox)
             else:
-                after = self._since.to_id()
-                self._cursor = await node.receiver.topics.replay(self._topics, self, self._mailbox, after=after)
+                positions = await node.begin_of_replay(self._topics, since=self._since)
+                self._cursor = await node.receiver.topics.replay(positions, self, self._mailbox)
         except BaseException:
             self._leave(node)
             raise

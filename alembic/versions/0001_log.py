@@ -13,6 +13,9 @@ FUNCTIONS = (
     "refuse_late_call",
     "start_epoch",
     "extent",
+    "find_time",
+    "topic_address",
+    "position",
     "lock_addresses",
     "told",
     "number_queued",
@@ -24,6 +27,7 @@ FUNCTIONS = (
     "remove_nodes",
     "listen",
     "probe",
+    "keep_messages_for",
     "beat",
     "empty_slot",
     "carry_queues",
@@ -36,7 +40,6 @@ FUNCTIONS = (
     "deliver_undelivered",
     "plain_envelope",
     "expiry_of_message",
-    "topic_address",
     "publish",
     "publish_many",
     "send",
@@ -99,11 +102,18 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("epoch", sa.Integer, autoincrement=False),
         sa.Column("retention", sa.Interval, nullable=False),
         sa.Column("database", sa.Uuid, nullable=False, server_default=sa.text("gen_random_uuid()")),
+        sa.Column("chosen", sa.Interval, nullable=False),
+        sa.Column("needed", sa.Interval, nullable=False),
+        sa.Column("needed_before", sa.Interval, nullable=False),
+        sa.Column("term_began_at", sa.DateTime(timezone=True), nullable=False),
         # A publication FOR ALL TABLES refuses updates of a table without a key.
         sa.PrimaryKeyConstraint("epoch", name="log_pkey"),
         schema=schema,
     )
-    op.execute(f"INSERT INTO {quoted}.log (epoch, retention) VALUES (0, '0')")
+    op.execute(
+        f"INSERT INTO {quoted}.log (epoch, retention, chosen, needed, needed_before, term_began_at)"
+        " VALUES (0, '0', '0', '0', '0', pg_catalog.now())"
+    )
     op.create_table(
         "log_state",
         sa.Column("slot", sa.SmallInteger, nullable=False),
@@ -111,6 +121,7 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("began_at", sa.BigInteger, nullable=False),
         sa.Column("filled_until", sa.BigInteger, nullable=False),
         sa.Column("gone_until", sa.BigInteger, nullable=False),
+        sa.Column("gone_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("identity", sa.BigInteger, nullable=False),
         sa.Column("identity_from", sa.BigInteger, nullable=False),
         sa.Column("former", sa.ARRAY(sa.BigInteger), nullable=False),

@@ -79,6 +79,8 @@ def schema_named(name: str) -> Schema:
 def _log(metadata: MetaData) -> Table:
     """One row that survives a crash: how often the log began anew, and how long it keeps messages.
 
+    The `retention` is the greatest of what was `chosen`, and of what layers `needed` in this term or in the one before
+    it. Layers say what they need again in each term, so a layer that is gone counts for two terms at most.
     `database` tells this database from others with the same tables.
     """
     return Table(
@@ -87,6 +89,10 @@ def _log(metadata: MetaData) -> Table:
         Column("epoch", Integer, primary_key=True, autoincrement=False),
         Column("retention", Interval, nullable=False),
         Column("database", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
+        Column("chosen", Interval, nullable=False),
+        Column("needed", Interval, nullable=False),
+        Column("needed_before", Interval, nullable=False),
+        Column("term_began_at", DateTime(timezone=True), nullable=False),
     )
 
 
@@ -94,8 +100,8 @@ def _log_state(metadata: MetaData) -> Table:
     """One row that a crash removes together with the messages: the slot that takes new ones.
 
     The ids of this log begin at `began_at`. All up to `filled_until` are in earlier slots; messages with ids up to
-    `gone_until` may have left the log. No other log has its `identity`: see `start_epoch.sql`. `former` holds its
-    earlier identities, each with its first and its last id.
+    `gone_until`, published at `gone_at` or before, may have left the log. No other log has its `identity`: see
+    `start_epoch.sql`. `former` holds its earlier identities, each with its first and its last id.
     """
     return Table(
         "log_state",
@@ -105,6 +111,7 @@ def _log_state(metadata: MetaData) -> Table:
         Column("began_at", BigInteger, nullable=False),
         Column("filled_until", BigInteger, nullable=False),
         Column("gone_until", BigInteger, nullable=False),
+        Column("gone_at", DateTime(timezone=True), nullable=False),
         Column("identity", BigInteger, nullable=False),
         Column("identity_from", BigInteger, nullable=False),
         Column("former", ARRAY(BigInteger), nullable=False),

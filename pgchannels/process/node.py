@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, TypeVar
 
 from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
 from pgchannels.database.retry import insist
 from pgchannels.database.wording import explained
 from pgchannels.errors import LayerClosed
+from pgchannels.messages import Position
 from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options
+from pgchannels.points import Point
 from pgchannels.process.tasks import Tasks
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.listener import Listener
@@ -28,6 +30,8 @@ from pgchannels.upkeep.undelivered import Undelivered
 
 _CLOSE_TIMEOUT_SECONDS: Final = 5
 _SHORTEST_SILENCE_SECONDS: Final = 1
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -135,19 +139,39 @@ class Node:
         """Give a channel of this node every message to a topic from now on."""
         await self.receiver.join(topic, channel)
 
-    async def history(self, topic: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """Return the last messages of a topic, or the first ones after a position; oldest first.
+    async def position(self, topic: str) -> Position:
+        """Return where a topic stands now; raises as `history`."""
+        prefix = self._options.prefix
+        return await self._read(lambda: self.receiver.log.position(prefix, topic), "could not ask for a position")
+
+    async def begin_of_replay(self, topics: Sequence[str], *, since: Point) -> dict[str, int]:
+        """Return, for each topic, the id after which a replay since a point begins.
 
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
         :raises LayerClosed: the node is closed, or has failed.
         """
-        self.receiver.require_running()
+        if isinstance(since, Position):
+            return dict.fromkeys(topics, since.to_id())
+        addresses = [topic_address(self._options.prefix, topic) for topic in topics]
+        places = await self._read(lambda: self.receiver.log.places_at(addresses, since), "could not look up a time")
+        return {topic: places[address].begin_after for topic, address in zip(topics, addresses, strict=True)}
+
+    async def history(self, topic: str, *, since: Point | None, until: Point | None, limit: int) -> list[Arrival]:
+        """Return the last messages of a topic, or the first ones after a point, up to another; oldest first.
+
+        :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
+        :raises LayerClosed: the node is closed, or has failed.
+        """
         address = topic_address(self._options.prefix, topic)
+        return await self._read(
+            lambda: self.receiver.log.history(address, since=since, until=until, limit=limit),
+            "could not read the history",
+        )
+
+    async def _read(self, step: Callable[[], Awaitable[T]], what_failed: str) -> T:
+        self.receiver.require_running()
         return await insist(
-            lambda: self.receiver.log.history(address, after=after, limit=limit),
-            place=self._connections.place,
-            seconds=self._options.send_timeout,
-            what_failed="could not read the history",
+            step, place=self._connections.place, seconds=self._options.send_timeout, what_failed=what_failed
         )
 
     async def _keep(self) -> None:

@@ -10,12 +10,14 @@ from typing import Any, Final, TypeVar
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
+from pgchannels.database.statements.nodes import keep_messages_for
 from pgchannels.errors import LayerClosed
 from pgchannels.options import Options
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
 from pgchannels.sending.sender import Sender
 
 LAST_CALLS_SECONDS: Final = 30
+_REMIND_SECONDS: Final = 3600  # much less than a term, after which the log forgets what nobody needs
 
 T = TypeVar("T")
 Request = Callable[[Sender], Awaitable[T]]
@@ -66,11 +68,14 @@ class Service:
         self._under_way: dict[asyncio.Future[Any], Call] = {}
         self._to_run_again: list[Call] | None = None  # once this closes
         self._answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+        self._has_sent = False
+        self._reminding: asyncio.Task[None]
 
     def open(self) -> None:
         """Begin to send, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._sender.start().add_done_callback(lambda _: self._end.set())
+        self._reminding = self._loop.create_task(self._remind(), name="pgchannels retention")
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Run a callback in the loop; may be called from any thread."""
@@ -91,6 +96,7 @@ class Service:
         Return the patient ones, for the next service to run again.
         """
         self._to_run_again = []
+        self._reminding.cancel()
         for sending, call in self._under_way.items():
             if call.is_patient:
                 sending.cancel()
@@ -99,12 +105,14 @@ class Service:
             for sending in late:
                 sending.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.wait([self._reminding])
         await self._sender.close()
         await self._connections.close()
         return self._to_run_again
 
     def begin(self, call: Call) -> None:
         """Run a request; its caller gets the answer, or what it raises."""
+        self._has_sent = True
         try:
             sending = asyncio.ensure_future(call.request(self._sender))
         except BaseException as error:  # including what would end the loop for all others
@@ -112,6 +120,15 @@ class Service:
         else:
             self._under_way[sending] = call
             sending.add_done_callback(partial(self._settle, call))
+
+    async def _remind(self) -> None:
+        # A node does so with each heartbeat. A new connection does, too, but one that is busy lives for long.
+        while True:
+            await asyncio.sleep(_REMIND_SECONDS)
+            if self._has_sent:
+                self._has_sent = False
+                with suppress(Exception):  # the next connection does it
+                    await self._connections.fetch(keep_messages_for, self._sender.retention_seconds)
 
     def _settle(self, call: Call, sent: "asyncio.Future[Any]") -> None:
         del self._under_way[sent]

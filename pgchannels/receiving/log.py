@@ -10,14 +10,19 @@ from pgchannels.database.statements.reading import (
     PAGE_BYTES,
     PAGE_ROWS,
     extent,
+    find_time,
     messages_after,
+    position,
     position_before_latest,
     rest_of_message,
 )
 from pgchannels.database.wording import Place
+from pgchannels.messages import Position
+from pgchannels.points import Moment, Point
 from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1
+_LOOK_UPS_AT_ONCE: Final = 200
 _SIZE: Final = 5  # columns after those of an arrival
 _EXPIRES: Final = 6
 
@@ -36,6 +41,17 @@ class Page:
     filled_until: int
     gone_until: int
     last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceInTopic:
+    """Where a moment lies in a topic; see `find_time.sql`.
+
+    A replay of what was published since then reads what comes after `begin_after`.
+    """
+
+    last_before: int
+    begin_after: int
 
 
 class Log:
@@ -81,24 +97,49 @@ class Log:
             await self._complete(arrival, size=row[_SIZE])
         return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
 
-    async def history(self, address: str, *, after: int | None, limit: int) -> list[Arrival]:
-        """Return the last messages of an address, or the first after a position; oldest first, without expired ones.
+    async def position(self, prefix: str, topic: str) -> Position:
+        """Return where a topic stands now."""
+        await self.extent()  # begins a log if there is none
+        [(position_now,)] = await self._connections.fetch(position, topic, prefix)
+        return Position.parse(position_now)
 
-        If this log never gave the position, everything that it has comes after it.
+    async def places_at(self, addresses: Sequence[str], moment: Moment) -> dict[str, PlaceInTopic]:
+        """Return where a moment lies in each of some topics, by their addresses."""
+        places: dict[str, PlaceInTopic] = {}
+        while len(places) < len(addresses):
+            some = addresses[len(places) : len(places) + _LOOK_UPS_AT_ONCE]
+            rows = await self._connections.fetch(find_time, some, moment.time, moment.seconds_ago)
+            if any(begin_after is None for _, _, begin_after in rows):
+                await self.extent()  # there is no log yet, or no longer: this begins one
+            else:
+                places |= {address: PlaceInTopic(*place) for address, *place in rows}
+        return places
+
+    async def history(self, address: str, *, since: Point | None, until: Point | None, limit: int) -> list[Arrival]:
+        """Return the last messages of an address, or the first after a point, up to another; without expired ones.
+
+        They are in the order of their ids. If this log never gave a position, everything that it has comes after it.
         """
-        if after is None:
-            [(first,)] = await self._connections.fetch(position_before_latest, address, limit)
+        up_to = GREATEST_ID if until is None else await self._last_until(address, until)
+        if since is not None:
+            after = await self._last_until(address, since)
+        else:
+            [(first,)] = await self._connections.fetch(position_before_latest, address, up_to, limit)
             after = GREATEST_ID if first is None else first - 1
-        elif (extent := await self.extent()).leaves_out(after) or after > extent.last_id:
-            after = 0
         arrivals: list[Arrival] = []
         while len(arrivals) < limit:
-            page = await self.page({address: after}, most=min(limit, PAGE_ROWS))
+            page = await self.page({address: after}, up_to=up_to, most=min(limit, PAGE_ROWS))
             arrivals += [arrival for arrival in page.arrivals if arrival.envelope is not None]
             if not page.is_full:
                 break
             after = page.arrivals[-1].id
         return arrivals[:limit]
+
+    async def _last_until(self, address: str, point: Point) -> int:
+        if not isinstance(point, Position):
+            return (await self.places_at([address], point))[address].last_before
+        extent, after = await self.extent(), point.to_id()
+        return 0 if extent.leaves_out(after) or after > extent.last_id else after
 
     async def _complete(self, arrival: Arrival, *, size: int) -> None:
         """Read the rest of a payload; one that leaves the log meanwhile is gone."""

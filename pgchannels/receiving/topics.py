@@ -1,6 +1,6 @@
 """The topics that this node receives, and the mailboxes of their subscriptions."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 from pgchannels.names import topic_address
 from pgchannels.receiving.hosting import Hosting
@@ -29,17 +29,19 @@ class Topics:
         for address, position in addresses.items():
             self._router.add(address, key, mailbox, after=position)
 
-    async def replay(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox, *, after: int) -> Cursor:
-        """As `subscribe`, but for every message after a position; the cursor knows when the mailbox takes over."""
-        addresses = await self.reserve(topics, key)
-        return Cursor(key, mailbox, list(addresses), after=after)
+    async def replay(self, positions: Mapping[str, int], key: Hashable, mailbox: Mailbox) -> Cursor:
+        """As `subscribe`, but for every message after the position of its topic; the cursor knows when the mailbox
+        takes over.
+        """
+        addresses = await self.reserve(positions, key)
+        return Cursor(key, mailbox, dict(zip(addresses, positions.values(), strict=True)))
 
     def unsubscribe(self, topics: Sequence[str], key: Hashable) -> None:
         """Undo `subscribe` and `replay`."""
         for topic in topics:
             self._router.remove(topic_address(self._prefix, topic), key)
 
-    async def reserve(self, topics: Sequence[str], key: Hashable) -> dict[str, int]:
+    async def reserve(self, topics: Iterable[str], key: Hashable) -> dict[str, int]:
         """Host topics; return a position for the address of each: every message sent from now on has a greater id."""
         self._require_running()
         addresses = [topic_address(self._prefix, topic) for topic in topics]

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import asyncpg
 
 from pgchannels import MessageLayer, Position
+from tests.support.resuming import Resuming
 from tests.support.waiting import within
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,27 @@ def require_complete_and_in_order(output: bytes) -> None:
     assert len(numbers) == TOPICS * PUBLISHERS
     for ordered in positions.values():
         assert all(one < two for one, two in pairwise(ordered))
+
+
+async def test_reader_that_leaves_and_resumes_while_four_processes_publish_has_everything_once(
+    database_url: str, layer: MessageLayer, other_layer: MessageLayer
+) -> None:
+    topics = 4
+    total = PUBLISHERS * MESSAGES_EACH // topics
+    begin = {f"topic{number}": await layer.publish(f"topic{number}", "seen") for number in range(topics)}
+    readers = [
+        Resuming(one, topic, position, Random(number))
+        for number, (topic, position) in enumerate(begin.items())
+        for one in (layer, other_layer)
+    ]
+    async with AsyncExitStack() as stack:
+        for n in range(PUBLISHERS):
+            process = running("tests.processes.publisher", database_url, n, MESSAGES_EACH, topics)
+            await stack.enter_async_context(process)
+        await within(asyncio.gather(*(reader.read(total) for reader in readers)))
+    for reader in readers:
+        assert reader.received == await layer.history(reader.topic, since=begin[reader.topic], limit=10**6)
+    assert min(reader.leaves for reader in readers) > 5
 
 
 async def test_message_without_subscribers_costs_one_insert_and_no_notification(

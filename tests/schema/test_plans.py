@@ -41,6 +41,8 @@ BEATING: Final = (LEASE, LEASE, "token", "host", 1, "process", "node:asgi:node-1
 ROOMS: Final = [f"topic:asgi:room-{n}" for n in range(1, 65)]
 BUSY: Final = "topic:asgi:busy"
 LAST: Final = 2**62  # greater than every id
+# Messages are a thousandth of a second apart.
+HALF_SECONDS: Final = MESSAGES / 2 / 1000
 
 # In three slots: a fifth of the messages in one queue, a fifth in one topic, the others in six thousand.
 FILL: Final = """
@@ -49,7 +51,8 @@ SELECT pgchannels.extent();
 INSERT INTO pgchannels.message (slot, id, batch, address, number, payload, published_at, expires_at)
 SELECT 3 * (n - 1) / {messages}, began_at + n, CASE WHEN n % 10 = 0 THEN -n END,
        CASE n % 5 WHEN 0 THEN 'queue:asgi:jobs' WHEN 2 THEN 'topic:asgi:busy' ELSE 'topic:asgi:room-' || n % 10000 END,
-       CASE WHEN n % 5 = 0 THEN n / 5 END, '\\x{payload}', now(), now() + interval '1 day'
+       CASE WHEN n % 5 = 0 THEN n / 5 END, '\\x{payload}', now() - ({messages} - n) * interval '1 ms',
+       now() + interval '1 day'
 FROM pgchannels.log_state, generate_series(1, {messages}) AS n;
 SELECT setval('pgchannels.message_id', (began_at + {messages} | 511) + 1) FROM pgchannels.log_state;
 
@@ -199,9 +202,18 @@ ROADS: Final = {
     "page of many topics": Road("messages_after", "message", page(dict.fromkeys(ROOMS, 0), most=10)),
     "end of the log": Road("messages_after", "message", page(dict.fromkeys(ROOMS, LAST))),
     "rest of a large message": Road("rest_of_message", "message", run(reading.rest_of_message, 1, ROOMS[0], 1)),
-    "history of a topic": Road("position_before_latest", "message", run(reading.position_before_latest, ROOMS[0], 100)),
+    "history of a topic": Road(
+        "position_before_latest", "message", run(reading.position_before_latest, ROOMS[0], LAST, 100)
+    ),
     "history of a busy topic": Road(
-        "position_before_latest", "message", run(reading.position_before_latest, BUSY, 100)
+        "position_before_latest", "message", run(reading.position_before_latest, BUSY, LAST, 100)
+    ),
+    "position of a busy topic": Road("position", "message log_state", run(reading.position, "busy", "asgi")),
+    "position of a topic without messages": Road("position", "message", run(reading.position, "unused", "asgi")),
+    "time in topics": Road("find_time", "message log_state", run(reading.find_time, ROOMS, None, 3600.0)),
+    "time in a busy topic": Road("find_time", "message log_state", run(reading.find_time, [BUSY], None, HALF_SECONDS)),
+    "time in a topic without messages": Road(
+        "find_time", "message log_state", run(reading.find_time, ["topic:asgi:unused"], None, 3600.0)
     ),
 }
 
@@ -219,6 +231,8 @@ COLD: Final = {
     "remove_node",  # once in a node's life
     "listen",  # once a connection
     "keep_messages_for",  # at its beginning
+    "retention",  # for people, as the next
+    "set_retention",
     "rotate",  # twice in a retention
     "rotation_is_overdue",  # reads a few rows for ever
 }

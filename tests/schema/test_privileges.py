@@ -172,6 +172,9 @@ CALLS: Final = {
     "refuse_late_call": ["SELECT pgchannels.refuse_late_call()"],
     "start_epoch": ["SELECT pgchannels.start_epoch()"],
     "extent": ["SELECT * FROM pgchannels.extent()"],
+    "find_time": ["SELECT * FROM pgchannels.find_time('topic:asgi:room', now())"],
+    "topic_address": ["SELECT pgchannels.topic_address('room', 'asgi')"],
+    "position": ["SELECT pgchannels.position('room')"],
     "lock_addresses": ["SELECT pgchannels.lock_addresses('{topic:asgi:room,queue:asgi:jobs}')"],
     "told": ["SELECT pgchannels.told(1, 'x!y', 'payload')"],
     "number_queued": ["SELECT pgchannels.number_queued('{queue:asgi:jobs,topic:asgi:room}', '{5,NULL}', NULL)"],
@@ -189,6 +192,7 @@ CALLS: Final = {
         f"SELECT * FROM pgchannels.host(gen_random_uuid(), 0, {version}, '{{topic:asgi:room}}', '{{a}}', true)"
         for version in ("NULL", "1")
     ],
+    "keep_messages_for": ["SELECT pgchannels.keep_messages_for(60)"],
     "beat": ["SELECT * FROM pgchannels.beat(gen_random_uuid(), 'another', '1 s', '1 h', 'token')"],
     "listen": ["SELECT pgchannels.listen(gen_random_uuid())"],
     "probe": ["SELECT pgchannels.probe(gen_random_uuid(), 'token')"],
@@ -209,7 +213,6 @@ CALLS: Final = {
     "notification_parts": ["SELECT pgchannels.notification_parts('{a,a}', '{b,c}', '{1,1}')"],
     "plain_envelope": ["""SELECT pgchannels.plain_envelope('{"a": [1, 1234567890123456789]}', '{"b": 1}')"""],
     "expiry_of_message": ["SELECT pgchannels.expiry_of_message(NULL)"],
-    "topic_address": ["SELECT pgchannels.topic_address('room', 'asgi')"],
     "publish": ["""SELECT pgchannels.publish('room', '{}', headers => '{"a": 1}', key => 'key', expiry => '1 s')"""],
     "publish_many": ["SELECT pgchannels.publish_many('{room,room}', ARRAY['1', '2']::jsonb[])"],
     "send": ["SELECT pgchannels.send('jobs', '{}'), pgchannels.send('x.y!z', '{}')"],

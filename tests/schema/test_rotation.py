@@ -1,11 +1,14 @@
 """The log's slots rotate, and what that keeps and removes."""
 
+import asyncio
+
 import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer
-from tests.support.log import count_slots, let_pass, rotate
-from tests.support.waiting import within
+from tests.support.log import count_slots, let_pass, lose_the_log, rotate
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
 
 
 async def test_messages_are_kept_for_the_retention_and_gone_after_one_and_a_half(
@@ -51,6 +54,80 @@ async def test_longest_expiry_decides_on_the_retention(
     for expiry in (300, 100):
         async with MessageLayer(database_url, expiry=expiry):
             assert await connection.fetchval("SELECT retention = '300 s' FROM pgchannels.log")
+
+
+async def let_term_end(connection: "asyncpg.Connection[asyncpg.Record]", duration: str) -> None:
+    """Make the log look who needs its messages."""
+    await connection.execute(f"UPDATE pgchannels.log SET term_began_at = now() - interval '{duration}'")
+    await rotate(connection)
+
+
+async def test_layer_that_is_gone_is_forgotten_after_two_terms_and_one_that_lives_is_not(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    retention = "SELECT extract(epoch FROM retention)::int FROM pgchannels.log"
+    async with MessageLayer(database_url, expiry=300):
+        pass
+    async with MessageLayer(database_url, expiry=100) as living:
+        kept = []
+        for _ in range(4):
+            await let_term_end(connection, "1 day")
+            node_of(living).beat_now()
+            await until(lambda: connection.fetchval("SELECT needed = '100 s' FROM pgchannels.log"))
+            kept.append(await connection.fetchval(retention))
+    assert kept == [300, 100, 100, 100]
+    for _ in range(3):
+        await let_term_end(connection, "1 day")
+    assert await connection.fetchval(retention) == 100  # nobody is there who rotates
+
+
+async def test_term_is_longer_than_messages_live_and_a_clock_that_was_set_back_does_not_stretch_it(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    needed = "SELECT extract(epoch FROM needed)::int FROM pgchannels.log"
+    async with MessageLayer(database_url, expiry=86_400):
+        pass
+    await let_term_end(connection, "47 h")
+    assert await connection.fetchval(needed) == 86_400
+    await let_term_end(connection, "48 h")
+    assert await connection.fetchval(needed) == 0
+    async with MessageLayer(database_url, expiry=86_400):
+        await let_term_end(connection, "-1 h")
+        assert await connection.fetchval(needed) == 0
+
+
+async def test_retention_that_is_set_outlasts_all_layers_and_a_crash(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    await connection.execute("UPDATE pgchannels.log SET chosen = '1 h', retention = '1 h'")
+    async with MessageLayer(database_url, expiry=7200):
+        pass
+    await lose_the_log(connection)
+    async with MessageLayer(database_url) as layer:
+        for _ in range(3):
+            await let_term_end(connection, "1 day")
+            node_of(layer).beat_now()
+            await until(lambda: connection.fetchval("SELECT needed > '0' FROM pgchannels.log"))
+    assert await connection.fetchval("SELECT retention = '1 h' FROM pgchannels.log_status")
+
+
+async def test_process_that_only_sends_says_again_what_it_needs(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgchannels.process.service._REMIND_SECONDS", 0.01)
+    layer = MessageLayer(database_url, expiry=300)
+    is_needed = "SELECT needed = '300 s' FROM pgchannels.log"
+    for number in range(3):
+        await asyncio.to_thread(layer.sync.publish, "room", number)  # over the same connection
+        await until(lambda: connection.fetchval(is_needed))
+        await until(lambda: asyncio.sleep(0, layer._process._background._service is not None))
+        service = layer._process._background._service
+        assert service is not None
+        await until(lambda: asyncio.sleep(0, not service._has_sent))  # noqa: B023 -- awaited at once
+        await let_term_end(connection, "1 day")
+    await asyncio.to_thread(layer.sync.publish, "room", "last")
+    await until(lambda: connection.fetchval(is_needed))
+    await asyncio.to_thread(layer.sync.close)
 
 
 async def test_other_slots_take_the_place_of_those_that_a_dump_has_locked(

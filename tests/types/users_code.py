@@ -2,7 +2,7 @@
 """What users write: the whole public face, with the types that it promises. Never run, checked from outside."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_type
 
 from channels.layers import BaseChannelLayer
@@ -120,7 +120,8 @@ async def listen(websocket: WebSocket) -> None:
             await websocket.send_json({"position": str(message.position), **message.payload})
         assert_type(subscription.lost, int)
     layer.subscribe("room", "news", since=Position(1, 2), capacity=5, when_full="drop_oldest", on_gap=print)
-    assert_type(await layer.history("room", since="1-2", limit=5), list[Message])
+    layer.subscribe("room", since=timedelta(minutes=5))
+    assert_type(await layer.history("room", since="1-2", until=datetime.now(UTC), limit=5), list[Message])
 
 
 async def outcome(attempt: MessageLayer) -> Literal["sent", "full", "lost", "perhaps sent", "not sent"]:

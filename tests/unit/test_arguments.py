@@ -83,7 +83,7 @@ odd_values: Final = (
 NAMED: Final[dict[str, str | None]] = {
     **dict.fromkeys(inspect.signature(Options).parameters),
     **{name: name for name in inspect.signature(Options).parameters},
-    **{name: name for name in ("since", "limit", "when_full", "prefix", "wait")},
+    **{name: name for name in ("since", "until", "limit", "when_full", "prefix", "wait")},
     **{"topic": "topic", "topics": "topic", "channel": "channel", "group": "group", "messages": "messages"},
     **{name: name for name in ("key", "headers", "exclude", "using", "connection")},
     **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
@@ -151,6 +151,7 @@ CALLS: Final[dict[str, Callable[[Any], Any]]] = {
     "subscribe on_gap": lambda value: MessageLayer(URL).subscribe("room", on_gap=value),
     "subscribe topic": lambda value: MessageLayer(URL).subscribe("room", value),
     "history since": lambda value: MessageLayer(URL).history("room", since=value),
+    "history until": lambda value: MessageLayer(URL).history("room", until=value),
     "history limit": lambda value: MessageLayer(URL).history("room", limit=value),
     "history topic": lambda value: MessageLayer(URL).history(value),
     "receive channel": lambda value: MessageLayer(URL).receive(value),

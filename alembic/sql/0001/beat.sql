@@ -60,8 +60,8 @@ BEGIN
     IF NOT EXISTS (SELECT FROM {schema}.subscription WHERE node = beating_node) THEN
         version := 0;  -- its own address is always there: somebody has emptied the table
     END IF;
-    UPDATE {schema}.log SET retention = make_interval(secs => extract(epoch FROM needed)) WHERE retention < needed;
     has_undelivered := EXISTS (SELECT FROM {schema}.undelivered);
+    PERFORM {schema}.keep_messages_for(extract(epoch FROM needed));
     is_told := {schema}.probe(beating_node, token);
 END
 $$

@@ -5,6 +5,8 @@ CREATE VIEW {schema}.log_status AS
 SELECT
     s.rotated_at,
     l.retention,
+    l.chosen AS retention_set,
+    greatest(l.needed, l.needed_before) AS retention_needed,
     clock_timestamp() > s.rotated_at + l.retention AS is_overdue,
     (SELECT count(*) FROM pg_inherits WHERE inhparent = '{schema}.message'::regclass) AS slots,
     (SELECT count(*) FROM {schema}.filled_slot AS f WHERE f.filled_at + l.retention * 1.75 < clock_timestamp()) AS locked_slots

@@ -26,16 +26,25 @@ BEGIN
     -- If the clock was set back, nothing would be due for that long.
     UPDATE {schema}.log_state SET rotated_at = clock_timestamp() WHERE rotated_at > clock_timestamp();
     UPDATE {schema}.filled_slot SET filled_at = clock_timestamp() WHERE filled_at > clock_timestamp();
+    UPDATE {schema}.log_state SET gone_at = clock_timestamp() WHERE gone_at > clock_timestamp();
+
+    -- Layers say what they need with each heartbeat, or each hour. What nobody has needed for a term is not kept.
+    UPDATE {schema}.log SET
+        retention = greatest(chosen, needed), needed_before = needed, needed = '0', term_began_at = clock_timestamp()
+    WHERE clock_timestamp() NOT BETWEEN term_began_at AND term_began_at + greatest(retention * 2, '1 day')
+      AND needed > '0';  -- else no layer was there, and what is kept is kept for the next
 
     FOR filled IN
-        SELECT f.slot, f.last_id FROM {schema}.filled_slot AS f, {schema}.log
+        SELECT f.slot, f.filled_at, f.last_id FROM {schema}.filled_slot AS f, {schema}.log
         WHERE f.filled_at + retention <= clock_timestamp() ORDER BY f.filled_at
     LOOP
         BEGIN
             PERFORM {schema}.carry_queues(filled.slot);
             EXECUTE format('TRUNCATE {schema}.message_%s', filled.slot);
             DELETE FROM {schema}.filled_slot WHERE slot = filled.slot;
-            UPDATE {schema}.log_state SET gone_until = greatest(gone_until, filled.last_id);
+            UPDATE {schema}.log_state SET
+                gone_until = greatest(gone_until, filled.last_id),
+                gone_at = CASE WHEN filled.last_id > gone_until THEN filled.filled_at ELSE gone_at END;
             is_emptied := true;
         EXCEPTION WHEN lock_not_available THEN
             is_locked := true;

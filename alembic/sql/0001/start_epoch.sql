@@ -29,8 +29,10 @@ BEGIN
         first_id := (new_epoch << 53) + lasting;
         PERFORM setval('{schema}.message_id', first_id);
         INSERT INTO {schema}.log_state
-            (slot, rotated_at, began_at, filled_until, gone_until, identity, identity_from, former, server_started_at, file, filenode)
-        VALUES (0, clock_timestamp(), first_id, first_id, first_id, new_identity, first_id, '{}',
+            (slot, rotated_at, began_at, filled_until, gone_until, gone_at, identity, identity_from, former, server_started_at, file, filenode)
+        -- Before the first epoch, there was nothing to lose.
+        VALUES (0, clock_timestamp(), first_id, first_id, first_id,
+                CASE WHEN new_epoch = 1 THEN '-infinity' ELSE clock_timestamp() END, new_identity, first_id, '{}',
                 pg_postmaster_start_time(), pg_relation_filepath('{schema}.log_state'::regclass),
                 pg_relation_filenode('{schema}.log_state'::regclass));
     ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.file <> known.file_now

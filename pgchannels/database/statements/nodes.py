@@ -1,6 +1,7 @@
 """Statements about nodes, their leases, and what they host."""
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -151,11 +152,25 @@ def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
     return select(schema.log_state.c.identity, *living.c).join_from(schema.log_state, living, true(), isouter=True)
 
 
-def keep_messages_for(schema: Schema) -> Update:
-    """Make the log keep messages for at least so many seconds, the one parameter."""
+def keep_messages_for(schema: Schema) -> Select[Any]:
+    """Make the log keep messages for at least so many seconds, the one parameter; see `keep_messages_for.sql`."""
+    return select(schema.call("keep_messages_for", bindparam("seconds", type_=Float(53))))
+
+
+def retention(schema: Schema) -> Select[Any]:
+    """Return how long the log keeps messages, what somebody has set, and what layers need."""
+    log = schema.log
+    return select(log.c.retention, log.c.chosen, func.greatest(log.c.needed, log.c.needed_before))
+
+
+def set_retention(schema: Schema, chosen: timedelta) -> Update:
+    """Make the log keep messages for so long, or for longer if layers need that."""
+    log = schema.log
     # Not days: some are short.
-    in_seconds = func.make_interval(*[literal_column("0", Integer)] * 6, bindparam("seconds", type_=Float(53)))
-    return update(schema.log).where(schema.log.c.retention < in_seconds).values(retention=in_seconds)
+    seconds = literal(chosen.total_seconds(), Float(53))
+    in_seconds = func.make_interval(*[literal_column("0", Integer)] * 6, seconds)
+    kept = func.greatest(in_seconds, log.c.needed, log.c.needed_before)
+    return update(log).values(chosen=in_seconds, retention=kept)
 
 
 def rotate(schema: Schema) -> Executable:

@@ -6,6 +6,8 @@ from sqlalchemy import (
     BigInteger,
     ColumnClause,
     ColumnElement,
+    DateTime,
+    Float,
     FromClause,
     Integer,
     Select,
@@ -85,16 +87,44 @@ def rest_of_message(schema: Schema) -> Select[Any]:
 
 
 def position_before_latest(schema: Schema) -> Select[Any]:
-    """Return the id of the oldest of the latest messages of an address. Parameters: the address, how many messages."""
+    """Return the id of the oldest of the latest messages of an address.
+
+    Parameters: the address, the greatest id, how many messages.
+    """
     message = schema.message
     latest = (
         select(message.c.id)
         .where(message.c.address == bindparam("address", type_=Text), message.c.expires_at > func.now())
+        .where(message.c.id <= bindparam("up_to", type_=BigInteger))
         .order_by(message.c.id.desc())
         .limit(bindparam("count", type_=BigInteger))
         .subquery()
     )
     return select(func.min(latest.c.id))
+
+
+def find_time(schema: Schema) -> Select[Any]:
+    """Return each address with the two ids of `find_time.sql`, which are NULL if there is no log.
+
+    Parameters: addresses, the time, how many seconds ago if the time is NULL.
+    """
+    wanted = (
+        func.unnest(bindparam("addresses", type_=ARRAY(Text))).table_valued("address").render_derived(name="wanted")
+    )
+    # Not days: some are short.
+    duration = func.make_interval(*[_constant(0)] * 6, bindparam("seconds_ago", type_=Float(53)))
+    time = func.coalesce(bindparam("time", type_=DateTime(timezone=True)), func.now() - duration)
+    found = (
+        schema.call("find_time", wanted.c.address, time)
+        .table_valued(column("last_before", BigInteger), column("begin_after", BigInteger))
+        .lateral()
+    )
+    return select(wanted.c.address, *found.c).join_from(wanted, found, true())
+
+
+def position(schema: Schema) -> Select[Any]:
+    """Return where a topic stands, as the text of a position; see `position.sql`. Parameters: the topic, the prefix."""
+    return select(schema.call("position", bindparam("topic", type_=Text), bindparam("prefix", type_=Text)))
 
 
 def extent(schema: Schema) -> Select[Any]:
