@@ -13,13 +13,12 @@ from pgchannels.arguments import (
     require_one_of,
     require_pairs,
     require_seconds,
-    shown,
 )
 from pgchannels.database.database import Database, Password
 from pgchannels.database.retry import until_there
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.errors import ConfigurationError, InvalidPosition, LayerClosed, MessagesLost
-from pgchannels.messages import Gap, Message, Position
+from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
+from pgchannels.messages import Gap, Message, Position, Positions
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
@@ -31,7 +30,7 @@ from pgchannels.process.node import Node
 from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import WhenFull
 from pgchannels.receiving.payloads import Opened
-from pgchannels.subscription import Subscription, message_from
+from pgchannels.subscription import Subscription, message_from, require_since
 from pgchannels.sync import SyncMessageLayer
 
 
@@ -151,7 +150,7 @@ class MessageLayer:
     def subscribe(
         self,
         *topics: str,
-        since: Position | str | None = None,
+        since: Position | Positions | str | None = None,
         capacity: int | None = None,
         when_full: Literal["fail", "drop_newest", "drop_oldest"] = "fail",
         on_gap: Callable[[Gap], None] | None = None,
@@ -162,13 +161,15 @@ class MessageLayer:
         with `MessagesLost`; `"drop_newest"` and `"drop_oldest"` drop messages and count them in `subscription.lost`. If
         messages were lost for another reason, or may have been, the iteration raises `MessagesLost` once and continues.
         With `on_gap`, that function is called instead, also for dropped messages.
+
+        `since` takes a message's position or, for several topics, a subscription's `position`; and the text of either.
         """
         if not topics:
             raise ConfigurationError("subscribe needs at least one topic")
         return Subscription(
             self._node_here,
             tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
-            since=_position(since),
+            since=since,
             capacity=self._options.capacity if capacity is None else require_count("capacity", capacity),
             when_full=require_one_of("when_full", when_full, WhenFull),
             on_gap=require_callable_or_none("on_gap", on_gap),
@@ -177,9 +178,9 @@ class MessageLayer:
     async def history(self, topic: str, *, since: Position | str | None = None, limit: int = 100) -> list[Message]:
         """Return messages still in the log, oldest first: the last `limit`, or the first `limit` after `since`."""
         topic = require_valid_topic(topic)
-        position, limit = _position(since), require_count("limit", limit, least=0)
+        position, limit = require_since(since), require_count("limit", limit, least=0)
         node = self._node_here()
-        after = None if position is None else position.to_id()
+        after = None if position is None else position.of(topic).to_id()
         arrivals = await node.history(topic, after=after, limit=limit)
         return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
 
@@ -226,14 +227,3 @@ class MessageLayer:
                 "the layer is not open in this event loop, or has failed: `async with layer:` or `await layer.open()`"
             )
         return node
-
-
-def _position(since: object) -> Position | None:
-    if since is None or (isinstance(since, Position) and since.is_possible):
-        return since
-    try:
-        return Position.parse(since)  # type: ignore[arg-type]  # anything but text is refused
-    except ValueError:
-        raise InvalidPosition(
-            f"since={shown(since)} is neither a Position that a message can have, nor the text of one such as '1-512'"
-        ) from None
