@@ -1,16 +1,10 @@
 """For Starlette and FastAPI: keep a layer open while the application runs, end websockets well, explain errors."""
 
 import asyncio
-import json
-import math
-from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import date
-from decimal import Decimal
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
-from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -31,6 +25,9 @@ from pgchannels.errors import (
 from pgchannels.layer import MessageLayer
 from pgchannels.messages import Gap, GapReason, Message
 from pgchannels.subscription import Subscription
+from pgchannels.web.encoding import as_dict, gap_as_dict, json_text
+
+__all__ = ["as_dict", "exception_handlers", "lifespan", "websocket_messages"]
 
 _POLICY_VIOLATION: Final = 1008  # codes of RFC 6455 and its registry
 _SERVICE_RESTART: Final = 1012
@@ -67,11 +64,6 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
             await layer.close()
 
     return opened
-
-
-def as_dict(message: Message) -> dict[str, Any]:
-    """Return what `websocket_messages` sends: `topic`, `position` as text for a later `since`, and `payload`."""
-    return {"topic": message.topic, "position": str(message.position), "payload": message.payload}
 
 
 async def websocket_messages(
@@ -141,7 +133,7 @@ async def _write(
             except MessagesLost as lost:
                 if lost.gap.reason is GapReason.CAPACITY:
                     raise  # the subscription has ended
-                content = {"gap": {"reason": lost.gap.reason, "count": lost.gap.count}}
+                content = {"gap": gap_as_dict(lost.gap)}
             await _send(websocket, content, send_timeout)
 
 
@@ -153,7 +145,7 @@ async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> N
             if isinstance(content, bytes):
                 await websocket.send_bytes(content)
             else:
-                await websocket.send_text(content if isinstance(content, str) else _json(content))
+                await websocket.send_text(content if isinstance(content, str) else json_text(content))
     except TimeoutError:
         raise MessagesLost(Gap(GapReason.CAPACITY, None)) from None
 
@@ -186,36 +178,3 @@ A name, a position or a message that cannot be used is their fault: they get sta
 with the text of the error as `detail`; a websocket is closed with code 1008. While the database is away they get status
 503, or code 1013.
 """
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        return json.dumps(_finite(value), default=lambda other: _finite(_plain(other)), separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case UUID() | Decimal():
-            return str(value)
-        case date():
-            return value.isoformat()
-        case bytes():
-            return b64encode(value).decode()
-        case set() | frozenset():
-            return list(value)
-    raise TypeError(
-        f"websocket_messages sends JSON, which has no {type(value).__name__}: let `encode` make something else of it"
-    )
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-    return value
