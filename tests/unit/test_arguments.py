@@ -83,7 +83,14 @@ NAMED: Final[dict[str, str | None]] = {
     **dict.fromkeys(inspect.signature(Options).parameters),
     **{name: name for name in inspect.signature(Options).parameters},
     **{name: name for name in ("since", "limit", "when_full", "prefix", "wait")},
-    **{"topic": "topic", "topics": "topic", "channel": "channel", "group": "group", "messages": "messages"},
+    **{
+        "topic": "topic",
+        "topics": "topic",
+        "channel": "channel",
+        "group": "group",
+        "groups": "group",
+        "messages": "messages",
+    },
     **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
 }
 
@@ -164,6 +171,7 @@ SENDS: Final[dict[str, Callable[[Any], Any]]] = {
     "sync send channel": lambda value: MessageLayer(URL).sync.send(value, 1),
     "channels send channel": lambda value: PostgresChannelLayer(URL).send(value, {}),
     "channels receive channel": lambda value: PostgresChannelLayer(URL).receive(value),
+    "channels subscribe group": lambda value: PostgresChannelLayer(URL).subscribe(value),
     "channels group_send group": lambda value: PostgresChannelLayer(URL).group_send(value, {}),
     "channels group_add group": lambda value: PostgresChannelLayer(URL).group_add(value, CHANNEL),
     "channels group_add channel": lambda value: PostgresChannelLayer(URL).group_add("room", value),
