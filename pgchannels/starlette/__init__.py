@@ -56,7 +56,8 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
     wait = require_seconds("wait", wait, most=DAY, or_zero=True)
 
     @asynccontextmanager
-    async def opened(_: Starlette) -> AsyncIterator[None]:
+    async def opened(application: Starlette) -> AsyncIterator[None]:
+        application.state.pgchannels_layer = layer  # where pgchannels.fastapi finds it
         await layer.open(wait=wait)
         try:
             yield

@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 import asyncpg
 import pytest
 from sqlalchemy import make_url
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from pgchannels import MessageLayer
@@ -122,6 +122,27 @@ def test_one_websocket_listens_to_several_rooms(fastapi: Site) -> None:
         for room in ("attic", "cellar"):
             fastapi.ask(f"/rooms/{room}?text={room}", "POST")
             assert payload(client) == {"text": room}
+
+
+def test_websocket_of_several_rooms_resumes_in_each(fastapi: Site) -> None:
+    first = fastapi.ask("/rooms/cellar?text=one", "POST")
+    second = fastapi.ask("/rooms/attic?text=two", "POST")
+    fastapi.ask("/rooms/cellar?text=three", "POST")
+    with fastapi.connect(f"/rooms?room=attic&room=cellar&since={first},rooms.attic={second}") as client:
+        assert payload(client) == {"text": "three"}
+        fastapi.ask("/rooms/attic?text=four", "POST")
+        assert payload(client) == {"text": "four"}
+
+
+def test_desk_is_for_those_whom_a_dependency_allows(fastapi: Site) -> None:
+    with fastapi.connect("/desks/front?token=guessed") as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(LIMIT_SECONDS)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    with fastapi.connect("/desks/front?token=ada-token") as client:
+        fastapi.has_subscribers(1)
+        fastapi.ask("/desks/front?text=letter", "POST")
+        assert payload(client) == {"text": "letter"}
 
 
 def test_prices_reach_their_page(fastapi: Site) -> None:
