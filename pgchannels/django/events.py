@@ -44,7 +44,8 @@ async def event_source(
     :param layer: the alias in `CHANNEL_LAYERS`.
     :param encode: turns a message into the data of an event: str as it is, anything else as JSON. By default, that is
         `{"topic": group, "position": …, "payload": message}`.
-    :param ping: seconds; after a silence of this length the client gets a comment, or the id to resume from.
+    :param ping: seconds; after a silence of this length the client gets a comment, or an event `since` with the id to
+        resume from.
     :param retry: seconds that a browser waits before it reconnects; by default, its own choice of some seconds.
     :param send_timeout: seconds; a client that accepts nothing for this long is disconnected.
     :raises ConfigurationError: the server speaks WSGI, the layer is not a `PostgresChannelLayer`, or an option has an

@@ -35,6 +35,7 @@ _TRY_AGAIN_LATER: Final = 1013
 _LONGEST_REASON_BYTES: Final = 123
 _AWAY: Final = "the service is away for a moment: try again"
 _CLOSE_SECONDS: Final = 1
+_SILENCE_SECONDS: Final = 15
 _CLIENTS_FAULT: Final = (InvalidName, InvalidPosition, InvalidMessage, MessageTooLarge)
 _PASSING: Final = (DatabaseUnavailable, LayerClosed, ChannelFull)
 _CODES: Final[dict[type[Exception], int]] = {
@@ -74,6 +75,7 @@ async def websocket_messages(
     encode: Callable[[Message], Any] = as_dict,
     received: Callable[[str | bytes], Awaitable[object]] | None = None,
     send_timeout: float = 30,
+    resumable: bool = False,
 ) -> None:
     """Send a subscription's messages to a websocket until either side ends; leave no task and no subscription behind.
 
@@ -87,6 +89,8 @@ async def websocket_messages(
     :param received: called with what the client sends, one message after another; an exception from it ends the
         websocket, and is raised here. By default, what the client sends is ignored.
     :param send_timeout: seconds; a client that accepts nothing for this long is too slow.
+    :param resumable: also send `{"since": str}`, at the beginning and every 15 seconds of silence: what to pass as
+        `since` when reconnecting. So a client can resume that has received no message yet, or none for long.
     """
     require_callable_or_none("encode", encode)
     if received is not None and not iscoroutinefunction(received):
@@ -95,7 +99,9 @@ async def websocket_messages(
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.accept()
     reading = asyncio.create_task(_read(websocket, received), name="read a websocket")
-    writing = asyncio.create_task(_write(websocket, subscription, encode, send_timeout), name="write to a websocket")
+    writing = asyncio.create_task(
+        _write(websocket, subscription, encode, send_timeout, resumable), name="write to a websocket"
+    )
     try:
         await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -125,17 +131,31 @@ async def _read(websocket: WebSocket, received: Callable[[str | bytes], Awaitabl
 
 
 async def _write(
-    websocket: WebSocket, subscription: Subscription, encode: Callable[[Message], Any], send_timeout: float
+    websocket: WebSocket,
+    subscription: Subscription,
+    encode: Callable[[Message], Any],
+    send_timeout: float,
+    resumable: bool,
 ) -> None:
     async with subscription:
+        if resumable:
+            await _send(websocket, {"since": str(subscription.position)}, send_timeout)
         while True:
-            try:
-                content = encode(await anext(subscription))
-            except MessagesLost as lost:
-                if lost.gap.reason is GapReason.CAPACITY:
-                    raise  # the subscription has ended
-                content = {"gap": gap_as_dict(lost.gap)}
+            content = await _next(subscription, encode, _SILENCE_SECONDS if resumable else None)
             await _send(websocket, content, send_timeout)
+
+
+async def _next(subscription: Subscription, encode: Callable[[Message], Any], most_seconds: float | None) -> Any:
+    try:
+        async with asyncio.timeout(most_seconds):
+            message = await anext(subscription)
+    except TimeoutError:
+        return {"since": str(subscription.position)}
+    except MessagesLost as lost:
+        if lost.gap.reason is GapReason.CAPACITY:
+            raise  # the subscription has ended
+        return {"gap": gap_as_dict(lost.gap)}
+    return encode(message)
 
 
 async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> None:

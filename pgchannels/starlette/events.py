@@ -46,7 +46,8 @@ def event_source(
 
     :param encode: turns a message into the data of an event: str as it is, anything else as JSON, as in
         `websocket_messages`.
-    :param ping: seconds; after a silence of this length the client gets a comment, or the id to resume from.
+    :param ping: seconds; after a silence of this length the client gets a comment, or an event `since` with the id to
+        resume from.
     :param retry: seconds that a browser waits before it reconnects; by default, its own choice of some seconds.
     :param send_timeout: seconds; a client that accepts nothing for this long is disconnected.
     :raises InvalidPosition: the `Last-Event-ID` is none that an event had.

@@ -51,14 +51,21 @@ async def event_stream(subscription: Subscription, options: EventOptions) -> Asy
     """
     sent = str(subscription.position)
     retry = {} if options.retry_seconds is None else {"retry": f"{options.retry_seconds * 1000:.0f}"}
-    yield _event({"id": sent} | retry)  # a client that has got no message yet can resume, too
+    yield _event(_since(sent) | retry)  # a client that has got no message yet can resume, too
     while (fields := await _next(subscription, options)) is not None:
         stands = str(subscription.position)
-        if stands != sent or fields:
-            yield _event({"id": stands} | fields)  # without data, a browser takes the id and nothing else
+        if fields:
+            yield _event({"id": stands} | fields)
+        elif stands != sent:
+            yield _event(_since(stands))
         else:
             yield b": ping\n\n"
         sent = stands
+
+
+def _since(stands: str) -> dict[str, str]:
+    # An event without data would do for the browser's own memory, but no script would see it.
+    return {"id": stands, "event": "since", "data": stands}
 
 
 async def _next(subscription: Subscription, options: EventOptions) -> dict[str, str] | None:

@@ -54,7 +54,7 @@ def test_browser_resumes_in_each_of_its_rooms(site: Site, say: Any) -> None:
     with site.events("/events?room=attic&room=cellar") as events:
         assert events.answer.headers["Content-Type"] == "text/event-stream"
         assert events.answer.headers["Cache-Control"] == "no-cache"
-        assert events.block() == {"id": events.last_id, "retry": "500"}
+        assert events.block() == {"id": events.last_id, "event": "since", "data": events.last_id, "retry": "500"}
         position = say("attic", "one")
         say("cellar", "two")
         payload = {"type": "chat.message", "text": "one"}

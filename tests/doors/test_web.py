@@ -39,6 +39,10 @@ async def talk(websocket: WebSocket) -> None:
         await layer.publish("talk", text)
     await websocket_messages(websocket, layer.subscribe("talk"), received=received, encode=lambda one: one.payload)
 
+@app.websocket("/resumable/{room}")
+async def resumable(websocket: WebSocket, room: str, since: str | None = None) -> None:
+    await websocket_messages(websocket, layer.subscribe(room, "other", since=since), resumable=True)
+
 @app.websocket("/broken")
 async def broken(websocket: WebSocket) -> None:
     async def received(text: str | bytes) -> None:
@@ -120,6 +124,32 @@ def test_client_that_comes_back_gets_what_it_missed(site: Site) -> None:
         site.post(f"/rooms/lobby?text={text}")
     with site.connect(f"/rooms/lobby?since={first['position']}") as client:
         assert [received(client)["payload"]["text"] for _ in range(2)] == ["two", "three"]
+
+
+def test_client_that_has_got_no_message_comes_back_to_all(site: Site) -> None:
+    with site.connect("/resumable/lobby") as client:
+        begin = received(client)
+    for text in ("one", "two"):
+        site.post(f"/rooms/lobby?text={text}")
+    with site.connect(f"/resumable/lobby?since={begin['since']}") as client:
+        assert received(client) == begin
+        first = received(client)
+        assert first["payload"] == {"text": "one"}
+    with site.connect(f"/resumable/lobby?since={begin['since']},lobby={first['position']}") as client:
+        received(client)
+        assert received(client)["payload"] == {"text": "two"}
+
+
+def test_client_in_a_silent_room_hears_where_it_stands(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "impatient.py").write_text(
+        "import pgchannels.starlette\npgchannels.starlette._SILENCE_SECONDS = 0.05\nfrom odd import app\n"
+    )
+    with serving(tmp_path, database_url, module="impatient") as site, site.connect("/resumable/lobby") as client:
+        assert [list(received(client)) for _ in range(3)] == [["since"]] * 3
+        site.post("/rooms/lobby?text=one")
+        while "since" in (message := received(client)):
+            pass
+        assert message["payload"] == {"text": "one"}
 
 
 def test_client_is_told_that_its_position_is_none(site: Site) -> None:

@@ -103,7 +103,7 @@ class Events:
     def next(self) -> dict[str, str]:
         """The next event that a page would see."""
         while (fields := self.block()) is not None:
-            if "data" in fields:
+            if "data" in fields and fields.get("event") != "since":
                 return fields
         raise AssertionError("the stream has ended")
 
