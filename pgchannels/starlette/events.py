@@ -18,10 +18,10 @@ from pgchannels.web.event_stream import HEADERS, MEDIA_TYPE, EventOptions, event
 
 try:
     from sse_starlette.sse import EventSourceResponse, SendTimeoutError
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "pgchannels.starlette.events needs the library sse-starlette: pip install 'pgchannels[sse]'"
-    ) from error
+    ) from _missing
 
 _END_SECONDS: Final = 1
 

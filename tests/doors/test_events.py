@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -166,6 +168,12 @@ def test_question_for_headers_alone_gets_them_and_no_stream(site: Site) -> None:
     assert answer.read() == b""
     assert site.state()["subscriptions"] == 0
     connection.close()
+
+
+def test_missing_library_is_named_on_import() -> None:
+    program = "import sys; sys.modules['sse_starlette'] = None; import pgchannels.starlette.events"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    assert run.stderr.endswith("needs the library sse-starlette: pip install 'pgchannels[sse]'\n")
 
 
 def test_fifty_clients_that_leave_a_silent_room_leave_nothing(silent: Site) -> None:
