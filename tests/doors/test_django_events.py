@@ -81,7 +81,7 @@ def test_fifty_clients_that_leave_a_silent_room_leave_nothing(site: Site) -> Non
         for _ in range(50):
             stack.enter_context(site.events("/events?room=silent")).block()
         assert site.state()["subscriptions"] == 50
-    eventually(lambda: site.state() == before)
+    eventually(lambda: site.state()["subscriptions"] == 0 and site.state()["tasks"] <= before["tasks"])
 
 
 def test_server_with_open_streams_stops_within_two_seconds(site: Site) -> None:

@@ -185,7 +185,7 @@ def test_fifty_clients_that_leave_a_silent_room_leave_nothing(silent: Site) -> N
         for _ in range(50):
             stack.enter_context(silent.events("/events?room=silent")).block()
         assert silent.state()["subscriptions"] == 50
-    eventually(lambda: silent.state() == before)
+    eventually(lambda: silent.state()["subscriptions"] == 0 and silent.state()["tasks"] <= before["tasks"])
     silent.stop()
 
 
