@@ -18,7 +18,7 @@ from pgchannels.errors import (
     WouldBlock,
 )
 from pgchannels.layer import MessageLayer
-from pgchannels.messages import Gap, GapReason, Message, Position
+from pgchannels.messages import Gap, GapReason, Message, Position, Positions
 from pgchannels.subscription import Subscription
 
 __version__ = "0.1.0.dev0"
@@ -40,6 +40,7 @@ __all__ = [
     "MessagesLost",
     "PgChannelsError",
     "Position",
+    "Positions",
     "SchemaMissing",
     "SchemaOutdated",
     "Subscription",

@@ -26,7 +26,7 @@ from pgchannels.names import (
     require_valid_topic,
 )
 from pgchannels.options import Options
-from pgchannels.points import Point, PointOrText, require_point
+from pgchannels.points import PointOrText, in_topic, require_point
 from pgchannels.process.node import Node
 from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import WhenFull
@@ -217,9 +217,10 @@ class MessageLayer:
     ) -> Subscription:
         """Return a subscription to topics: from now on or, with `since`, all after it that the log still has.
 
-        `since` is a point: a `Position` or its text, for what came after that message; a datetime with a time zone, for
-        what was published at that time or later; a timedelta, for what was published in this time until now. Times are
-        those of the database's clock. If messages after that point may have been lost, a gap comes first.
+        `since` is a point: the `position` of a message or of a subscription, or its text, for what came after that; a
+        datetime with a time zone, for what was published at that time or later; a timedelta, for what was published in
+        this time until now. Times are those of the database's clock. If messages after that point may have been lost, a
+        gap comes first.
 
         At most `capacity` messages wait for a slow subscriber. When the mailbox is full, `"fail"` ends the subscription
         with `MessagesLost`; `"drop_newest"` and `"drop_oldest"` drop messages and count them in `subscription.lost`. If
@@ -231,7 +232,7 @@ class MessageLayer:
         return Subscription(
             self._node_here,
             tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
-            since=_point("since", since),
+            since=since,
             capacity=self._options.capacity if capacity is None else require_count("capacity", capacity),
             when_full=require_one_of("when_full", when_full, WhenFull),
             on_gap=require_callable_or_none("on_gap", on_gap),
@@ -253,7 +254,10 @@ class MessageLayer:
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
         """
         topic, limit = require_valid_topic(topic), require_count("limit", limit, least=0)
-        begin, end = _point("since", since), _point("until", until)
+        begin, end = (
+            None if point is None else in_topic(require_point(name, point), topic)
+            for name, point in (("since", since), ("until", until))
+        )
         node = self._node_here()
         arrivals = await node.history(topic, since=begin, until=end, limit=limit)
         return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
@@ -331,7 +335,3 @@ class MessageLayer:
                 "the layer is not open in this event loop, or has failed: `async with layer:` or `await layer.open()`"
             )
         return node
-
-
-def _point(name: str, value: PointOrText | None) -> Point | None:
-    return None if value is None else require_point(name, value)

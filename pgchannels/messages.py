@@ -64,6 +64,47 @@ class Position:
         return f"{self.epoch}-{self.offset}"
 
 
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Where a subscription stands in each of its topics: as one text, like a `Position`.
+
+    One position would not do for several topics: a message of one topic may be committed after a message of another
+    topic with a greater position. `least` counts for all topics that are not among those `ahead` of it. So the text of
+    a `Position` means that position in every topic.
+    """
+
+    least: Position
+    ahead: Mapping[str, Position] = field(default_factory=dict)
+
+    @classmethod
+    def by_topic(cls, positions: Mapping[str, Position]) -> Self:
+        """Return the shortest form of a position for each topic."""
+        least = min(positions.values())
+        return cls(least, {topic: position for topic, position in positions.items() if position != least})
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str(positions)` or `str(position)` wrote.
+
+        :raises ValueError: the text is neither.
+        """
+        least, *ahead = text.split(",") if isinstance(text, str) else [text]
+        pairs = [item.rpartition("=") for item in ahead]
+        return cls(Position.parse(least), {topic: Position.parse(position) for topic, _, position in pairs})
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether messages can have all of these positions."""
+        return all(position.is_possible for position in (self.least, *self.ahead.values()))
+
+    def of(self, topic: str) -> Position:
+        """Return the position in a topic."""
+        return self.ahead.get(topic, self.least)
+
+    def __str__(self) -> str:
+        return ",".join([str(self.least), *(f"{topic}={position}" for topic, position in self.ahead.items())])
+
+
 @dataclass(slots=True, repr=False)
 class Message:
     """What a subscriber receives: `topic`, `payload`, `headers`, `position` and `published_at`."""

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from pgchannels.arguments import TEN_YEARS, shown
 from pgchannels.errors import InvalidPosition
-from pgchannels.messages import Position
+from pgchannels.messages import Position, Positions
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -21,23 +21,24 @@ class Moment:
     seconds_ago: float
 
 
-Point: TypeAlias = Position | Moment
-PointOrText: TypeAlias = Position | str | datetime | timedelta
+PointInTopic: TypeAlias = Position | Moment
+Point: TypeAlias = Positions | Moment  # in each of some topics
+PointOrText: TypeAlias = Position | Positions | str | datetime | timedelta
 
 
 def require_point(name: str, value: object) -> Point:
-    """Return the point that a position, its text, a time or a duration stands for.
+    """Return the point that positions, their text, a time or a duration stand for.
 
     :raises InvalidPosition: the value is anything else, or none that a message can have.
     """
-    if isinstance(value, Position) and value.is_possible:
-        return value
+    if isinstance(value, Position | Positions) and value.is_possible:
+        return Positions(value) if isinstance(value, Position) else value
     try:
         if isinstance(value, datetime):
             return _at(name, value)
         if isinstance(value, timedelta):
             return _before_now(name, value)
-        return Position.parse(value)  # type: ignore[arg-type]  # anything but text is refused
+        return Positions.parse(value)  # type: ignore[arg-type]  # anything but text is refused
     except InvalidPosition:
         raise
     except Exception:  # no position, or of a class whose methods fail
@@ -45,6 +46,11 @@ def require_point(name: str, value: object) -> Point:
             f"{name}={shown(value)} is neither a Position that a message can have, the text of one such as '1-512',"
             " a datetime nor a timedelta"
         ) from None
+
+
+def in_topic(point: Point, topic: str) -> PointInTopic:
+    """Return the point in one topic."""
+    return point.of(topic) if isinstance(point, Positions) else point
 
 
 def _at(name: str, time: datetime) -> Moment:

@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from pgchannels.errors import LayerClosed, MessagesLost
-from pgchannels.messages import Gap, GapReason, Message
+from pgchannels.messages import Gap, GapReason, Message, Position, Positions
 from pgchannels.names import topic_of_address
-from pgchannels.points import Point
+from pgchannels.points import Point, PointOrText, require_point
 from pgchannels.process.node import Node
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
@@ -33,14 +33,14 @@ class Subscription:
         find_node: Callable[[], Node],
         topics: tuple[str, ...],
         *,
-        since: Point | None,
+        since: PointOrText | None,
         capacity: int,
         when_full: WhenFull,
         on_gap: Callable[[Gap], None] | None,
     ) -> None:
         self._find_node = find_node
         self._topics = topics
-        self._since = since
+        self._since = _point(since)
         self._capacity = capacity
         self._when_full = when_full
         self._on_gap = on_gap
@@ -48,11 +48,37 @@ class Subscription:
         self._node: Node | None = None
         self._cursor: Cursor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._received: dict[str, int] = {}  # by address: the id up to which everything was received
 
     @property
     def lost(self) -> int:
         """How many messages this subscription has lost, as far as they were counted."""
         return self._mailbox.lost
+
+    @property
+    def position(self) -> Positions:
+        """Where it stands, to be passed as `since` later: everything up to here was received, or reported as lost.
+
+        It also moves on while nothing is published, with the heartbeat. So the last position of a silent subscription
+        does not leave the log, as that of its last message does.
+
+        :raises LayerClosed: the subscription has never been entered.
+        """
+        if self._node is None:
+            raise _not_entered()
+        is_up_to_date = self._cursor is None and self._mailbox.is_up_to_date
+        until = self._node.receiver.catch_up.routed_until if is_up_to_date else 0
+        return Positions.by_topic(
+            {topic_of_address(address): Position.from_id(max(last, until)) for address, last in self._received.items()}
+        )
+
+    def resume(self, since: PointOrText) -> Self:
+        """Begin after a position, whatever `since` was before, when it is entered next; return the subscription.
+
+        :raises InvalidPosition: it is none that a message can have.
+        """
+        self._since = _point(since)
+        return self
 
     async def __aenter__(self) -> Self:
         node = self._node = self._find_node()
@@ -66,10 +92,11 @@ class Subscription:
         node.receiver.topics.keep(self, self._mailbox)
         try:
             if self._since is None:
-                await node.receiver.topics.subscribe(self._topics, self, self._mailbox)
+                self._received = await node.receiver.topics.subscribe(self._topics, self, self._mailbox)
             else:
-                positions = await node.begin_of_replay(self._topics, since=self._since)
-                self._cursor = await node.receiver.topics.replay(positions, self, self._mailbox)
+                after = await node.begin_of_replay(self._topics, since=self._since)
+                self._cursor = await node.receiver.topics.replay(after, self, self._mailbox)
+                self._received = dict(self._cursor.positions)
         except BaseException:
             self._leave(node)
             raise
@@ -86,12 +113,13 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         if self._node is None:
-            raise LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
+            raise _not_entered()
         if asyncio.get_running_loop() is not self._loop:
             raise LayerClosed("a subscription is received from in the event loop in which it was entered")
         while True:
             item = await (self._mailbox.get() if self._cursor is None else self._next_of(self._node, self._cursor))
             if isinstance(item, Arrival):
+                self._received[item.address] = item.id
                 received = self._node.receiver.payloads.read(item)
                 if isinstance(received, Opened):
                     return message_from(received)
@@ -119,6 +147,14 @@ class Subscription:
         if self._cursor is not None:
             node.receiver.replays.forget(self._cursor)
         self._mailbox.close(LayerClosed("the subscription has ended"))
+
+
+def _point(since: PointOrText | None) -> Point | None:
+    return None if since is None else require_point("since", since)
+
+
+def _not_entered() -> LayerClosed:
+    return LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
 
 
 def message_from(opened: Opened) -> Message:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from channels import exceptions
 from channels.consumer import AsyncConsumer
@@ -21,7 +21,7 @@ from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
-from pgchannels.arguments import redacted, refusal, shown
+from pgchannels.arguments import redacted, refusal, require_callable_or_none, require_count, require_one_of, shown
 from pgchannels.database.database import Database
 from pgchannels.database.retry import until_there
 from pgchannels.django import requests
@@ -29,7 +29,7 @@ from pgchannels.django.database_url import database_source
 from pgchannels.django.dispatch import reason_against
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.django.transactions import FROM_SETTINGS, Transactions, Using
-from pgchannels.errors import ConfigurationError, UnreadableMessage
+from pgchannels.errors import ConfigurationError, LayerClosed, UnreadableMessage
 from pgchannels.messages import Gap
 from pgchannels.names import (
     DEFAULT_PREFIX,
@@ -37,11 +37,13 @@ from pgchannels.names import (
     require_valid_channel,
 )
 from pgchannels.options import Options
+from pgchannels.points import PointOrText
 from pgchannels.process.node import Node
 from pgchannels.process.process import Process
-from pgchannels.receiving.mailbox import ListenerState
+from pgchannels.receiving.mailbox import ListenerState, WhenFull
 from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received
+from pgchannels.subscription import Subscription
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
 
@@ -183,6 +185,33 @@ class PostgresChannelLayer(BaseChannelLayer):
             if not await self._transactions.join_async(process, [packed], using):
                 await process.sender().send(packed)
 
+    async def subscribe(
+        self,
+        *groups: str,
+        since: PointOrText | None = None,
+        capacity: int | None = None,
+        when_full: Literal["fail", "drop_newest", "drop_oldest"] = "fail",
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> Subscription:
+        """Return a subscription to groups, for code that is no consumer; the same as that of `MessageLayer.subscribe`.
+
+        `async with await channel_layer.subscribe("room") as subscription:`. Unlike consumers, it gets every message,
+        also one that Channels could not dispatch.
+        """
+        if not groups:
+            raise ConfigurationError("subscribe needs at least one group")
+        valid = tuple(dict.fromkeys(requests.require_valid_group(group) for group in groups))
+        subscription = Subscription(
+            self._node_here,
+            valid,
+            since=since,
+            capacity=self._options.capacity if capacity is None else require_count("capacity", capacity),
+            when_full=require_one_of("when_full", when_full, WhenFull),
+            on_gap=require_callable_or_none("on_gap", on_gap),
+        )
+        await self._process.open(in_any_case=True)
+        return subscription
+
     async def flush(self) -> None:
         """Delete every message and membership of the prefix. A subscription keeps what it has already received."""
         await self._process.sender().flush()
@@ -190,6 +219,12 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         """Send what is waiting, end every `receive` of this event loop, and disconnect."""
         await self._process.close()
+
+    def _node_here(self) -> Node:
+        node = self._process.here()
+        if node is None:
+            raise LayerClosed("the channel layer was closed in this event loop, or has failed: subscribe again")
+        return node
 
     def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
         # A server cancels a consumer that takes too long to end; it then cannot leave its groups itself.

@@ -11,10 +11,10 @@ from pgchannels.database.database import Database
 from pgchannels.database.retry import insist
 from pgchannels.database.wording import explained
 from pgchannels.errors import LayerClosed
-from pgchannels.messages import Position
+from pgchannels.messages import Position, Positions
 from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options
-from pgchannels.points import Point
+from pgchannels.points import Point, PointInTopic
 from pgchannels.process.tasks import Tasks
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.listener import Listener
@@ -150,13 +150,15 @@ class Node:
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
         :raises LayerClosed: the node is closed, or has failed.
         """
-        if isinstance(since, Position):
-            return dict.fromkeys(topics, since.to_id())
+        if isinstance(since, Positions):
+            return {topic: since.of(topic).to_id() for topic in topics}
         addresses = [topic_address(self._options.prefix, topic) for topic in topics]
         places = await self._read(lambda: self.receiver.log.places_at(addresses, since), "could not look up a time")
         return {topic: places[address].begin_after for topic, address in zip(topics, addresses, strict=True)}
 
-    async def history(self, topic: str, *, since: Point | None, until: Point | None, limit: int) -> list[Arrival]:
+    async def history(
+        self, topic: str, *, since: PointInTopic | None, until: PointInTopic | None, limit: int
+    ) -> list[Arrival]:
         """Return the last messages of a topic, or the first ones after a point, up to another; oldest first.
 
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.

@@ -58,6 +58,11 @@ class CatchUp:
         """Whether arrivals are routed at once: everything sent before has arrived."""
         return self._is_live
 
+    @property
+    def routed_until(self) -> int:
+        """The id up to which everything was routed, whatever its address; 0 while the log is being read."""
+        return self._accounted_until if self._is_live else 0
+
     def arrive(self, arrival: Arrival) -> None:
         """Take a message from a notification, or a mark: everything sent before its id has been heard."""
         if arrival.id > self._credible_until:

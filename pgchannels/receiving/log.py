@@ -18,7 +18,7 @@ from pgchannels.database.statements.reading import (
 )
 from pgchannels.database.wording import Place
 from pgchannels.messages import Position
-from pgchannels.points import Moment, Point
+from pgchannels.points import Moment, PointInTopic
 from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1
@@ -115,7 +115,9 @@ class Log:
                 places |= {address: PlaceInTopic(*place) for address, *place in rows}
         return places
 
-    async def history(self, address: str, *, since: Point | None, until: Point | None, limit: int) -> list[Arrival]:
+    async def history(
+        self, address: str, *, since: PointInTopic | None, until: PointInTopic | None, limit: int
+    ) -> list[Arrival]:
         """Return the last messages of an address, or the first after a point, up to another; without expired ones.
 
         They are in the order of their ids. If this log never gave a position, everything that it has comes after it.
@@ -135,7 +137,7 @@ class Log:
             after = page.arrivals[-1].id
         return arrivals[:limit]
 
-    async def _last_until(self, address: str, point: Point) -> int:
+    async def _last_until(self, address: str, point: PointInTopic) -> int:
         if not isinstance(point, Position):
             return (await self.places_at([address], point))[address].last_before
         extent, after = await self.extent(), point.to_id()

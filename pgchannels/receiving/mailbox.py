@@ -100,6 +100,11 @@ class Mailbox:
         return self._messages
 
     @property
+    def is_up_to_date(self) -> bool:
+        """Whether everything that was routed to it has been taken: nothing waits, nothing came after its end."""
+        return not self._items and self._error is None
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is in it and nobody is inside `get`, woken or not."""
         return not self._items and not self._line.places

@@ -32,10 +32,10 @@ class Cursor:
     `items` holds what was read but not yet received: messages and gaps.
     """
 
-    def __init__(self, key: Hashable, mailbox: Mailbox, positions: dict[str, int]) -> None:
+    def __init__(self, key: Hashable, mailbox: Mailbox, positions: Mapping[str, int]) -> None:
         self.key = key
         self.mailbox = mailbox
-        self.positions = positions  # of each address
+        self.positions: dict[str, int] = dict(positions)
         self.items: deque[Item] = deque()
         self.is_finished: bool = False  # the mailbox gets the rest, or nobody wants it
         self._identity: int | None = None

@@ -23,18 +23,23 @@ class Topics:
         self._hosting = hosting
         self._mailboxes: dict[Hashable, Mailbox] = {}  # of subscriptions
 
-    async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> None:
-        """Begin to receive topics: every message sent after this returns arrives in the mailbox."""
+    async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> dict[str, int]:
+        """Begin to receive topics: every message sent after this returns arrives in the mailbox.
+
+        Returns the id after which the messages of each address arrive.
+        """
         addresses = await self.reserve(topics, key)
         for address, position in addresses.items():
             self._router.add(address, key, mailbox, after=position)
+        return addresses
 
-    async def replay(self, positions: Mapping[str, int], key: Hashable, mailbox: Mailbox) -> Cursor:
-        """As `subscribe`, but for every message after the position of its topic; the cursor knows when the mailbox
-        takes over.
+    async def replay(self, after: Mapping[str, int], key: Hashable, mailbox: Mailbox) -> Cursor:
+        """As `subscribe`, but for every message after an id of each topic.
+
+        The cursor knows when the mailbox takes over.
         """
-        addresses = await self.reserve(positions, key)
-        return Cursor(key, mailbox, dict(zip(addresses, positions.values(), strict=True)))
+        await self.reserve(list(after), key)
+        return Cursor(key, mailbox, {topic_address(self._prefix, topic): begin for topic, begin in after.items()})
 
     def unsubscribe(self, topics: Sequence[str], key: Hashable) -> None:
         """Undo `subscribe` and `replay`."""

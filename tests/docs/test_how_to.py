@@ -10,7 +10,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -18,12 +17,13 @@ from urllib.error import HTTPError
 import asyncpg
 import pytest
 from sqlalchemy import make_url
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from pgchannels import MessageLayer
 from tests.support.browser import chromium
 from tests.support.programs import LIMIT_SECONDS, Program, eventually, free_port, run, running
+from tests.support.sites import Events
 from tests.support.snippets import PLACEHOLDER, ROOT, commands, snippet, snippets, write_files
 
 FASTAPI, EVENTS, HEALTH = "docs/how-to/fastapi.md", "docs/how-to/server-sent-events.md", "docs/how-to/deployment.md"
@@ -124,6 +124,27 @@ def test_one_websocket_listens_to_several_rooms(fastapi: Site) -> None:
             assert payload(client) == {"text": room}
 
 
+def test_websocket_of_several_rooms_resumes_in_each(fastapi: Site) -> None:
+    first = fastapi.ask("/rooms/cellar?text=one", "POST")
+    second = fastapi.ask("/rooms/attic?text=two", "POST")
+    fastapi.ask("/rooms/cellar?text=three", "POST")
+    with fastapi.connect(f"/rooms?room=attic&room=cellar&since={first},rooms.attic={second}") as client:
+        assert payload(client) == {"text": "three"}
+        fastapi.ask("/rooms/attic?text=four", "POST")
+        assert payload(client) == {"text": "four"}
+
+
+def test_desk_is_for_those_whom_a_dependency_allows(fastapi: Site) -> None:
+    with fastapi.connect("/desks/front?token=guessed") as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(LIMIT_SECONDS)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    with fastapi.connect("/desks/front?token=ada-token") as client:
+        fastapi.has_subscribers(1)
+        fastapi.ask("/desks/front?text=letter", "POST")
+        assert payload(client) == {"text": "letter"}
+
+
 def test_prices_reach_their_page(fastapi: Site) -> None:
     with fastapi.connect("/prices/abc") as client:
         fastapi.has_subscribers(1)
@@ -140,42 +161,29 @@ def test_nobody_listens_to_private_rooms_by_another_way(fastapi: Site) -> None:
         assert payload(eve) == {"text": "public"}
 
 
-class Events:
-    """A browser's `EventSource`."""
-
-    def __init__(self, port: int, path: str, **headers: str) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=LIMIT_SECONDS)
-        self._connection.request("GET", path, headers=headers)
-        self.answer: HTTPResponse = self._connection.getresponse()
-
-    def next(self) -> str:
-        """The next event, pings left out."""
-        lines: list[str] = []
-        while (line := self.answer.readline().decode()) != "\n" or not lines:
-            assert line, "the stream has ended"
-            lines += [] if line == "\n" or line.startswith(":") else [line]
-        return "".join(lines)
-
-    def close(self) -> None:
-        self.answer.close()
-        self._connection.close()
-
-
 def test_browser_gets_events_and_comes_back_without_a_loss(tmp_path: Path, database_url: str) -> None:
     with serving(EVENTS, tmp_path, database_url, PING_SECONDS="0.05") as site:
-        first = site.ask("/rooms/lobby?text=one", "POST")
-        events = Events(site.port, "/rooms/lobby/events", **{"Last-Event-ID": first})
-        assert events.answer.headers["Content-Type"].startswith("text/event-stream")
-        second = site.ask("/rooms/lobby?text=two", "POST")
-        assert events.next() == f'id: {second}\ndata: {{"text": "two"}}\n'
-        site.has_subscribers(1)
-        assert events.answer.readline() == b": ping\n"
-        events.close()
+        with Events(site.port, "/rooms/lobby/events", {}) as events:
+            assert events.block() is not None
+            assert events.block() == {"": " ping"}
+            site.ask("/rooms/lobby?text=one", "POST")
+            assert events.payload() == {"text": "one"}
         site.has_subscribers(0)
-        third = site.ask("/rooms/lobby?text=three", "POST")
-        events = Events(site.port, "/rooms/lobby/events", **{"Last-Event-ID": second})
-        assert events.next() == f'id: {third}\ndata: {{"text": "three"}}\n'
-        events.close()
+        site.ask("/rooms/lobby?text=two", "POST")
+        with Events(site.port, "/rooms/lobby/events", {"Last-Event-ID": events.last_id}) as events:
+            assert events.payload() == {"text": "two"}
+
+
+def test_stream_of_several_rooms_resumes_in_each(tmp_path: Path, database_url: str) -> None:
+    path = "/events?room=attic&room=cellar"
+    with serving(EVENTS, tmp_path, database_url) as site:
+        with Events(site.port, path, {}) as events:
+            events.block()
+            site.ask("/rooms/attic?text=one", "POST")
+            site.ask("/rooms/cellar?text=two", "POST")
+            assert events.payload() == {"text": "one"}
+        with Events(site.port, path, {"Last-Event-ID": events.last_id}) as events:
+            assert events.payload() == {"text": "two"}
 
 
 def test_page_of_a_browser_listens_to_events(tmp_path: Path, database_url: str) -> None:
@@ -192,20 +200,23 @@ def test_page_of_a_browser_listens_to_events(tmp_path: Path, database_url: str) 
 def test_wrong_event_id_and_room_are_refused_before_the_stream(tmp_path: Path, database_url: str) -> None:
     with serving(EVENTS, tmp_path, database_url) as site:
         for path, headers in (("/rooms/a%20b/events", {}), ("/rooms/lobby/events", {"Last-Event-ID": "yesterday"})):
-            events = Events(site.port, path, **headers)
-            assert events.answer.status == 422
-            events.close()
+            with Events(site.port, path, headers) as events:
+                assert events.answer.status == 422
 
 
-def test_server_with_open_streams_stops_with_the_limit_of_the_page(tmp_path: Path, database_url: str) -> None:
+def test_server_with_open_streams_stops_at_once(tmp_path: Path, database_url: str) -> None:
     [command] = commands(EVENTS)
-    with serving(EVENTS, tmp_path, database_url, *command[command.index("--timeout-graceful-shutdown") :]) as site:
-        events = Events(site.port, "/rooms/lobby/events")
+    options = command[command.index("--timeout-graceful-shutdown") :]
+    with (
+        serving(EVENTS, tmp_path, database_url, *options) as site,
+        Events(site.port, "/rooms/lobby/events", {}) as events,
+    ):
         site.has_subscribers(1)
         site.program.process.send_signal(signal.SIGTERM)
-        site.program.line("timeout graceful shutdown exceeded")
         assert site.program.end() in (0, -signal.SIGTERM)
-        events.close()
+        assert not re.search("exceeded|Traceback|ERROR", site.program.text())
+        while events.block() is not None:
+            pass
 
 
 def execute(url: str, statement: str) -> None:

@@ -1,41 +1,22 @@
 """Websockets of browsers that leave, say nonsense or take nothing; servers that are told to stop: with real uvicorn."""
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
-from tests.support.programs import LIMIT_SECONDS, Program, eventually, free_port, running
+from tests.support import sites
+from tests.support.programs import LIMIT_SECONDS, eventually
+from tests.support.sites import Site
 from tests.support.snippets import PLACEHOLDER, snippet
 
-STOP_SECONDS: Final = 10  # it takes a fraction of one, on a machine that has nothing else to do
-# Beside the application of README, on which nothing may depend.
-OBSERVED: Final = """
-import asyncio
-from main import app, layer
-from pgchannels.receiving.mailbox import Mailbox
-
-@app.get("/state")
-async def state() -> dict[str, int]:
-    routes = layer._process.here().receiver.router._routes.values()
-    begun = [one for route in routes for one in route.recipients.values()]
-    recipients = [*begun, *(one for route in routes for _, one in route.beginning.values())]
-    return {
-        "tasks": len(asyncio.all_tasks()),
-        "subscriptions": len({id(one) for one in recipients if isinstance(one, Mailbox)}),  # that have begun
-    }
-"""
 ODD: Final = """
 import datetime, decimal, uuid
 from fastapi import WebSocket
@@ -58,6 +39,10 @@ async def talk(websocket: WebSocket) -> None:
         await layer.publish("talk", text)
     await websocket_messages(websocket, layer.subscribe("talk"), received=received, encode=lambda one: one.payload)
 
+@app.websocket("/resumable/{room}")
+async def resumable(websocket: WebSocket, room: str, since: str | None = None) -> None:
+    await websocket_messages(websocket, layer.subscribe(room, "other", since=since), resumable=True)
+
 @app.websocket("/broken")
 async def broken(websocket: WebSocket) -> None:
     async def received(text: str | bytes) -> None:
@@ -77,53 +62,12 @@ async def close() -> None:
 """
 
 
-class Site:
-    """A server with README's application."""
-
-    def __init__(self, program: Program, port: int) -> None:
-        self.program = program
-        self._port = port
-
-    def post(self, path: str) -> Any:
-        """What is answered."""
-        request = Request(f"http://127.0.0.1:{self._port}{path}", method="POST")
-        with urlopen(request, timeout=LIMIT_SECONDS) as answer:
-            return json.load(answer)
-
-    def state(self) -> dict[str, int]:
-        """How many tasks and subscriptions the server has."""
-        with urlopen(f"http://127.0.0.1:{self._port}/state", timeout=LIMIT_SECONDS) as answer:
-            state: dict[str, int] = json.load(answer)
-            return state
-
-    def connect(self, path: str, **options: Any) -> ClientConnection:
-        """A client."""
-        client: ClientConnection = connect(f"ws://127.0.0.1:{self._port}{path}", open_timeout=LIMIT_SECONDS, **options)
-        return client
-
-    def stop(self) -> None:
-        """Tell the server to stop, and require that it does, at once and without a complaint."""
-        self.program.process.send_signal(signal.SIGTERM)
-        try:
-            self.program.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pytest.fail("the server does not stop")
-        self.program.end()
-        assert "Traceback" not in self.program.text()
-        assert "Finished server process" in self.program.text()
-
-
 @contextmanager
 def serving(folder: Path, database_url: str, *options: str, module: str = "observed") -> Iterator[Site]:
     (folder / "main.py").write_text(snippet("README.md", "FastAPI(").replace(PLACEHOLDER, database_url))
-    (folder / "observed.py").write_text(OBSERVED)
     (folder / "odd.py").write_text(ODD)
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", f"{module}:app", "--port", str(port), *options]
-    with running(command, folder=folder, environment={}) as program:
-        program.line("Application startup complete")
-        program.line("Uvicorn running")
-        yield Site(program, port)
+    with sites.serving(folder, *options, module=module) as site:
+        yield site
 
 
 @pytest.fixture
@@ -180,6 +124,32 @@ def test_client_that_comes_back_gets_what_it_missed(site: Site) -> None:
         site.post(f"/rooms/lobby?text={text}")
     with site.connect(f"/rooms/lobby?since={first['position']}") as client:
         assert [received(client)["payload"]["text"] for _ in range(2)] == ["two", "three"]
+
+
+def test_client_that_has_got_no_message_comes_back_to_all(site: Site) -> None:
+    with site.connect("/resumable/lobby") as client:
+        begin = received(client)
+    for text in ("one", "two"):
+        site.post(f"/rooms/lobby?text={text}")
+    with site.connect(f"/resumable/lobby?since={begin['since']}") as client:
+        assert received(client) == begin
+        first = received(client)
+        assert first["payload"] == {"text": "one"}
+    with site.connect(f"/resumable/lobby?since={begin['since']},lobby={first['position']}") as client:
+        received(client)
+        assert received(client)["payload"] == {"text": "two"}
+
+
+def test_client_in_a_silent_room_hears_where_it_stands(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "impatient.py").write_text(
+        "import pgchannels.starlette\npgchannels.starlette._SILENCE_SECONDS = 0.05\nfrom odd import app\n"
+    )
+    with serving(tmp_path, database_url, module="impatient") as site, site.connect("/resumable/lobby") as client:
+        assert [list(received(client)) for _ in range(3)] == [["since"]] * 3
+        site.post("/rooms/lobby?text=one")
+        while "since" in (message := received(client)):
+            pass
+        assert message["payload"] == {"text": "one"}
 
 
 def test_client_is_told_that_its_position_is_none(site: Site) -> None:

@@ -3,12 +3,15 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
 from channels.layers import BaseChannelLayer
+from fastapi import Depends, FastAPI
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -28,6 +31,7 @@ from pgchannels import (
     MessageTooLarge,
     PgChannelsError,
     Position,
+    Positions,
     SchemaMissing,
     SchemaOutdated,
     Subscription,
@@ -35,8 +39,10 @@ from pgchannels import (
     WouldBlock,
 )
 from pgchannels.django import PostgresChannelLayer
+from pgchannels.fastapi import LayerDep, SubscribeTo
 from pgchannels.serializers import registry
-from pgchannels.starlette import lifespan
+from pgchannels.starlette import lifespan, websocket_messages
+from pgchannels.starlette.events import event_source
 
 layer = MessageLayer("postgresql://localhost/mydb")
 layers: list[MessageLayer] = [
@@ -154,6 +160,32 @@ ERRORS: list[type[PgChannelsError]] = [
     UnreadableMessage,
     WouldBlock,
 ]
+
+api = FastAPI(lifespan=lifespan(layer))
+
+
+async def may_listen(connection: HTTPConnection, topic: str) -> bool:
+    """Who may listen to a topic."""
+    return topic == connection.query_params.get("may")
+
+
+Room = Annotated[Subscription, Depends(SubscribeTo("rooms.{room}", allow=may_listen))]
+
+
+@api.get("/rooms/{room}/events")
+async def room_events(request: Request, subscription: Room, of_application: LayerDep) -> Response:
+    """Listen by Server-Sent Events."""
+    assert_type(subscription, Subscription)
+    assert_type(of_application, MessageLayer)
+    return event_source(request, subscription, ping=10)
+
+
+@api.websocket("/rooms/{room}")
+async def room_messages(websocket: WebSocket, subscription: Room) -> None:
+    """Listen by a websocket."""
+    await websocket_messages(websocket, subscription)
+    layer.subscribe("room", "news", since=assert_type(subscription.position, Positions))
+
 
 application = Starlette(routes=[WebSocketRoute("/", listen)], lifespan=lifespan(layer))
 

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pgchannels import LayerClosed, MessageLayer, PgChannelsError, Position
+from pgchannels import LayerClosed, MessageLayer, PgChannelsError, Position, Positions
 from pgchannels.arguments import DAY, TEN_YEARS
 from pgchannels.cli import add_database_commands, main
 from pgchannels.cli.demo import add_demo_command
@@ -84,7 +85,14 @@ NAMED: Final[dict[str, str | None]] = {
     **dict.fromkeys(inspect.signature(Options).parameters),
     **{name: name for name in inspect.signature(Options).parameters},
     **{name: name for name in ("since", "until", "limit", "when_full", "prefix", "wait")},
-    **{"topic": "topic", "topics": "topic", "channel": "channel", "group": "group", "messages": "messages"},
+    **{
+        "topic": "topic",
+        "topics": "topic",
+        "channel": "channel",
+        "group": "group",
+        "groups": "group",
+        "messages": "messages",
+    },
     **{name: name for name in ("key", "headers", "exclude", "using", "connection")},
     **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
 }
@@ -167,6 +175,7 @@ SENDS: Final[dict[str, Callable[[Any], Any]]] = {
     "sync send channel": lambda value: MessageLayer(URL).sync.send(value, 1),
     "channels send channel": lambda value: PostgresChannelLayer(URL).send(value, {}),
     "channels receive channel": lambda value: PostgresChannelLayer(URL).receive(value),
+    "channels subscribe group": lambda value: PostgresChannelLayer(URL).subscribe(value),
     "channels group_send group": lambda value: PostgresChannelLayer(URL).group_send(value, {}),
     "channels group_add group": lambda value: PostgresChannelLayer(URL).group_add(value, CHANNEL),
     "channels group_add channel": lambda value: PostgresChannelLayer(URL).group_add("room", value),
@@ -247,6 +256,30 @@ def require_named(outcome: Any, name: str) -> None:
 def test_text_of_a_position_that_no_message_can_have_is_none(value: Any) -> None:
     with pytest.raises(ValueError, match="is not a position"):
         Position.parse(value)
+
+
+positions = st.builds(Position, st.integers(0, 1023), st.integers(0, 2**53 - 1))
+topics = st.text("azAZ09-_.:/@", min_size=1, max_size=99)
+
+
+@given(st.dictionaries(topics, positions, min_size=1))
+def test_positions_of_topics_come_back_from_their_text(by_topic: dict[str, Position]) -> None:
+    read = Positions.parse(str(Positions.by_topic(by_topic)))
+    assert {topic: read.of(topic) for topic in by_topic} == by_topic
+    assert read.is_possible
+    assert read.of("ä new topic") == min(by_topic.values())
+
+
+@given(positions)
+def test_text_of_one_position_means_it_in_every_topic(position: Position) -> None:
+    assert Positions.parse(str(position)) == Positions(position)
+    assert str(Positions.by_topic({"room": position, "news": position})) == str(position)
+
+
+@given(st.text("0-1,=r", max_size=12))
+def test_any_text_is_positions_or_refused(text: str) -> None:
+    with suppress(ValueError):
+        assert Positions.parse(text).is_possible
 
 
 def test_every_number_of_the_command_line_is_checked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,39 @@ import os
 from typing import Any
 
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
+from channels.layers import get_channel_layer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
+from django.http import JsonResponse
 from django.urls import path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 pages = get_asgi_application()
-urlpatterns: list[Any] = []
+from pgchannels.django.events import event_source  # noqa: E402 (Django is ready now)
+from pgchannels.receiving.mailbox import Mailbox  # noqa: E402
+
+
+async def events(request: Any) -> Any:
+    """What is said in the rooms of the query."""
+    return await event_source(request, *request.GET.getlist("room"), ping=0.2, retry=0.5)
+
+
+async def slow_events(request: Any) -> Any:
+    """For clients that take nothing."""
+    return await event_source(request, "slow", send_timeout=0.5)
+
+
+async def state(request: Any) -> Any:
+    """How many tasks and subscriptions there are."""
+    node = get_channel_layer()._process.here()
+    routes = node.receiver.router._routes.values() if node else []
+    recipients = [one for route in routes for one in route.recipients.values()]
+    recipients += [one for route in routes for _, one in route.beginning.values()]
+    subscriptions = len({id(one) for one in recipients if isinstance(one, Mailbox)})
+    return JsonResponse({"tasks": len(asyncio.all_tasks()), "subscriptions": subscriptions})
+
+
+urlpatterns: list[Any] = [path("events", events), path("slow", slow_events), path("state", state)]
 
 
 class Visitor(AsyncJsonWebsocketConsumer):

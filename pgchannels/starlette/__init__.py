@@ -1,16 +1,10 @@
 """For Starlette and FastAPI: keep a layer open while the application runs, end websockets well, explain errors."""
 
 import asyncio
-import json
-import math
-from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import date
-from decimal import Decimal
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
-from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -31,6 +25,9 @@ from pgchannels.errors import (
 from pgchannels.layer import MessageLayer
 from pgchannels.messages import Gap, GapReason, Message
 from pgchannels.subscription import Subscription
+from pgchannels.web.encoding import as_dict, gap_as_dict, json_text
+
+__all__ = ["as_dict", "exception_handlers", "lifespan", "websocket_messages"]
 
 _POLICY_VIOLATION: Final = 1008  # codes of RFC 6455 and its registry
 _SERVICE_RESTART: Final = 1012
@@ -38,6 +35,7 @@ _TRY_AGAIN_LATER: Final = 1013
 _LONGEST_REASON_BYTES: Final = 123
 _AWAY: Final = "the service is away for a moment: try again"
 _CLOSE_SECONDS: Final = 1
+_SILENCE_SECONDS: Final = 15
 _CLIENTS_FAULT: Final = (InvalidName, InvalidPosition, InvalidMessage, MessageTooLarge)
 _PASSING: Final = (DatabaseUnavailable, LayerClosed, ChannelFull)
 _CODES: Final[dict[type[Exception], int]] = {
@@ -59,7 +57,8 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
     wait = require_seconds("wait", wait, most=DAY, or_zero=True)
 
     @asynccontextmanager
-    async def opened(_: Starlette) -> AsyncIterator[None]:
+    async def opened(application: Starlette) -> AsyncIterator[None]:
+        application.state.pgchannels_layer = layer  # where pgchannels.fastapi finds it
         await layer.open(wait=wait)
         try:
             yield
@@ -69,11 +68,6 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
     return opened
 
 
-def as_dict(message: Message) -> dict[str, Any]:
-    """Return what `websocket_messages` sends: `topic`, `position` as text for a later `since`, and `payload`."""
-    return {"topic": message.topic, "position": str(message.position), "payload": message.payload}
-
-
 async def websocket_messages(
     websocket: WebSocket,
     subscription: Subscription,
@@ -81,6 +75,7 @@ async def websocket_messages(
     encode: Callable[[Message], Any] = as_dict,
     received: Callable[[str | bytes], Awaitable[object]] | None = None,
     send_timeout: float = 30,
+    resumable: bool = False,
 ) -> None:
     """Send a subscription's messages to a websocket until either side ends; leave no task and no subscription behind.
 
@@ -94,6 +89,8 @@ async def websocket_messages(
     :param received: called with what the client sends, one message after another; an exception from it ends the
         websocket, and is raised here. By default, what the client sends is ignored.
     :param send_timeout: seconds; a client that accepts nothing for this long is too slow.
+    :param resumable: also send `{"since": str}`, at the beginning and every 15 seconds of silence: what to pass as
+        `since` when reconnecting. So a client can resume that has received no message yet, or none for long.
     """
     require_callable_or_none("encode", encode)
     if received is not None and not iscoroutinefunction(received):
@@ -102,7 +99,9 @@ async def websocket_messages(
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.accept()
     reading = asyncio.create_task(_read(websocket, received), name="read a websocket")
-    writing = asyncio.create_task(_write(websocket, subscription, encode, send_timeout), name="write to a websocket")
+    writing = asyncio.create_task(
+        _write(websocket, subscription, encode, send_timeout, resumable), name="write to a websocket"
+    )
     try:
         await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -132,17 +131,31 @@ async def _read(websocket: WebSocket, received: Callable[[str | bytes], Awaitabl
 
 
 async def _write(
-    websocket: WebSocket, subscription: Subscription, encode: Callable[[Message], Any], send_timeout: float
+    websocket: WebSocket,
+    subscription: Subscription,
+    encode: Callable[[Message], Any],
+    send_timeout: float,
+    resumable: bool,
 ) -> None:
     async with subscription:
+        if resumable:
+            await _send(websocket, {"since": str(subscription.position)}, send_timeout)
         while True:
-            try:
-                content = encode(await anext(subscription))
-            except MessagesLost as lost:
-                if lost.gap.reason is GapReason.CAPACITY:
-                    raise  # the subscription has ended
-                content = {"gap": {"reason": lost.gap.reason, "count": lost.gap.count}}
+            content = await _next(subscription, encode, _SILENCE_SECONDS if resumable else None)
             await _send(websocket, content, send_timeout)
+
+
+async def _next(subscription: Subscription, encode: Callable[[Message], Any], most_seconds: float | None) -> Any:
+    try:
+        async with asyncio.timeout(most_seconds):
+            message = await anext(subscription)
+    except TimeoutError:
+        return {"since": str(subscription.position)}
+    except MessagesLost as lost:
+        if lost.gap.reason is GapReason.CAPACITY:
+            raise  # the subscription has ended
+        return {"gap": gap_as_dict(lost.gap)}
+    return encode(message)
 
 
 async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> None:
@@ -153,7 +166,7 @@ async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> N
             if isinstance(content, bytes):
                 await websocket.send_bytes(content)
             else:
-                await websocket.send_text(content if isinstance(content, str) else _json(content))
+                await websocket.send_text(content if isinstance(content, str) else json_text(content))
     except TimeoutError:
         raise MessagesLost(Gap(GapReason.CAPACITY, None)) from None
 
@@ -186,36 +199,3 @@ A name, a position or a message that cannot be used is their fault: they get sta
 with the text of the error as `detail`; a websocket is closed with code 1008. While the database is away they get status
 503, or code 1013.
 """
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        return json.dumps(_finite(value), default=lambda other: _finite(_plain(other)), separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case UUID() | Decimal():
-            return str(value)
-        case date():
-            return value.isoformat()
-        case bytes():
-            return b64encode(value).decode()
-        case set() | frozenset():
-            return list(value)
-    raise TypeError(
-        f"websocket_messages sends JSON, which has no {type(value).__name__}: let `encode` make something else of it"
-    )
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-    return value
