@@ -1,9 +1,11 @@
 """Which channel was certainly in which group when, by all journals; the rules are those of `ledger`."""
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 from math import inf
 
 from pgchannels import Position
@@ -129,11 +131,33 @@ class Member:
     def _missing(self, key: Key) -> Missing:
         """A message between all that must come before it and behind it: what is in its group, or by its sender."""
         position = self._sends.positions[key]
-        near = [
-            (self._sends.positions[other], place)
-            for other, place in self._places.items()
-            if other in self._sends.positions and (other.target == key.target or other.sender == key.sender)
-        ]
-        behind = max((place for other, place in near if other < position), default=-1)
-        before = min((place for other, place in near if other > position), default=inf)
-        return Missing(key, position, behind, before)
+        near = [self._order[key.target], self._order[key.sender]]
+        behind = max(order.last_place_before(position) for order in near)
+        return Missing(key, position, behind, min(order.first_place_behind(position) for order in near))
+
+    @cached_property
+    def _order(self) -> "defaultdict[str, _Order]":
+        """What came, by group and by sender."""
+        came: dict[str, list[tuple[Position, int]]] = defaultdict(list)
+        for key, place in self._places.items():
+            if (position := self._sends.positions.get(key)) is not None:
+                came[key.target].append((position, place))
+                came[key.sender].append((position, place))
+        return defaultdict(_Order, {name: _Order(sorted(places)) for name, places in came.items()})
+
+
+class _Order:
+    """The places of messages in the order of their positions."""
+
+    def __init__(self, places: Sequence[tuple[Position, int]] = ()) -> None:
+        self._positions = [position for position, _ in places]
+        self._last = [-1, *accumulate((place for _, place in places), max)]
+        self._first = [*[*accumulate((place for _, place in reversed(places)), min)][::-1], inf]
+
+    def last_place_before(self, position: Position) -> int:
+        """The last place of a message with a lesser position; -1 if there is none."""
+        return self._last[bisect_left(self._positions, position)]
+
+    def first_place_behind(self, position: Position) -> float:
+        """The first place of a message with a greater position."""
+        return self._first[bisect_right(self._positions, position)]
