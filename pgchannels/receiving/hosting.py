@@ -63,9 +63,10 @@ class Hosting:
         self._to_add[address] = is_marked or self._to_add.get(address, False)
         self._work.set()
 
-    async def positions_of(self, addresses: Sequence[str]) -> Sequence[int]:
+    async def positions_of(self, addresses: Sequence[str], *, is_patient: bool = False) -> Sequence[int]:
         """Host addresses and return their positions; every message sent to one from now on has a greater id.
 
+        :param is_patient: wait for as long as it takes.
         :raises DatabaseUnavailable: the database did not answer in time.
         :raises DatabaseRefused: it answered with an error.
         """
@@ -77,7 +78,7 @@ class Hosting:
                 self._to_add.setdefault(address, False)
         self._work.set()
         try:
-            async with asyncio.timeout(_TIMEOUT_SECONDS):
+            async with asyncio.timeout(None if is_patient else _TIMEOUT_SECONDS):
                 positions = await asyncio.gather(*answers, return_exceptions=True)
         except TimeoutError:
             text = f"could not subscribe to {', '.join(addresses):.200} within {_TIMEOUT_SECONDS} seconds"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from pgchannels.database.connections import Connections
@@ -23,6 +24,7 @@ from pgchannels.receiving.arrival import Arrival
 
 GREATEST_ID: Final = 2**63 - 1
 _LOOK_UPS_AT_ONCE: Final = 200
+_ROUNDING_SECONDS: Final = 0.001  # what is left of an expiry in the database
 _SIZE: Final = 5  # columns after those of an arrival
 _EXPIRES: Final = 6
 
@@ -57,8 +59,9 @@ class PlaceInTopic:
 class Log:
     """Reads a bounded number of bytes per statement, so that a slow link does not count as broken."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, *, expiry_seconds: float) -> None:
         self._connections = connections
+        self._expiry_seconds = expiry_seconds
 
     @property
     def place(self) -> Place:
@@ -76,10 +79,18 @@ class Log:
         up_to: int = GREATEST_ID,
         most_of_each: int = PAGE_ROWS,
         most: int = PAGE_ROWS,
+        is_replay: bool = False,
     ) -> Page:
-        """Return the messages of each address after its position; expired ones have no envelope."""
+        """Return the messages of each address after its position; expired ones have no envelope.
+
+        A replay brings messages for as long as the database keeps them by its setting, also past their expiry, except
+        those that were published with a shorter one than this layer's.
+        """
+        life = self._replayed_life if is_replay else inf
         addresses, ids = list(positions), list(positions.values())
-        while not (rows := await self._connections.fetch(messages_after, addresses, ids, up_to, most_of_each, most)):
+        while not (
+            rows := await self._connections.fetch(messages_after, life, addresses, ids, up_to, most_of_each, most)
+        ):
             await self.extent()  # there is no log yet, or no longer: this begins one
         *_, identity, filled_until, gone_until, last_id = rows[0]
         rows = [row for row in rows if row[0] is not None]
@@ -126,16 +137,22 @@ class Log:
         if since is not None:
             after = await self._last_until(address, since)
         else:
-            [(first,)] = await self._connections.fetch(position_before_latest, address, up_to, limit)
+            [(first,)] = await self._connections.fetch(
+                position_before_latest, address, self._replayed_life, up_to, limit
+            )
             after = GREATEST_ID if first is None else first - 1
         arrivals: list[Arrival] = []
         while len(arrivals) < limit:
-            page = await self.page({address: after}, up_to=up_to, most=min(limit, PAGE_ROWS))
+            page = await self.page({address: after}, up_to=up_to, most=min(limit, PAGE_ROWS), is_replay=True)
             arrivals += [arrival for arrival in page.arrivals if arrival.envelope is not None]
             if not page.is_full:
                 break
             after = page.arrivals[-1].id
         return arrivals[:limit]
+
+    @property
+    def _replayed_life(self) -> float:
+        return self._expiry_seconds - _ROUNDING_SECONDS
 
     async def _last_until(self, address: str, point: PointInTopic) -> int:
         if not isinstance(point, Position):

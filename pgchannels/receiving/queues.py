@@ -90,7 +90,7 @@ class Queues:
         with self._receiving(address) as claimed:
             # Host before claiming: if the claim finds nothing, whatever is sent afterwards wakes this node.
             if not self._hosting.hosts(address):
-                await self._hosting.positions_of([address])
+                await self._hosting.positions_of([address], is_patient=True)
             self.wake(address)
             return await claimed.get()
 

@@ -147,7 +147,7 @@ class Replays:
         positions = _positions_of(cursors)
         routed = {address: self._router.position(address) for address in positions}
         most_of_each = max(PAGE_ROWS // len(positions), _FEWEST_OF_EACH)
-        page = await self._log.page(positions, most_of_each=most_of_each)
+        page = await self._log.page(positions, most_of_each=most_of_each, is_replay=True)
         await self._catch_up.look_at_identity(page.identity)
         arrivals = _by_address(page.arrivals)
         for cursor in cursors:

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from pgchannels import Gap, GapReason, LayerClosed, MessageLayer, MessagesLost
+from pgchannels import DatabaseUnavailable, Gap, GapReason, LayerClosed, MessageLayer, MessagesLost
 from tests.support.log import rotate_everything_away
 from tests.support.proxy import Proxy
 from tests.support.roads import Connection, node_of
@@ -203,3 +203,18 @@ async def test_claim_that_a_closing_layer_gets_no_answer_to_is_counted_and_logge
         await receiving
     assert losses.gaps == 1
     assert f"{QUEUE}: the layer closes without an answer to its last claim: up to 1 messages may be lost" in caplog.text
+
+
+async def test_worker_waits_for_the_database_for_as_long_as_it_takes(
+    layer: MessageLayer, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgchannels.receiving.hosting._TIMEOUT_SECONDS", 0.01)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM pgchannels.stripe FOR UPDATE")  # nobody can begin to receive
+        working = asyncio.create_task(layer.receive("jobs"))
+        with pytest.raises(DatabaseUnavailable, match="could not subscribe"):
+            async with layer.subscribe("room"):
+                pass
+        assert not working.done()
+    await layer.send("jobs", 1)
+    assert await within(working) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pgchannels import Gap, GapReason, InvalidPosition, MessageLayer, Position
 from tests.support.log import lose_the_log, rotate
+from tests.support.roads import node_of
 from tests.support.waiting import within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -238,3 +239,36 @@ def test_time_splits_a_topic_exactly(database_url: str, owner_url: str) -> None:
         require_exact()
         runner.run(layer.close())
         runner.run(connection.close())
+
+
+async def test_chosen_retention_is_how_far_a_replay_reaches_past_the_expiry(
+    database_url: str, connection: Connection
+) -> None:
+    await connection.execute("UPDATE pgchannels.log SET chosen = '1 h', retention = '1 h'")
+    async with MessageLayer(database_url, expiry=1) as layer:
+        begin = await layer.publish("room", "old")
+        await layer.publish("room", "short", expiry=0.5)
+        await layer.send("jobs", "expired")
+        await connection.execute(
+            "UPDATE pgchannels.message SET published_at = published_at - interval '59 min',"
+            " expires_at = expires_at - interval '59 min'"
+        )
+        await layer.publish("room", "new")
+        assert await payloads(layer) == ["old", "new"]
+        assert await payloads(layer, since=seconds(3600)) == ["old", "new"]
+        assert [message.payload for message in await layer.history("room", limit=2)] == ["old", "new"]
+        assert await replayed(layer, "room", since=Position(begin.epoch, begin.offset - 1)) == [
+            "old",
+            Gap(GapReason.EXPIRED, 1),
+            "new",
+        ]
+        await connection.execute("UPDATE pgchannels.message SET published_at = published_at - interval '2 min'")
+        assert await payloads(layer) == ["new", "last"]
+
+
+async def test_what_a_connection_missed_still_expires(layer: MessageLayer, connection: Connection) -> None:
+    await connection.execute("UPDATE pgchannels.log SET chosen = '1 h', retention = '1 h'")
+    first = await layer.publish("room", "old")
+    await connection.execute("UPDATE pgchannels.message SET expires_at = published_at")
+    page = await node_of(layer).receiver.log.page({"topic:asgi:room": first.to_id() - 1})
+    assert [arrival.envelope for arrival in page.arrivals] == [None]

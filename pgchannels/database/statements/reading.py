@@ -40,8 +40,10 @@ _LATEST: Final = text("'9999-12-31'::timestamptz")
 def messages_after(schema: Schema) -> Select[Any]:
     """Return a page: the next messages of each address after its position, in the order of ids, and the log's extent.
 
-    Parameters: addresses, their positions, the greatest id, the most rows of each address, the most rows. Beyond the
-    first row, a page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is
+    Parameters: the life of messages that are replayed, addresses, their positions, the greatest id, the most rows of
+    each address, the most rows. Messages that were published to live that many seconds, or longer, count as expired
+    only when the retention that was chosen for the database has passed as well; infinity replays none. Beyond the first
+    row, a page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is
     its full size. Expired messages have no payload. A page without messages is one row without an id; no row means that
     there is no log.
 
@@ -62,7 +64,7 @@ def messages_after(schema: Schema) -> Select[Any]:
         .lateral()
     )
     page = (
-        select(found)
+        select(found, _readable_until(schema, found).label("readable_until"))
         .join_from(wanted, found, true())
         .order_by(found.c.id)
         .limit(bindparam("most", type_=BigInteger))
@@ -89,12 +91,13 @@ def rest_of_message(schema: Schema) -> Select[Any]:
 def position_before_latest(schema: Schema) -> Select[Any]:
     """Return the id of the oldest of the latest messages of an address.
 
-    Parameters: the address, the greatest id, how many messages.
+    Parameters: the address, the life of messages that are replayed, the greatest id, how many messages.
     """
     message = schema.message
     latest = (
         select(message.c.id)
-        .where(message.c.address == bindparam("address", type_=Text), message.c.expires_at > func.now())
+        .where(message.c.address == bindparam("address", type_=Text))
+        .where(_readable_until(schema, message) > func.now())
         .where(message.c.id <= bindparam("up_to", type_=BigInteger))
         .order_by(message.c.id.desc())
         .limit(bindparam("count", type_=BigInteger))
@@ -144,6 +147,13 @@ def extent_columns() -> list[ColumnClause[Any]]:
     ]
 
 
+def _readable_until(schema: Schema, message: FromClause) -> ColumnElement[Any]:
+    life = extract("epoch", message.c.expires_at - message.c.published_at)
+    kept_until = message.c.published_at + select(schema.log.c.chosen).scalar_subquery()
+    is_replayed = life >= bindparam("replayed_life", type_=Float(53))
+    return case((is_replayed, func.greatest(message.c.expires_at, kept_until)), else_=message.c.expires_at)
+
+
 def _columns(message: FromClause) -> list[ColumnElement[Any]]:
     size = func.octet_length(message.c.payload)
     begun = func.substr(message.c.payload, _constant(1), _constant(SLICE_BYTES))
@@ -153,9 +163,9 @@ def _columns(message: FromClause) -> list[ColumnElement[Any]]:
         _microseconds(message.c.published_at).label("published_microseconds"),
         message.c.address,
         message.c.channel,
-        case((message.c.expires_at > func.now(), payload)).label("payload"),
+        case((message.c.readable_until > func.now(), payload)).label("payload"),
         size.label("size"),
-        _microseconds(message.c.expires_at).label("expires_microseconds"),
+        _microseconds(message.c.readable_until).label("expires_microseconds"),
     ]
 
 
@@ -166,7 +176,7 @@ def _microseconds(moment: ColumnElement[Any]) -> ColumnElement[int]:
 
 def _bytes_brought(message: FromClause) -> ColumnElement[Any]:
     size = func.octet_length(message.c.payload)
-    return case((message.c.expires_at > func.now(), func.least(size, _constant(SLICE_BYTES))), else_=_constant(0))
+    return case((message.c.readable_until > func.now(), func.least(size, _constant(SLICE_BYTES))), else_=_constant(0))
 
 
 def _constant(number: int) -> ColumnElement[int]:
