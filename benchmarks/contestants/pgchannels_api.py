@@ -10,27 +10,27 @@ class PgchannelsApi(Contestant):
 
     def __init__(self, addresses: Addresses, *, capacity: int) -> None:
         super().__init__(addresses, capacity=capacity)
-        self._layer = MessageLayer(addresses.postgres, capacity=capacity)
+        self.layer = MessageLayer(addresses.postgres, capacity=capacity)
 
     async def open(self) -> None:
-        await self._layer.open()
+        await self.layer.open()
 
     async def close(self) -> None:
-        await self._layer.close()
+        await self.layer.close()
 
     async def join(self, group: str) -> Member:
-        subscription = self._layer.subscribe(group)
+        subscription = self.layer.subscribe(group)
         await subscription.__aenter__()
         return Subscribed(subscription)
 
     async def publish(self, group: str, message: Message) -> None:
-        await self._layer.publish(group, message)
+        await self.layer.publish(group, message)
 
     async def send(self, queue: str, message: Message) -> None:
-        await self._layer.send(queue, message)
+        await self.layer.send(queue, message)
 
     async def receive(self, queue: str) -> Message:
-        message: Message = await self._layer.receive(queue)
+        message: Message = await self.layer.receive(queue)
         return message
 
 

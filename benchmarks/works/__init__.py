@@ -13,6 +13,7 @@ from benchmarks.works import (
     opening,
     threads,
     throughput,
+    transactions,
     work_queue,
 )
 from benchmarks.works.work import Work
@@ -29,6 +30,7 @@ WORKS: Final[tuple[Work, ...]] = (
     *backlog.WORKS,
     *memory.WORKS,
     *opening.WORKS,
+    *transactions.WORKS,
 )
 
 __all__ = ["WORKS", "Work"]

@@ -14,16 +14,8 @@ DECLARE
     this_transaction constant text := pg_current_xact_id()::text;
     is_first boolean;
 BEGIN
-    IF expected <> {schema}.outbox_database() THEN
+    IF expected IS NOT NULL AND expected <> {schema}.outbox_database() THEN
         RETURN current_database();
-    END IF;
-    IF EXISTS (
-        SELECT FROM unnest(addresses, channels, payloads, expiries) AS sent (address, channel, payload, expiry)
-        WHERE (starts_with(address, 'topic:') OR starts_with(address, 'queue:') OR starts_with(address, 'node:') AND channel <> '')
-              IS NOT TRUE
-           OR octet_length(payload) > 67112960 OR payload IS NULL OR expiry IS NULL
-    ) THEN
-        RAISE invalid_parameter_value USING MESSAGE = 'pgchannels cannot deliver this message';
     END IF;
     -- Only the first message of a transaction fires the trigger. A savepoint that is rolled back takes this back, too.
     -- Not a look into the outbox: to other serializable transactions, that would be a conflict.
@@ -31,9 +23,16 @@ BEGIN
     IF is_first THEN
         PERFORM set_config('pgchannels.transaction', this_transaction, true);
     END IF;
-    INSERT INTO {schema}.outbox (transaction, is_first, address, channel, payload, capacity, key, expiry_seconds)
-    SELECT this_transaction::bigint, is_first AND n = 1, addresses[n], channels[n], payloads[n], capacities[n], keys[n], expiries[n]
-    FROM generate_series(1, cardinality(addresses)) AS n;
+    FOR n IN 1 .. cardinality(addresses) LOOP
+        IF (starts_with(addresses[n], 'topic:') OR starts_with(addresses[n], 'queue:') OR starts_with(addresses[n], 'node:') AND channels[n] <> '')
+           IS NOT TRUE OR (octet_length(payloads[n]) <= 67112960) IS NOT TRUE OR expiries[n] IS NULL
+        THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'pgchannels cannot deliver this message';
+        END IF;
+        -- A row at a time: for one message, which is the rule, that takes a quarter of the time of a set.
+        INSERT INTO {schema}.outbox (transaction, is_first, address, channel, payload, capacity, key, expiry_seconds)
+        VALUES (this_transaction::bigint, is_first AND n = 1, addresses[n], channels[n], payloads[n], capacities[n], keys[n], expiries[n]);
+    END LOOP;
     RETURN NULL;
 END
 $$

@@ -21,7 +21,7 @@ BEGIN
     ) THEN
         RAISE invalid_parameter_value USING MESSAGE = 'the payload is nested deeper than 200 levels';
     END IF;
-    IF content ~ '[0-9]{19}' AND jsonb_path_exists(
+    IF strpos(translate(content, '123456789', '000000000'), '0000000000000000000') > 0 AND jsonb_path_exists(
         payload, 'strict $.** ? (@.type() == "number" && @.floor() == @ && (@ > 18446744073709551615 || @ < -9223372036854775808))'
     ) THEN
         RAISE numeric_value_out_of_range USING

@@ -18,11 +18,14 @@ DECLARE
     left_out text[] := '{}';
     table_schema text;
     table_name text;
-    key_columns text[];
     old_row jsonb;
     new_row jsonb;
     change jsonb;
-    topic text;
+    key jsonb;
+    changed jsonb := '[]';
+    old_topic text;
+    new_topic text;
+    name text;
 BEGIN
     IF TG_WHEN <> 'AFTER' OR (TG_OP = 'TRUNCATE') <> (TG_LEVEL = 'STATEMENT') THEN
         RAISE trigger_protocol_violated USING
@@ -41,38 +44,40 @@ BEGIN
         END IF;
     END LOOP;
 
-    SELECT n.nspname, c.relname, ARRAY(
-        SELECT a.attname::text FROM pg_index AS i, pg_attribute AS a
-        WHERE i.indrelid = TG_RELID AND i.indisprimary AND a.attrelid = TG_RELID AND a.attnum = ANY (i.indkey)
-        ORDER BY array_position(i.indkey::smallint[], a.attnum)
-    ) INTO table_schema, table_name, key_columns
-    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    SELECT c.relname, n.nspname INTO table_name, table_schema FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = coalesce(pg_partition_root(TG_RELID), TG_RELID);
-
     old_row := CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) END;
     new_row := CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) END;
-    FOREACH topic IN ARRAY left_out LOOP
-        IF NOT coalesce(new_row, old_row, jsonb_build_object(topic, NULL)) ? topic THEN
+    FOREACH name IN ARRAY left_out LOOP
+        IF NOT coalesce(new_row, old_row, jsonb_build_object(name, NULL)) ? name THEN
             RAISE undefined_column USING
-                MESSAGE = format('the trigger %s leaves out the column %I, which %I does not have', TG_NAME, topic, table_name);
+                MESSAGE = format('the trigger %s leaves out the column %I, which %I does not have', TG_NAME, name, table_name);
         END IF;
     END LOOP;
+    IF TG_OP <> 'TRUNCATE' THEN
+        SELECT jsonb_object_agg(a.attname, coalesce(new_row, old_row) -> a.attname::text) INTO key FROM pg_index AS i, pg_attribute AS a
+        WHERE i.indrelid = TG_RELID AND i.indisprimary AND a.attrelid = TG_RELID AND a.attnum = ANY (i.indkey);
+    END IF;
+    IF TG_OP IN ('UPDATE', 'DELETE') THEN
+        old_topic := {schema}.topic_of_row(TG_ARGV[0], old_row, TG_NAME);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        new_topic := {schema}.topic_of_row(TG_ARGV[0], new_row, TG_NAME);
+    END IF;
+    new_row := new_row - left_out;
+    IF TG_OP = 'UPDATE' THEN
+        SELECT coalesce(jsonb_agg(was.key ORDER BY was.key), '[]') INTO changed FROM jsonb_each(new_row) AS was WHERE value <> old_row -> was.key;
+    END IF;
     change := jsonb_build_object(
         'type', 'row.change', 'operation', lower(TG_OP), 'schema', table_schema, 'table', table_name,
-        'key', (SELECT jsonb_object_agg(name, coalesce(new_row, old_row) -> name) FROM unnest(key_columns) AS name
-                WHERE TG_OP <> 'TRUNCATE'),
-        'new', new_row - left_out, 'old', old_row - left_out,
-        'changed', (SELECT coalesce(jsonb_agg(name ORDER BY name), '[]') FROM jsonb_each(new_row - left_out) AS was (name, value)
-                    WHERE TG_OP = 'UPDATE' AND value <> old_row -> name),
-        'time', transaction_timestamp(), 'transaction', pg_current_xact_id()::text
+        'key', key, 'new', new_row, 'old', old_row - left_out, 'changed', changed, 'time', transaction_timestamp(), 'transaction', pg_current_xact_id()::text
     );
-    FOR topic IN
-        SELECT {schema}.topic_of_row(TG_ARGV[0], row, TG_NAME)
-        FROM (VALUES (1, old_row), (2, new_row)) AS version (n, row)
-        WHERE row IS NOT NULL OR TG_OP = 'TRUNCATE' GROUP BY 1 ORDER BY min(n)
-    LOOP
-        PERFORM {schema}.publish(topic, change, prefix => prefix);
-    END LOOP;
+    IF old_topic IS NOT NULL THEN
+        PERFORM {schema}.publish(old_topic, change, prefix => prefix);
+    END IF;
+    IF new_topic IS DISTINCT FROM old_topic AND new_topic IS NOT NULL THEN
+        PERFORM {schema}.publish(new_topic, change, prefix => prefix);
+    END IF;
     RETURN NULL;
 END
 $$

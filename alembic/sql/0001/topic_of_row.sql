@@ -12,6 +12,9 @@ BEGIN
             MESSAGE = format('the trigger %s has no topic', trigger_name),
             HINT = 'Its first argument is the topic: publish_row_change(''orders'').';
     END IF;
+    IF strpos(template, '{') = 0 THEN
+        RETURN template;
+    END IF;
     FOR name IN SELECT match[1] FROM regexp_matches(template, '{([^{}]*)}', 'g') AS match LOOP
         IF row_now IS NULL OR NOT row_now ? name THEN
             RAISE undefined_column USING
