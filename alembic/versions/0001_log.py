@@ -35,6 +35,7 @@ FUNCTIONS = (
     "outbox_database",
     "enqueue",
     "notification_parts",
+    "lock_outbox",
     "deliver_transactions",
     "deliver_outbox",
     "deliver_undelivered",
@@ -128,6 +129,7 @@ def _create_log(schema: str, quoted: str) -> None:
         sa.Column("server_started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("file", sa.Text, nullable=False),
         sa.Column("filenode", postgresql.OID, nullable=False),
+        sa.Column("swept_until", sa.BigInteger, nullable=False, server_default="0"),
         schema=schema,
         prefixes=["UNLOGGED"],
     )
@@ -258,6 +260,7 @@ def _create_outbox(schema: str, quoted: str) -> None:
         sa.Column("number", sa.BigInteger, sa.Identity(always=True)),
         sa.Column("transaction", sa.BigInteger, nullable=False),
         sa.Column("is_first", sa.Boolean, nullable=False),
+        sa.Column("queued_at", sa.DateTime(timezone=True)),
         sa.Column("address", sa.Text, nullable=False),
         sa.Column("channel", sa.Text),
         sa.Column("payload", sa.LargeBinary, nullable=False),
@@ -274,7 +277,7 @@ def _create_outbox(schema: str, quoted: str) -> None:
         " autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_threshold = 1000000000)"
     )
     # A transaction's id is greater than those before it, so nothing reads past the dead rows of others.
-    op.create_index("outbox_transaction_idx", "outbox", ["transaction"], schema=schema)
+    op.create_index("outbox_transaction_number_idx", "outbox", ["transaction", "number"], schema=schema)
     op.create_table(
         "undelivered",
         sa.Column("transaction", sa.BigInteger, autoincrement=False),

@@ -31,8 +31,8 @@ from pgchannels.errors import InvalidMessage, MessageTooLarge
 
 Default: TypeAlias = Callable[[Any], Any]
 
-_LEAST_INTEGER: Final = -(2**63)
-_GREATEST_INTEGER: Final = 2**64 - 1
+LEAST_INTEGER: Final = -(2**63)
+GREATEST_INTEGER: Final = 2**64 - 1
 _SETS: Final = frozenset({set, frozenset})
 _MUTABLE: Final = frozenset({dict, list, set, bytearray})
 
@@ -209,7 +209,7 @@ def _text(value: str) -> str:
 def require_64_bits(value: int) -> int:
     # Compared as numbers: `in range(…)` would iterate over the range for a subclass of int.
     integer = int.__int__(value)
-    if not _LEAST_INTEGER <= integer <= _GREATEST_INTEGER:
+    if not LEAST_INTEGER <= integer <= GREATEST_INTEGER:
         raise _UncarriableError("is an integer of more than 64 bits: send it as a str")
     return integer
 

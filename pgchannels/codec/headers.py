@@ -5,12 +5,11 @@ from typing import Any, Final
 
 from pgchannels.arguments import shown
 from pgchannels.codec import msgpack_format
+from pgchannels.codec.carriable import GREATEST_INTEGER, LEAST_INTEGER
 from pgchannels.errors import InvalidMessage, MessageTooLarge, UnreadableMessage
 from pgchannels.messages import Header
 
 _MOST_BYTES: Final = 4096
-_LEAST_INTEGER: Final = -(2**63)
-_GREATEST_INTEGER: Final = 2**64 - 1
 
 
 def pack_headers(headers: Mapping[str, Header]) -> bytes:
@@ -45,5 +44,5 @@ def require_headers(value: Any) -> Mapping[str, Header]:
 
 def _is_header(name: object, value: object) -> bool:
     if isinstance(value, int):
-        return isinstance(name, str) and not isinstance(value, bool) and _LEAST_INTEGER <= value <= _GREATEST_INTEGER
+        return isinstance(name, str) and not isinstance(value, bool) and LEAST_INTEGER <= value <= GREATEST_INTEGER
     return isinstance(name, str) and isinstance(value, str | bytes)

@@ -6,10 +6,12 @@ A type that JSON lacks becomes a dict with one key: `{"$uuid": "…"}`, `$dateti
 
 import json
 from base64 import b64decode, b64encode
+from decimal import Decimal
 from itertools import accumulate
+from math import isfinite
 from typing import Any, Final
 
-from pgchannels.codec.carriable import Default, as_received, require_64_bits
+from pgchannels.codec.carriable import GREATEST_INTEGER, LEAST_INTEGER, Default, as_received, require_64_bits
 from pgchannels.codec.extensions import EXTENSIONS, SETS
 from pgchannels.codec.members import frozen
 from pgchannels.codec.plain import DEEPEST_NESTING, is_plain
@@ -46,7 +48,11 @@ def unpack(text: bytes | memoryview) -> Any:
 
 
 def unpack_plain(text: bytes | memoryview) -> Any:
-    """As `unpack`, for JSON in which no dict stands for a type that JSON lacks."""
+    """As `unpack`, for JSON as SQL writes it.
+
+    No dict stands for a type that JSON lacks. An integer of more than 64 bits, or a number too large for a float, is a
+    Decimal.
+    """
     return _unpack(text, _PLAIN_DECODER, _WARY_PLAIN_DECODER)
 
 
@@ -121,6 +127,18 @@ def _integer(digits: str) -> int:
     return require_64_bits(int(digits))
 
 
+def _integer_or_decimal(digits: str) -> int | Decimal:
+    if len(digits) > len(_LONG_NUMBER) + 1:
+        return Decimal(digits)
+    number = int(digits)
+    return number if LEAST_INTEGER <= number <= GREATEST_INTEGER else Decimal(digits)
+
+
+def _float_or_decimal(digits: str) -> float | Decimal:
+    number = float(digits)
+    return number if isfinite(number) else Decimal(digits)
+
+
 def _depth(text: bytes) -> int:
     # How deep the recursive parser would go. After a place where it stops, this may be wrong.
     without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -133,4 +151,4 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_ci
 _DECODER: Final = json.JSONDecoder(object_hook=_unboxed)
 _WARY_DECODER: Final = json.JSONDecoder(object_hook=_unboxed, parse_int=_integer)
 _PLAIN_DECODER: Final = json.JSONDecoder()
-_WARY_PLAIN_DECODER: Final = json.JSONDecoder(parse_int=_integer)
+_WARY_PLAIN_DECODER: Final = json.JSONDecoder(parse_int=_integer_or_decimal, parse_float=_float_or_decimal)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
+from importlib import import_module
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Select
@@ -85,7 +86,7 @@ async def _call_asyncpg(connection: Any, build: Build, schema: str, values: Mapp
 
 
 async def _call_psycopg_async(connection: Any, build: Build, schema: str, values: Mapping[str, Any]) -> Any:
-    async with connection.cursor(row_factory=_as_tuple) as cursor:
+    async with import_module("psycopg").AsyncCursor(connection, row_factory=_as_tuple) as cursor:
         await cursor.execute(_text(build, schema, "psycopg")[0], values)
         return (await cursor.fetchone())[0]
 
@@ -95,7 +96,7 @@ def _call_sqlalchemy(connection: Any, build: Build, schema: str, values: Mapping
 
 
 def _call_psycopg(connection: Any, build: Build, schema: str, values: Mapping[str, Any]) -> Any:
-    with connection.cursor(row_factory=_as_tuple) as cursor:
+    with import_module("psycopg").Cursor(connection, row_factory=_as_tuple) as cursor:
         cursor.execute(_text(build, schema, "psycopg")[0], values)
         return cursor.fetchone()[0]
 
@@ -131,8 +132,9 @@ def _is_of_django(connection: Any) -> bool:
     return getattr(connection, "vendor", None) == "postgresql" and callable(getattr(connection, "cursor", None))
 
 
+# Not the kinds of cursor and of row that the application has chosen.
 def _as_tuple(_: object) -> Callable[[Any], Any]:
-    """Build rows as psycopg does by default, whatever the application has chosen."""
+    """Build rows as psycopg does by default."""
     return tuple
 
 

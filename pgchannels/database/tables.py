@@ -102,6 +102,7 @@ def _log_state(metadata: MetaData) -> Table:
     The ids of this log begin at `began_at`. All up to `filled_until` are in earlier slots; messages with ids up to
     `gone_until`, published at `gone_at` or before, may have left the log. No other log has its `identity`: see
     `start_epoch.sql`. `former` holds its earlier identities, each with its first and its last id.
+    Transactions before `swept_until` have left nothing in the outbox.
     """
     return Table(
         "log_state",
@@ -118,6 +119,7 @@ def _log_state(metadata: MetaData) -> Table:
         Column("server_started_at", DateTime(timezone=True), nullable=False),
         Column("file", Text, nullable=False),
         Column("filenode", OID, nullable=False),
+        Column("swept_until", BigInteger, nullable=False, server_default="0"),
         prefixes=["UNLOGGED"],
     )
 
@@ -262,7 +264,8 @@ def _member(metadata: MetaData) -> Table:
 def _outbox(metadata: MetaData) -> Table:
     """What open transactions have published: a trigger moves it into the log at their commit, see `deliver_outbox.sql`.
 
-    `number` is the order of the calls. `is_first` is set on one message of a transaction, which fires the trigger.
+    `number` is the order of the calls. `is_first` is set on one message of a transaction, which fires the trigger. What
+    has `queued_at` is no message, and fires the trigger once more.
     """
     outbox = Table(
         "outbox",
@@ -270,6 +273,7 @@ def _outbox(metadata: MetaData) -> Table:
         Column("number", BigInteger, Identity(always=True)),
         Column("transaction", BigInteger, nullable=False),
         Column("is_first", Boolean, nullable=False),
+        Column("queued_at", DateTime(timezone=True)),
         Column("address", Text, nullable=False),
         Column("channel", Text),
         Column("payload", LargeBinary, nullable=False),
@@ -278,7 +282,7 @@ def _outbox(metadata: MetaData) -> Table:
         Column("expiry_seconds", Double, nullable=False),
         prefixes=["UNLOGGED"],
     )
-    Index(None, outbox.c.transaction)
+    Index(None, outbox.c.transaction, outbox.c.number)
     return outbox
 
 

@@ -52,14 +52,15 @@ class Transactions:
 
 
 def is_in_transaction(alias: str) -> bool:
-    """Whether this thread is inside an `atomic()` block of a database.
+    """Whether this thread is inside an `atomic()` block of a database, or Django does not commit by itself there.
 
     :raises ConfigurationError: Django has no such database.
     """
     try:
-        return connections[alias].in_atomic_block
+        connection = connections[alias]
     except (ConnectionDoesNotExist, TypeError, AttributeError) as error:
         raise ConfigurationError(f"using={shown(alias)} is no alias of DATABASES") from error
+    return connection.in_atomic_block or not connection.get_autocommit()
 
 
 def _is_called_by_synchronous_code() -> bool:

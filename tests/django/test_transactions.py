@@ -114,6 +114,19 @@ async def test_sends_outside_atomic_and_those_that_say_so_are_delivered_at_once(
     assert await came(layer, send) == expected
 
 
+async def test_sends_take_part_in_what_a_connection_without_autocommit_does(shop: str) -> None:
+    layer = PostgresChannelLayer(database=shop, using=shop)
+
+    def send(layer: PostgresChannelLayer) -> None:
+        transaction.set_autocommit(False, using=shop)
+        send_all(layer)
+        transaction.rollback(using=shop)
+        layer.sync.group_send("room", {"type": "kept"})
+        transaction.commit(using=shop)
+
+    assert await came(layer, send) == [(False, "kept"), (True, "kept")]
+
+
 async def test_coroutine_of_an_asgi_server_that_names_a_database_sends_at_once(shop: str) -> None:
     layer = PostgresChannelLayer(database=shop, using=shop)
     channel = await layer.new_channel()

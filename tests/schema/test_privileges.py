@@ -229,6 +229,7 @@ CALLS: Final = {
     ],
     "publish_row_changes": ["SELECT pgchannels.publish_row_changes('public.watched', 'rows', '{name}')"],
     "stop_row_changes": ["SELECT pgchannels.stop_row_changes('public.watched')"],
+    "lock_outbox": ["SELECT pgchannels.lock_outbox('{1}')"],
     "deliver_transactions": ["SELECT pgchannels.deliver_transactions('{1}', true)"],
     "deliver_outbox": ["BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pgchannels.publish('room', '{}'); COMMIT"],
     "deliver_undelivered": ["SELECT pgchannels.deliver_undelivered()"],

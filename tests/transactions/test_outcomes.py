@@ -140,7 +140,7 @@ async def test_transaction_of_many_batches_is_delivered_whole_and_in_order(
         assert [(await within(anext(subscription))).payload for _ in range(2000)] == list(range(2000))
 
 
-async def test_early_delivery_belongs_to_the_transaction_and_to_its_savepoints(
+async def test_immediate_constraints_leave_savepoints_what_they_are(
     layer: MessageLayer, connection: Connection
 ) -> None:
     async with layer.subscribe("room") as subscription:

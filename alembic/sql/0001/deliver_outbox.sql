@@ -1,5 +1,8 @@
 -- Runs when a transaction commits that has put messages into the outbox, and delivers all of them: so their topics are
 -- locked only now, all at once, and until the end of the commit.
+-- It runs twice. The first time it only adds a row to the outbox, so that the second time is behind everything else that
+-- was deferred: a foreign key that waits for another transaction must not do so while topics are locked. If SET
+-- CONSTRAINTS runs it early, it defers itself again; that it is the commit shows in both times being in one statement.
 -- A transaction that is repeatable read or serializable cannot see who has subscribed since it began. Its messages stay
 -- in the outbox; a node delivers them right after the commit, or the next transaction that publishes, whichever comes
 -- first: see deliver_undelivered().
@@ -18,21 +21,29 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 BEGIN
-    -- SET CONSTRAINTS can run this early: then what follows is delivered on its own.
-    PERFORM set_config('pgchannels.transaction', '', true);
-    IF current_setting('transaction_isolation') = 'read committed' THEN
-        PERFORM {schema}.deliver_undelivered();  -- committed earlier
-        PERFORM {schema}.deliver_transactions(ARRAY[NEW.transaction], false);
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        INSERT INTO {schema}.undelivered (transaction) VALUES (NEW.transaction) ON CONFLICT (transaction) DO NOTHING;
+        -- Some node that was there when the transaction began, preferably one that needs the messages.
+        PERFORM pg_notify(found.node::text, 'o') FROM (
+            SELECT n.id AS node FROM {schema}.node AS n
+            ORDER BY EXISTS (
+                SELECT FROM {schema}.subscription AS s WHERE s.node = n.id AND s.address = NEW.address
+            ) DESC, n.leased_until DESC LIMIT 3
+        ) AS found;
         RETURN NULL;
     END IF;
-    INSERT INTO {schema}.undelivered (transaction) VALUES (NEW.transaction);
-    -- Some node that was there when the transaction began, preferably one that needs the messages.
-    PERFORM pg_notify(found.node::text, 'o') FROM (
-        SELECT n.id AS node FROM {schema}.node AS n
-        ORDER BY EXISTS (
-            SELECT FROM {schema}.subscription AS s WHERE s.node = n.id AND s.address = NEW.address
-        ) DESC, n.leased_until DESC LIMIT 3
-    ) AS found;
+    IF NEW.queued_at IS DISTINCT FROM statement_timestamp() THEN
+        SET CONSTRAINTS {schema}.deliver DEFERRED;
+        INSERT INTO {schema}.outbox (transaction, is_first, queued_at, address, payload, expiry_seconds)
+        VALUES (NEW.transaction, true, statement_timestamp(), '', '', 0);
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('pgchannels.transaction', '', true);
+    IF current_setting('max_prepared_transactions') <> '0' THEN
+        PERFORM pg_notify('pgchannels', '');  -- nobody listens; a transaction that notifies cannot be prepared, and keep the locks
+    END IF;
+    PERFORM {schema}.deliver_undelivered(NEW.transaction);  -- what was committed earlier
+    PERFORM {schema}.deliver_transactions(ARRAY[NEW.transaction], false);
     RETURN NULL;
 END
 $$

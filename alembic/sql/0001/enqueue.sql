@@ -1,6 +1,6 @@
 -- Puts messages into the outbox, inside the caller's transaction: they are delivered if and only if it commits, see
--- deliver_outbox(). The arrays have one element for each message, as in deliver(). Nodes obey messages to their own
--- address, so those are refused: this function is for everybody who may publish.
+-- deliver_outbox(). The arrays have one element for each message, as in deliver(). This function is for everybody who
+-- may publish, so it takes only what can be delivered, and no messages to a node itself, which obeys them.
 -- Does nothing, and returns the name of this database, if that is not the `expected` one; see outbox_database().
 CREATE FUNCTION {schema}.enqueue(
     expected text, addresses text[], channels text[], payloads bytea[], capacities integer[], keys text[],
@@ -11,8 +11,11 @@ SECURITY DEFINER  -- nobody else may write to the outbox
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    letters constant text := 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.';
     this_transaction constant text := pg_current_xact_id()::text;
     is_first boolean;
+    kind text;
+    is_valid boolean;
 BEGIN
     IF expected IS NOT NULL AND expected <> {schema}.outbox_database() THEN
         RETURN current_database();
@@ -24,14 +27,25 @@ BEGIN
         PERFORM set_config('pgchannels.transaction', this_transaction, true);
     END IF;
     FOR n IN 1 .. cardinality(addresses) LOOP
-        IF (starts_with(addresses[n], 'topic:') OR starts_with(addresses[n], 'queue:') OR starts_with(addresses[n], 'node:') AND channels[n] <> '')
-           IS NOT TRUE OR (octet_length(payloads[n]) <= 67112960) IS NOT TRUE OR expiries[n] IS NULL
-        THEN
+        kind := split_part(addresses[n], ':', 1);
+        is_valid := length(addresses[n]) <= 160
+            AND length(split_part(addresses[n], ':', 2)) BETWEEN 1 AND 50
+            AND translate(addresses[n], letters || ':/@', '') = ''
+            AND CASE kind WHEN 'topic' THEN split_part(addresses[n], ':', 3) || split_part(addresses[n], ':', 4) <> ''
+                          WHEN 'queue' THEN channels[n] IS NULL AND split_part(addresses[n], ':', 3) <> ''
+                          WHEN 'node' THEN channels[n] IS NOT NULL AND split_part(addresses[n], ':', 3) <> '' END
+            AND (channels[n] IS NULL OR length(channels[n]) BETWEEN 1 AND 99 AND translate(channels[n], letters || '!', '') = '')
+            AND (keys[n] IS NULL OR kind = 'topic' AND length(keys[n]) BETWEEN 1 AND 200)
+            AND (capacities[n] IS NULL OR capacities[n] > 0 AND kind <> 'topic')
+            AND octet_length(payloads[n]) <= 67112960
+            AND expiries[n] BETWEEN 0.001 AND 315360000;
+        IF is_valid IS NOT TRUE THEN
             RAISE invalid_parameter_value USING MESSAGE = 'pgchannels cannot deliver this message';
         END IF;
         -- A row at a time: for one message, which is the rule, that takes a quarter of the time of a set.
         INSERT INTO {schema}.outbox (transaction, is_first, address, channel, payload, capacity, key, expiry_seconds)
-        VALUES (this_transaction::bigint, is_first AND n = 1, addresses[n], channels[n], payloads[n], capacities[n], keys[n], expiries[n]);
+        VALUES (this_transaction::bigint, is_first AND n = 1, addresses[n], channels[n], payloads[n],
+                CASE WHEN kind = 'queue' THEN coalesce(capacities[n], 2147483647) ELSE capacities[n] END, keys[n], expiries[n]);
     END LOOP;
     RETURN NULL;
 END

@@ -10,7 +10,12 @@
 CREATE FUNCTION {schema}.publish_row_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
-SET timezone = 'UTC'  -- rows read the same, whoever changes them
+-- Rows read the same, whoever changes them.
+SET timezone = 'UTC'
+SET datestyle = 'ISO'
+SET intervalstyle = 'postgres'
+SET bytea_output = 'hex'
+SET extra_float_digits = 1
 AS $$
 DECLARE
     options constant text[] := coalesce(TG_ARGV[1:], '{}');
@@ -56,7 +61,8 @@ BEGIN
     END LOOP;
     IF TG_OP <> 'TRUNCATE' THEN
         SELECT jsonb_object_agg(a.attname, coalesce(new_row, old_row) -> a.attname::text) INTO key FROM pg_index AS i, pg_attribute AS a
-        WHERE i.indrelid = TG_RELID AND i.indisprimary AND a.attrelid = TG_RELID AND a.attnum = ANY (i.indkey);
+        WHERE i.indrelid = TG_RELID AND i.indisprimary AND a.attrelid = TG_RELID AND a.attnum = ANY (i.indkey)
+          AND a.attname::text <> ALL (left_out);
     END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
         old_topic := {schema}.topic_of_row(TG_ARGV[0], old_row, TG_NAME);

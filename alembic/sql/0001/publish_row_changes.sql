@@ -18,6 +18,20 @@ DECLARE
     );
     arguments text;
 BEGIN
+    IF published IS NULL OR topic IS NULL OR without IS NULL OR name IS NULL THEN
+        RAISE null_value_not_allowed USING
+            MESSAGE = 'the table, the topic, the columns and the name cannot be NULL',
+            HINT = 'For example SELECT publish_row_changes(''orders'', ''orders.{customer_id}'').';
+    END IF;
+    IF length(name) > 53 THEN
+        RAISE name_too_long USING MESSAGE = format('the name %I has %s characters, 53 are the most', name, length(name));
+    END IF;
+    IF EXISTS (
+        SELECT FROM pg_class AS c, pg_class AS ours
+        WHERE c.oid = published AND ours.oid = '{schema}.outbox'::regclass AND c.relnamespace = ours.relnamespace
+    ) THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%s belongs to pgchannels: its changes cannot be published', published);
+    END IF;
     IF unknown IS NOT NULL THEN
         RAISE undefined_column USING MESSAGE = format('%s has no column %s', published, unknown);
     END IF;

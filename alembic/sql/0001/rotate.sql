@@ -17,6 +17,7 @@ DECLARE
     is_emptied boolean := false;
     is_locked boolean := false;
     next_slot smallint;
+    finished_until constant bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
 BEGIN
     PERFORM FROM {schema}.log_state FOR UPDATE SKIP LOCKED;  -- who holds it rotates
     IF NOT FOUND THEN
@@ -33,6 +34,12 @@ BEGIN
         retention = greatest(chosen, needed), needed_before = needed, needed = '0', term_began_at = clock_timestamp()
     WHERE clock_timestamp() NOT BETWEEN term_began_at AND term_began_at + greatest(retention * 2, '1 day')
       AND needed > '0';  -- else no layer was there, and what is kept is kept for the next
+
+    -- What a finished transaction has left in the outbox without a word, as one can that changes our setting.
+    INSERT INTO {schema}.undelivered (transaction)
+    SELECT DISTINCT o.transaction FROM {schema}.outbox AS o, {schema}.log_state AS s
+    WHERE o.transaction >= s.swept_until AND o.transaction < finished_until ON CONFLICT (transaction) DO NOTHING;
+    UPDATE {schema}.log_state SET swept_until = finished_until;
 
     FOR filled IN
         SELECT f.slot, f.filled_at, f.last_id FROM {schema}.filled_slot AS f, {schema}.log

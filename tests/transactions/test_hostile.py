@@ -1,0 +1,293 @@
+"""What others do to their own transactions: nobody else may wait, lose a message, or fail because of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+import asyncpg
+import psycopg
+import pytest
+
+from pgchannels import MessageLayer, Subscription
+from pgchannels.database import migrations
+from pgchannels.embedded import EmbeddedServer
+from tests.support.log import let_pass, rotate
+from tests.support.roads import node_of
+from tests.support.waiting import until, within
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.fixture
+async def other(owner_url: str) -> AsyncIterator[Connection]:
+    """A second connection of the owner."""
+    connection = await asyncpg.connect(owner_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def subscription(layer: MessageLayer) -> AsyncIterator[Subscription]:
+    """A subscription to `room`."""
+    async with layer.subscribe("room") as subscription:
+        yield subscription
+
+
+async def payloads(subscription: Subscription, count: int) -> list[Any]:
+    """The next messages."""
+    return [(await within(anext(subscription))).payload for _ in range(count)]
+
+
+GOOD: Any = {
+    "addresses": ["topic:asgi:room"],
+    "channels": None,
+    "payloads": [b"\x061"],
+    "capacities": None,
+    "keys": None,
+    "expiries": [60.0],
+}
+BAD: list[dict[str, Any]] = [
+    *({"expiries": [value]} for value in (float("nan"), float("inf"), -1.0, 0.0, 1e13, None)),
+    *(
+        {"addresses": [value]}
+        for value in ("topic:asgi:" + "a" * 200, "topic:asgi:", "topic::a", "topic:asgi", "é", None)
+    ),
+    *({"addresses": [value], "channels": ["a!b"]} for value in ("queue:asgi:jobs", "topic:asgi:a b", "other:asgi:a")),
+    *({"channels": [value]} for value in ("a" * 12_000, "a b", "")),
+    *({"keys": [value]} for value in ("", "a" * 201)),
+    {"addresses": ["node:asgi:x"]},
+    {"addresses": ["queue:asgi:jobs"], "keys": ["a"]},
+    {"capacities": [5]},
+    {"payloads": [None]},
+    {"payloads": None},
+]
+ENQUEUE = "SELECT pgchannels.enqueue(NULL, $1, $2, $3, $4, $5, $6)"
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: f"{bad!s:.60}")
+async def test_what_cannot_be_delivered_does_not_get_into_the_outbox(
+    connection: Connection, bad: dict[str, Any]
+) -> None:
+    await connection.fetch(ENQUEUE, *GOOD.values())
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="cannot deliver this message"):
+        await connection.fetch(ENQUEUE, *(GOOD | bad).values())
+
+
+async def test_array_that_does_not_begin_with_1_hides_nothing(connection: Connection) -> None:
+    for addresses, channels in (
+        ("[2:2]={node:asgi:x}", "{x}"),
+        ("{node:asgi:x}", "[2:2]={x}"),
+        ("{{node:asgi:x}}", "{x}"),
+    ):
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="cannot deliver this message"):
+            await connection.execute(
+                f"SELECT pgchannels.enqueue(NULL, '{addresses}', '{channels}', '{{a}}', NULL, NULL, '{{60}}')"
+            )
+
+
+async def test_transaction_that_waits_in_its_commit_holds_no_topic(
+    layer: MessageLayer, connection: Connection, other: Connection, subscription: Subscription
+) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE parent (id int PRIMARY KEY);
+        CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO parent VALUES (1);
+        """
+    )
+    transaction, holding = connection.transaction(), other.transaction()
+    await transaction.start()
+    await layer.publish("room", "waiting", connection=connection)
+    await connection.execute("INSERT INTO child VALUES (1)")
+    await holding.start()
+    await other.execute("DELETE FROM parent")
+    committing = asyncio.create_task(transaction.commit())
+    pid = connection.get_server_pid()
+    await until(lambda: waits_for_a_lock(other, pid))
+    await within(layer.publish("room", "free"))  # while the foreign key waits
+    await layer.publish("room", "of the other", connection=other)
+    await holding.rollback()
+    await within(committing)
+    assert await payloads(subscription, 2) == ["free", "waiting"]
+
+
+async def waits_for_a_lock(connection: Connection, pid: int) -> bool:
+    """Whether a session waits."""
+    query = "SELECT wait_event_type = 'Lock' FROM pg_stat_get_activity($1)"
+    return bool(await connection.fetchval(query, pid))
+
+
+async def test_constraints_that_are_immediate_hold_no_topic_before_the_commit(
+    layer: MessageLayer, connection: Connection, subscription: Subscription
+) -> None:
+    async with connection.transaction():
+        await layer.publish("room", 1, connection=connection)
+        for number in (2, 3):
+            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            await layer.publish("room", number, connection=connection)
+        await within(layer.publish("room", "free"))
+        await let_pass(connection, 60)
+    assert await payloads(subscription, 4) == ["free", 1, 2, 3]
+
+
+async def test_immediate_constraints_in_opposite_orders_never_deadlock(layer: MessageLayer, database_url: str) -> None:
+    async def play(topics: list[str]) -> None:
+        connection = await asyncpg.connect(database_url)
+        for _ in range(100):
+            async with connection.transaction():
+                await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                for topic in topics:
+                    await layer.publish(topic, 1, connection=connection)
+        await connection.close()
+
+    await asyncio.gather(play(["a", "b", "c", "d"]), play(["d", "c", "b", "a"]))
+
+
+@pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
+@pytest.mark.parametrize("meddling", ["SET CONSTRAINTS ALL IMMEDIATE", "RESET ALL", "SET CONSTRAINTS ALL DEFERRED"])
+async def test_transaction_that_changes_settings_is_delivered_once(
+    layer: MessageLayer, connection: Connection, subscription: Subscription, isolation: Any, meddling: str
+) -> None:
+    async with connection.transaction(isolation=isolation):
+        for number in range(3):
+            await layer.publish("room", number, connection=connection)
+            await connection.execute(meddling)
+    await layer.publish("end", 0, connection=connection)
+    assert await payloads(subscription, 3) == [0, 1, 2]
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.outbox") == 0
+
+
+async def test_message_of_a_transaction_that_fakes_our_setting_is_delivered_after_all(
+    layer: MessageLayer, connection: Connection, subscription: Subscription
+) -> None:
+    async with connection.transaction():
+        await connection.execute("SELECT set_config('pgchannels.transaction', pg_current_xact_id()::text, true)")
+        await layer.publish("room", "hidden", connection=connection)
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.outbox") == 1
+    await rotate(connection)
+    node_of(layer).beat_now()
+    assert await payloads(subscription, 1) == ["hidden"]
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.outbox") == 0
+
+
+async def test_what_cannot_be_delivered_fails_nobody_elses_commit(
+    layer: MessageLayer, connection: Connection, subscription: Subscription
+) -> None:
+    await connection.execute(
+        """
+        INSERT INTO pgchannels.outbox (transaction, is_first, address, payload, expiry_seconds)
+        VALUES (1, false, 'topic:asgi:room', 'x', 'NaN'), (2, false, 'topic:asgi:room', '\\x0631', 60);
+        INSERT INTO pgchannels.undelivered VALUES (1), (2);
+        """
+    )
+    warnings: list[str] = []
+    connection.add_log_listener(lambda _, message: warnings.append(str(message.message)))
+    async with connection.transaction():
+        await layer.publish("room", 2, connection=connection)
+    assert await payloads(subscription, 2) == [1, 2]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("pgchannels dropped the messages of a transaction: ")
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.outbox") == 0
+
+
+async def test_transaction_that_has_published_cannot_be_prepared() -> None:
+    with EmbeddedServer(settings={"max_prepared_transactions": "2"}) as server:
+        await migrations.upgrade(server.url())
+        connection = await asyncpg.connect(server.url())
+        await connection.execute("BEGIN; SELECT pgchannels.publish('nobody', '1')")
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="NOTIFY"):
+            await connection.execute("PREPARE TRANSACTION 'a'")
+        await connection.close()
+
+
+async def test_numbers_beyond_those_of_python_and_json_arrive_exactly(
+    connection: Connection, subscription: Subscription
+) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE numbers (a numeric, b numeric, c float8, d bigint);
+        SELECT pgchannels.publish_row_changes('numbers', 'room');
+        INSERT INTO numbers VALUES (12345678901234567890123, 1e400 + 0.5, 0.1, -9223372036854775808);
+        """
+    )
+    [change] = await payloads(subscription, 1)
+    assert change["new"] == {
+        "a": Decimal(12345678901234567890123),
+        "b": Decimal("1" + "0" * 400 + ".5"),
+        "c": 0.1,
+        "d": -(2**63),
+    }
+
+
+async def test_row_reads_the_same_whatever_the_settings_of_its_writer(
+    connection: Connection, subscription: Subscription
+) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE odd (a float8, b interval, c bytea, d tstzrange, e date);
+        SELECT pgchannels.publish_row_changes('odd', 'room');
+        """
+    )
+    row = "INSERT INTO odd VALUES (1.1, '1 day 2 h', '\\x00ff', '[2026-02-01 00:00+00,)', '2026-02-01')"
+    await connection.execute(row)
+    for setting in (
+        "extra_float_digits = -15",
+        "intervalstyle = 'iso_8601'",
+        "bytea_output = 'escape'",
+        "datestyle = 'German'",
+        "timezone = 'Asia/Kathmandu'",
+    ):
+        await connection.execute(f"SET {setting}")
+    await connection.execute(row)
+    first, second = await payloads(subscription, 2)
+    assert first["new"] == second["new"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("NULL, 'room'", "cannot be NULL"),
+        ("'odd', NULL", "cannot be NULL"),
+        ("'odd', 'room', name => NULL", "cannot be NULL"),
+        ("'odd', 'room', name => repeat('a', 54)", "53 are the most"),
+        ("'pgchannels.outbox', 'room'", "belongs to pgchannels"),
+        ("'pgchannels.message', 'room'", "belongs to pgchannels"),
+    ],
+)
+async def test_what_cannot_be_watched_is_refused(connection: Connection, arguments: str, says: str) -> None:
+    await connection.execute("CREATE TABLE odd ()")
+    with pytest.raises(asyncpg.PostgresError, match=says):
+        await connection.execute(f"SELECT pgchannels.publish_row_changes({arguments})")
+
+
+async def test_longest_name_of_a_trigger_makes_two_triggers(connection: Connection, subscription: Subscription) -> None:
+    name = "a" * 53
+    await connection.execute(
+        f"""
+        CREATE TABLE odd (id int PRIMARY KEY, secret int);
+        SELECT pgchannels.publish_row_changes('odd', 'room', '{{id}}', name => '{name}');
+        INSERT INTO odd VALUES (1, 2);
+        TRUNCATE odd;
+        SELECT pgchannels.stop_row_changes('odd', '{name}');
+        INSERT INTO odd VALUES (2, 2);
+        """
+    )
+    inserted, emptied = await payloads(subscription, 2)
+    assert (inserted["key"], inserted["new"], emptied["operation"]) == (None, {"secret": 2}, "truncate")
+
+
+async def test_value_in_a_topic_is_not_read_as_another_column(connection: Connection) -> None:
+    topic = await connection.fetchval("""SELECT pgchannels.topic_of_row('w.{a}{b}', '{"a": "{b}", "b": 1}', 't')""")
+    assert topic == "w.{b}1"
+
+
+async def test_cursors_that_an_application_has_chosen_are_not_ours(
+    layer: MessageLayer, database_url: str, subscription: Subscription
+) -> None:
+    for factory in (psycopg.AsyncRawCursor, psycopg.AsyncClientCursor, psycopg.AsyncServerCursor):
+        async with await psycopg.AsyncConnection.connect(database_url) as connection:
+            if factory is not psycopg.AsyncServerCursor:
+                connection.cursor_factory = factory  # type: ignore[assignment]
+            await layer.publish("room", factory.__name__, connection=connection)
+    assert await payloads(subscription, 3) == ["AsyncRawCursor", "AsyncClientCursor", "AsyncServerCursor"]
