@@ -173,3 +173,7 @@ async def test_schema_may_have_another_name(empty_database_url: str) -> None:
 def test_schema_that_would_need_quotes_is_refused(schema: str) -> None:
     with pytest.raises(InvalidName, match="schema="):
         MessageLayer("postgresql://localhost/db", schema=schema)
+
+
+def test_revisions_fit_into_a_database_of_any_encoding() -> None:
+    assert [path.name for path in (ROOT / "alembic/sql").rglob("*.sql") if not path.read_text().isascii()] == []

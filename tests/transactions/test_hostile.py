@@ -162,7 +162,9 @@ async def test_message_of_a_transaction_that_fakes_our_setting_is_delivered_afte
     layer: MessageLayer, connection: Connection, subscription: Subscription
 ) -> None:
     async with connection.transaction():
-        await connection.execute("SELECT set_config('pgchannels.transaction', pg_current_xact_id()::text, true)")
+        await connection.execute(
+            "SELECT set_config('pgchannels.transaction_' || 'pgchannels.outbox'::regclass::oid, pg_current_xact_id()::text, true)"
+        )
         await layer.publish("room", "hidden", connection=connection)
     assert await connection.fetchval("SELECT count(*) FROM pgchannels.outbox") == 1
     await rotate(connection)
@@ -291,3 +293,29 @@ async def test_cursors_that_an_application_has_chosen_are_not_ours(
                 connection.cursor_factory = factory  # type: ignore[assignment]
             await layer.publish("room", factory.__name__, connection=connection)
     assert await payloads(subscription, 3) == ["AsyncRawCursor", "AsyncClientCursor", "AsyncServerCursor"]
+
+
+@pytest.mark.parametrize("isolation", ["read_committed", "serializable"])
+async def test_transaction_may_publish_in_two_schemas(owner_url: str, connection: Connection, isolation: Any) -> None:
+    await migrations.upgrade(owner_url, schema="second")
+    one, two = MessageLayer(owner_url), MessageLayer(owner_url, schema="second")
+    async with one, two, one.subscribe("room") as here, two.subscribe("room") as there:
+        async with connection.transaction(isolation=isolation):
+            for number in range(2):
+                await one.publish("room", number, connection=connection)
+                await two.publish("room", number, connection=connection)
+        assert await payloads(here, 2) == await payloads(there, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("isolation", ["read_committed", "serializable"])
+async def test_publisher_does_not_see_the_names_that_nodes_listen_on(
+    layer: MessageLayer, connection: Connection, subscription: Subscription, isolation: Any
+) -> None:
+    told: list[str] = []
+    connection.add_log_listener(lambda _, message: told.append(str(message.message)))
+    await connection.execute("SET client_min_messages = debug5; SET trace_notify = on")
+    async with connection.transaction(isolation=isolation):
+        await connection.execute("SELECT pgchannels.publish('room', '1')")
+    assert await payloads(subscription, 1) == [1]
+    assert told
+    assert not any(str(node_of(layer).identity.id) in text for text in told)

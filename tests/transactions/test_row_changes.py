@@ -200,7 +200,7 @@ async def test_trigger_of_another_kind_is_an_error_that_says_what_to_do(orders: 
     await orders.execute(f"CREATE TRIGGER live {when} EXECUTE FUNCTION pgchannels.publish_row_change('orders')")
     with pytest.raises(asyncpg.PostgresError, match="the trigger live is") as refused:
         await orders.execute("INSERT INTO shop.orders VALUES (1, 5)")
-    assert "AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW" in str(refused.value.hint)
+    assert "AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW" in str(refused.value.hint)
 
 
 async def test_writers_at_once_are_published_in_the_order_of_their_commits(

@@ -10,6 +10,7 @@ CREATE FUNCTION {schema}.deliver_outbox() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- for those who may only publish
 SET search_path = pg_catalog, pg_temp
+SET trace_notify = off  -- it shows the names of nodes, which are secret, to the session that commits
 -- As on our own connections, see pgchannels/database/connections.py: a plan may be made while tables are empty.
 SET plan_cache_mode = force_generic_plan
 SET enable_indexscan = on
@@ -38,7 +39,7 @@ BEGIN
         VALUES (NEW.transaction, true, statement_timestamp(), '', '', 0);
         RETURN NULL;
     END IF;
-    PERFORM set_config('pgchannels.transaction', '', true);
+    PERFORM set_config('pgchannels.transaction_' || TG_RELID, '', true);
     IF current_setting('max_prepared_transactions') <> '0' THEN
         PERFORM pg_notify('pgchannels', '');  -- nobody listens; a transaction that notifies cannot be prepared, and keep the locks
     END IF;

@@ -13,6 +13,7 @@ AS $$
 DECLARE
     letters constant text := 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.';
     this_transaction constant text := pg_current_xact_id()::text;
+    setting constant text := 'pgchannels.transaction_' || '{schema}.outbox'::regclass::oid;  -- of this schema
     is_first boolean;
     kind text;
     is_valid boolean;
@@ -22,9 +23,9 @@ BEGIN
     END IF;
     -- Only the first message of a transaction fires the trigger. A savepoint that is rolled back takes this back, too.
     -- Not a look into the outbox: to other serializable transactions, that would be a conflict.
-    is_first := current_setting('pgchannels.transaction', true) IS DISTINCT FROM this_transaction;
+    is_first := current_setting(setting, true) IS DISTINCT FROM this_transaction;
     IF is_first THEN
-        PERFORM set_config('pgchannels.transaction', this_transaction, true);
+        PERFORM set_config(setting, this_transaction, true);
     END IF;
     FOR n IN 1 .. cardinality(addresses) LOOP
         kind := split_part(addresses[n], ':', 1);

@@ -31,7 +31,7 @@ BEGIN
     ) THEN
         RAISE invalid_parameter_value USING
             MESSAGE = 'headers must be a JSON object of texts and integers of 64 bits',
-            HINT = 'For example headers => ''{"traceparent": "00-…"}''.';
+            HINT = 'For example headers => ''{"traceparent": "00-..."}''.';
     END IF;
     header := '\x06'::bytea || convert_to(headers::text, 'UTF8');
     IF octet_length(header) > 4096 THEN

@@ -2,7 +2,7 @@
 -- by which a consumer of Channels calls its method row_change), `operation` (insert, update, delete, truncate), `schema`, `table`, `key` (the columns of the primary key), `new` and `old` row or null,
 -- `changed` (the names of changed columns), `time` (when the transaction began) and `transaction` (its id).
 -- Its arguments: the topic, in which {column} stands for the value of a column; then, any number of times,
--- 'without=column' for a column to leave out, and 'prefix=…'.
+-- 'without=column' for a column to leave out, and 'prefix=...'.
 --     CREATE TRIGGER live AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW
 --     EXECUTE FUNCTION pgchannels.publish_row_change('orders.{customer_id}', 'without=notes');
 -- If an update changes a column that the topic names, the change goes to both topics.
@@ -35,7 +35,7 @@ BEGIN
     IF TG_WHEN <> 'AFTER' OR (TG_OP = 'TRUNCATE') <> (TG_LEVEL = 'STATEMENT') THEN
         RAISE trigger_protocol_violated USING
             MESSAGE = format('the trigger %s is %s %s FOR EACH %s', TG_NAME, TG_WHEN, TG_OP, TG_LEVEL),
-            HINT = 'Make it AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW; for TRUNCATE another one, AFTER TRUNCATE … FOR EACH STATEMENT.';
+            HINT = 'Make it AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW; for TRUNCATE another one, AFTER TRUNCATE ... FOR EACH STATEMENT.';
     END IF;
     FOR n IN 1 .. cardinality(options) LOOP
         IF starts_with(options[n], 'without=') THEN
@@ -45,7 +45,7 @@ BEGIN
         ELSE
             RAISE invalid_parameter_value USING
                 MESSAGE = format('the trigger %s has the argument %L', TG_NAME, options[n]),
-                HINT = 'The first argument is the topic, the others are ''without=column'' and ''prefix=…''.';
+                HINT = 'The first argument is the topic, the others are ''without=column'' and ''prefix=...''.';
         END IF;
     END LOOP;
 
