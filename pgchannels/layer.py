@@ -268,7 +268,8 @@ class MessageLayer:
         Every message whose `publish` has returned is at this position or before it, and so is every message that a
         transaction begun later sees. So read a snapshot after this, then subscribe `since` this position: whatever the
         snapshot lacks follows. `SELECT pgchannels.position('room')` returns the text of the same inside the transaction
-        that reads the snapshot; then nothing follows that the snapshot has.
+        that reads the snapshot; then nothing follows that the snapshot has, except for what a repeatable-read or
+        serializable transaction has published and is still to be delivered.
 
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
         """

@@ -67,10 +67,13 @@ class Subscription:
         if self._node is None:
             raise _not_entered()
         is_up_to_date = self._cursor is None and self._mailbox.is_up_to_date
-        until = self._node.receiver.catch_up.routed_until if is_up_to_date else 0
-        return Positions.by_topic(
-            {topic_of_address(address): Position.from_id(max(last, until)) for address, last in self._received.items()}
-        )
+        catch_up = self._node.receiver.catch_up
+        until = catch_up.routed_until if is_up_to_date else 0
+        ids = {
+            topic_of_address(address): max(last if catch_up.is_credible(last) else 0, until)
+            for address, last in self._received.items()
+        }
+        return Positions.by_topic({topic: Position.from_id(last) for topic, last in ids.items()})
 
     def resume(self, since: PointOrText) -> Self:
         """Begin after a position, whatever `since` was before, when it is entered next; return the subscription.

@@ -63,6 +63,10 @@ class CatchUp:
         """The id up to which everything was routed, whatever its address; 0 while the log is being read."""
         return self._accounted_until if self._is_live else 0
 
+    def is_credible(self, message_id: int) -> bool:
+        """Whether this log may have given an id; a greater one belongs to another log."""
+        return message_id <= self._credible_until
+
     def arrive(self, arrival: Arrival) -> None:
         """Take a message from a notification, or a mark: everything sent before its id has been heard."""
         if arrival.id > self._credible_until:

@@ -233,7 +233,7 @@ class Mailbox:
     def _join(self, news: Gap | ListenerState) -> bool:
         for place in reversed(range(len(self._items))):
             item = self._items[place]
-            if (joined := _joined(item, news)) is not None:
+            if (joined := joined_news(item, news)) is not None:
                 self._items[place] = joined
                 return True
             if isinstance(item, Arrival) or isinstance(news, ListenerState):
@@ -257,7 +257,7 @@ class Mailbox:
         self._count_lost(gap)
         self._items.rotate(-place)
         dropped = [self._items.popleft() for _ in range(count)]
-        if place and (joined := _joined(self._items[-1], gap)) is not None:
+        if place and (joined := joined_news(self._items[-1], gap)) is not None:
             self._items[-1] = joined
         else:
             self._items.append(gap)
@@ -306,7 +306,8 @@ class Mailbox:
             self._on_left()
 
 
-def _joined(item: Item | None, news: Gap | ListenerState) -> Gap | ListenerState | None:
+def joined_news(item: Item | None, news: Gap | ListenerState) -> Gap | ListenerState | None:
+    """Return what stands for two adjacent pieces of news; None if both must stay."""
     if item is news:
         return news
     if not (isinstance(item, Gap) and isinstance(news, Gap) and item.reason is news.reason):

@@ -17,7 +17,7 @@ from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.catch_up import CatchUp
 from pgchannels.receiving.log import GREATEST_ID, Log, Page
-from pgchannels.receiving.mailbox import Item, Mailbox
+from pgchannels.receiving.mailbox import Item, Mailbox, joined_news
 from pgchannels.receiving.router import Router
 
 _CURSORS_AT_ONCE: Final = 200
@@ -79,11 +79,21 @@ class Cursor:
         for arrival in sorted(new, key=lambda arrival: arrival.id) if len(self.positions) > 1 else new:
             # Advance only its own address: for another one, a smaller id may be committed later.
             self.positions[arrival.address] = arrival.id
-            self.items.append(Gap(GapReason.EXPIRED, 1) if arrival.envelope is None else arrival)
+            if arrival.envelope is not None:
+                self.items.append(arrival)
+            else:
+                self._lose(Gap(GapReason.EXPIRED, 1))
         if until < GREATEST_ID:
             return False
         self._accounted_until = max(self._accounted_until, page.filled_until)
         return True
+
+    def _lose(self, gap: Gap) -> None:
+        joined = joined_news(self.items[-1], gap) if self.items else None
+        if joined is None:
+            self.items.append(gap)
+        else:
+            self.items[-1] = joined
 
 
 class Replays:

@@ -35,6 +35,7 @@ _TRY_AGAIN_LATER: Final = 1013
 _LONGEST_REASON_BYTES: Final = 123
 _AWAY: Final = "the service is away for a moment: try again"
 _CLOSE_SECONDS: Final = 1
+_MOST_UNHANDLED: Final = 16  # messages of a client; behind more, it is not noticed that the client leaves
 _SILENCE_SECONDS: Final = 15
 _CLIENTS_FAULT: Final = (InvalidName, InvalidPosition, InvalidMessage, MessageTooLarge)
 _PASSING: Final = (DatabaseUnavailable, LayerClosed, ChannelFull)
@@ -86,8 +87,8 @@ async def websocket_messages(
 
     :param encode: turns a message into what is sent: str and bytes as they are, anything else as JSON, with UUID, date,
         datetime and Decimal as text, bytes as base64, sets as lists, NaN and infinity as null.
-    :param received: called with what the client sends, one message after another; an exception from it ends the
-        websocket, and is raised here. By default, what the client sends is ignored.
+    :param received: called with what the client sends, one message after another, and cancelled when either side ends.
+        An exception from it ends the websocket, and is raised here. By default, what the client sends is ignored.
     :param send_timeout: seconds; a client that accepts nothing for this long is too slow.
     :param resumable: also send `{"since": str}`, at the beginning and every 15 seconds of silence: what to pass as
         `since` when reconnecting. So a client can resume that has received no message yet, or none for long.
@@ -98,17 +99,21 @@ async def websocket_messages(
     send_timeout = require_seconds("send_timeout", send_timeout, most=DAY)
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.accept()
-    reading = asyncio.create_task(_read(websocket, received), name="read a websocket")
-    writing = asyncio.create_task(
-        _write(websocket, subscription, encode, send_timeout, resumable), name="write to a websocket"
-    )
+    events: asyncio.Queue[str | bytes] = asyncio.Queue(_MOST_UNHANDLED)
+    work = {
+        "read a websocket": _read(websocket, events if received is not None else None),
+        "write to a websocket": _write(websocket, subscription, encode, send_timeout, resumable),
+    }
+    if received is not None:
+        work["handle what a websocket has sent"] = _handle(events, received)
+    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
     try:
-        await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (reading, writing):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait((reading, writing))
-    failures = [error for task in (reading, writing) if not task.cancelled() and (error := task.exception())]
+        await asyncio.wait(tasks)
+    failures = [error for task in tasks if not task.cancelled() and (error := task.exception())]
     for error in failures:
         if not isinstance(error, (*_CODES, WebSocketDisconnect)):
             raise error
@@ -116,18 +121,23 @@ async def websocket_messages(
         await _disconnect(websocket, failures[0])
 
 
-async def _read(websocket: WebSocket, received: Callable[[str | bytes], Awaitable[object]] | None) -> None:
+async def _read(websocket: WebSocket, events: "asyncio.Queue[str | bytes] | None") -> None:
     """Read until the client leaves or the server stops; then raise `WebSocketDisconnect`."""
     while True:
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1005))
-        if received is not None:
+        if events is not None:
             text = event.get("text")
-            taken = received(event["bytes"] if text is None else text)
-            if not isawaitable(taken):
-                raise refusal("received", received, "a coroutine function")
-            await taken
+            await events.put(event["bytes"] if text is None else text)
+
+
+async def _handle(events: "asyncio.Queue[str | bytes]", received: Callable[[str | bytes], Awaitable[object]]) -> None:
+    while True:
+        taken = received(await events.get())
+        if not isawaitable(taken):
+            raise refusal("received", received, "a coroutine function")
+        await taken
 
 
 async def _write(
@@ -161,14 +171,14 @@ async def _next(subscription: Subscription, encode: Callable[[Message], Any], mo
 async def _send(websocket: WebSocket, content: Any, timeout_seconds: float) -> None:
     if websocket.client_state is not WebSocketState.CONNECTED:
         raise WebSocketDisconnect
+    plain = content if isinstance(content, str | bytes) else json_text(content)
     try:
         async with asyncio.timeout(timeout_seconds):
-            if isinstance(content, bytes):
-                await websocket.send_bytes(content)
-            else:
-                await websocket.send_text(content if isinstance(content, str) else json_text(content))
+            await (websocket.send_bytes(plain) if isinstance(plain, bytes) else websocket.send_text(plain))
     except TimeoutError:
         raise MessagesLost(Gap(GapReason.CAPACITY, None)) from None
+    except RuntimeError as error:  # the server has just closed it, as after a damaged frame
+        raise WebSocketDisconnect from error
 
 
 async def _disconnect(websocket: WebSocket, error: BaseException) -> None:

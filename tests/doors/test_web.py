@@ -18,7 +18,7 @@ from tests.support.sites import Site
 from tests.support.snippets import PLACEHOLDER, snippet
 
 ODD: Final = """
-import datetime, decimal, uuid
+import asyncio, datetime, decimal, uuid
 from fastapi import WebSocket
 from observed import app, layer
 from pgchannels.starlette import websocket_messages
@@ -42,6 +42,13 @@ async def talk(websocket: WebSocket) -> None:
 @app.websocket("/resumable/{room}")
 async def resumable(websocket: WebSocket, room: str, since: str | None = None) -> None:
     await websocket_messages(websocket, layer.subscribe(room, "other", since=since), resumable=True)
+
+@app.websocket("/busy")
+async def busy(websocket: WebSocket) -> None:
+    async def received(text: str | bytes) -> None:
+        await websocket.send_text(text)
+        await asyncio.Event().wait()
+    await websocket_messages(websocket, layer.subscribe("talk"), received=received)
 
 @app.websocket("/broken")
 async def broken(websocket: WebSocket) -> None:
@@ -187,6 +194,33 @@ def test_what_clients_say_is_taken_while_nothing_is_sent(site: Site) -> None:
         for content in ("text", b"bytes", "", "null"):
             client.send(content)
         assert [client.recv(LIMIT_SECONDS) for _ in range(4)] == ["text", b"bytes", "", "null"]
+
+
+def test_client_leaves_and_server_stops_while_what_clients_say_is_still_handled(site: Site) -> None:
+    before = site.state()
+    for _ in range(3):
+        with site.connect("/busy") as client:
+            client.send("busy for ever")
+            assert client.recv(LIMIT_SECONDS) == "busy for ever"
+            client.socket.close()
+    eventually(lambda: site.state() == before)
+    with site.connect("/busy") as client:
+        client.send("busy for ever")
+        assert client.recv(LIMIT_SECONDS) == "busy for ever"
+        site.stop()
+
+
+def test_damaged_frame_is_no_error_of_the_application(tmp_path: Path, database_url: str) -> None:
+    text_of_bad_bytes = b"\x81\x84\x00\x00\x00\x00\xff\xfe\xff\xfe"
+    with serving(tmp_path, database_url) as site:
+        before = site.state()
+        for _ in range(10):
+            with site.connect("/rooms/lobby") as client:
+                client.socket.sendall(text_of_bad_bytes)
+                for _ in range(20):
+                    site.post("/rooms/lobby?text=x")
+        eventually(lambda: site.state() == before)
+        assert "Exception in ASGI application" not in site.program.text()
 
 
 def test_every_value_comes_as_json(site: Site) -> None:

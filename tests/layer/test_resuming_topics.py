@@ -186,3 +186,29 @@ async def test_position_that_no_message_can_have_is_refused_among_several_too(la
     ):
         with pytest.raises(InvalidPosition, match=r"^since="):
             layer.subscribe("room", since=since)  # type: ignore[arg-type]
+
+
+async def test_position_of_another_log_does_not_stay_where_the_subscription_stands(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    gaps: list[Gap] = []
+    async with MessageLayer(database_url, heartbeat=0.1) as layer:
+        last = await layer.publish("room", 0)
+        foreign = Position(last.epoch + 5, last.offset)
+        async with layer.subscribe("room", "silent", since=foreign, on_gap=gaps.append) as subscription:
+            assert await take(subscription, 1) == [("room", 0)]
+            assert subscription.position.of("room") == last
+            assert subscription.position.of("silent") < foreign
+    assert [gap.count for gap in gaps] == [None]
+
+
+async def test_messages_that_expired_one_after_another_are_one_gap(
+    layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    gaps: list[Gap] = []
+    first, *_ = await layer.publish_many([("room", number) for number in range(300)])
+    await connection.execute("UPDATE pgchannels.message SET expires_at = published_at WHERE id <> $1", first.to_id())
+    last = await layer.publish("room", "last")
+    async with layer.subscribe("room", since=first, on_gap=gaps.append) as subscription:
+        assert (await within(anext(subscription))).position == last
+    assert [gap.count for gap in gaps] == [299]

@@ -162,9 +162,8 @@ async def test_message_of_a_transaction_that_fakes_our_setting_is_delivered_afte
     layer: MessageLayer, connection: Connection, subscription: Subscription
 ) -> None:
     async with connection.transaction():
-        await connection.execute(
-            "SELECT set_config('pgchannels.transaction_' || 'pgchannels.outbox'::regclass::oid, pg_current_xact_id()::text, true)"
-        )
+        name = "'pgchannels.transaction_' || 'pgchannels.outbox'::regclass::oid"
+        await connection.execute(f"SELECT set_config({name}, pg_current_xact_id()::text, true)")
         await layer.publish("room", "hidden", connection=connection)
     assert await connection.fetchval("SELECT count(*) FROM pgchannels.outbox") == 1
     await rotate(connection)
