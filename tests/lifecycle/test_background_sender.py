@@ -4,7 +4,7 @@ import asyncio
 import gc
 import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,8 @@ import uvloop
 from pgchannels import DatabaseUnavailable, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.process.background import BackgroundSender
-from pgchannels.serializers import registry
+from pgchannels.sending.outgoing import Outgoing
+from pgchannels.sending.sender import Sender
 from tests.support.connections import connections_to_this_database, has_connections
 from tests.support.proxy import Proxy
 from tests.support.waiting import until, within
@@ -133,31 +134,33 @@ async def test_adding_to_a_group_leaves_one_connection(
 
 
 class Holding:
-    """A serializer that blocks its thread while it packs "hold"."""
+    """Blocks the thread that sends when it is given "hold"."""
 
-    is_held, release = threading.Event(), threading.Event()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_held, self.release = threading.Event(), threading.Event()
+        self._send = Sender.send
+        monkeypatch.setattr(Sender, "send", lambda sender, outgoing: self._hold(sender, outgoing))
 
-    def as_bytes(self, message: object, /) -> bytes:
-        if message == "hold":
+    def _hold(self, sender: Sender, outgoing: Outgoing) -> Awaitable[int]:
+        if b"hold" in outgoing.envelope:
             self.is_held.set()
             self.release.wait(60)
-        return str(message).encode()
-
-    def from_bytes(self, message: bytes, /) -> str:
-        return message.decode()
+        return self._send(sender, outgoing)
 
 
-async def test_call_that_gave_up_before_it_was_begun_is_never_sent(database_url: str) -> None:
-    registry.register_serializer("holding", Holding)
-    layer = MessageLayer(database_url, send_timeout=2, serializer_format="holding")
+async def test_call_that_gave_up_before_it_was_begun_is_never_sent(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding = Holding(monkeypatch)
+    layer = MessageLayer(database_url, send_timeout=2)
     await layer.publish("room", "first")
     held = asyncio.create_task(asyncio.to_thread(layer.sync.publish, "room", "hold"))
     try:
-        await within(asyncio.to_thread(Holding.is_held.wait))
+        await within(asyncio.to_thread(holding.is_held.wait))
         in_vain = [layer.publish("room", 1), asyncio.to_thread(layer.sync.publish, "room", 2)]
         outcomes = await within(asyncio.gather(*in_vain, held, return_exceptions=True))
     finally:
-        Holding.release.set()
+        holding.release.set()
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 3
     assert [getattr(outcome, "may_have_been_sent", None) for outcome in outcomes] == [False, False, True]
     await within(layer.publish("room", "last"))

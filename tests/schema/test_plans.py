@@ -340,6 +340,7 @@ async def plans_of(url: str, road: Road) -> list[Plan]:
         explained.forget()
         for _ in range(RUNS):
             await (road.way.run(layer, explained.engine) if isinstance(road.way, Committed) else road.way(layer))
+        await explained.engine.dispose()  # the connections of the application; the layer has its own
         return explained.plans()
 
 
