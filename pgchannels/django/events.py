@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, Literal
 
 from channels.layers import get_channel_layer
@@ -16,6 +16,7 @@ from pgchannels.errors import ConfigurationError, DatabaseUnavailable, InvalidNa
 from pgchannels.messages import Message, Position, Positions
 from pgchannels.subscription import Subscription
 from pgchannels.web.encoding import as_dict
+from pgchannels.web.entering import enter
 from pgchannels.web.event_stream import HEADERS, MEDIA_TYPE, EventOptions, event_stream, resume
 from pgchannels.web.stopping import when_server_stops
 
@@ -78,7 +79,10 @@ class _EventSource(StreamingHttpResponse):
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         task = asyncio.current_task()
         assert task is not None
-        async with self._subscription, aclosing(_until_server_stops(super().__aiter__())) as parts:
+        await enter(self._subscription)
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(self._subscription)
+            parts = await stack.enter_async_context(aclosing(_until_server_stops(super().__aiter__())))
             async for part in parts:
                 # Django waits for the client as long as that likes; it takes this for a client that has left.
                 too_slow = asyncio.get_running_loop().call_later(self._send_timeout, task.cancel)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from pgchannels.arguments import DAY, require_seconds
 from pgchannels.messages import Message
 from pgchannels.subscription import Subscription
 from pgchannels.web.encoding import as_dict
+from pgchannels.web.entering import enter
 from pgchannels.web.event_stream import HEADERS, MEDIA_TYPE, EventOptions, event_stream, resume
 
 try:
@@ -73,10 +74,19 @@ class _EventSource(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = _Sending(send)
-        async with self._subscription, aclosing(self._events):
+        if not await enter(self._subscription, client_leaves=_left(receive)):
+            return
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(self._subscription)
+            await stack.enter_async_context(aclosing(self._events))
             with suppress(SendTimeoutError):
                 await super().__call__(scope, receive, sending)
         await sending.end()
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Sending:

@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import pytest
 
 from tests.support.programs import LIMIT_SECONDS, eventually
@@ -259,3 +260,21 @@ def test_impossible_options_are_refused_where_they_are_given(silent: Site) -> No
         with silent.events(f"/mistaken?{query}") as events:
             assert events.answer.status == 500
         silent.program.line(f"ConfigurationError: {name} must be")
+
+
+def test_client_leaves_and_server_stops_while_a_subscription_cannot_begin(silent: Site, owner_url: str) -> None:
+    before = silent.state()
+    with psycopg.connect(owner_url) as holder:
+        holder.execute("SELECT FROM pgchannels.stripe FOR UPDATE")  # nobody can begin to receive
+        for _ in range(3):
+            client = HTTPConnection("127.0.0.1", silent.port, timeout=LIMIT_SECONDS)
+            client.request("GET", "/events?room=room")
+            eventually(lambda: silent.state()["tasks"] > before["tasks"])
+            client.close()
+            eventually(lambda: silent.state() == before)
+        waiting = HTTPConnection("127.0.0.1", silent.port, timeout=LIMIT_SECONDS)
+        waiting.request("GET", "/events?room=room")
+        eventually(lambda: silent.state()["tasks"] > before["tasks"])
+        silent.stop()
+        assert waiting.getresponse().status == 503
+        waiting.close()
