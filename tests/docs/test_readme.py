@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pgchannels import MessageLayer
 from tests.support.programs import run
@@ -48,3 +52,30 @@ settings.configure(CHANNEL_LAYERS={{"default": {{
         process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program)
         assert await within(process.wait()) == 0
         assert (await within(anext(subscription))).payload == {"type": "chat.message", "text": "hello"}
+
+
+async def test_message_with_the_transaction(
+    owner_url: str, layer: MessageLayer, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Order(Base):
+        __tablename__ = "orders"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        customer: Mapped[int]
+
+    program: dict[str, Any] = {"AsyncSession": AsyncSession, "Order": Order, "layer": layer}
+    exec(snippet(README, "place_order"), program)
+    engine = create_async_engine(make_url(owner_url).set(drivername="postgresql+asyncpg"))
+    async with engine.begin() as creating:
+        await creating.run_sync(Base.metadata.create_all)
+    async with layer.subscribe("orders", "orders.8") as subscription:
+        async with AsyncSession(engine) as session:
+            await program["place_order"](session, 7)
+        await connection.execute(snippet(README, "publish_row_changes", "sql"))
+        await connection.execute("INSERT INTO orders (customer) VALUES (8)")
+        messages = [await within(anext(subscription)) for _ in range(3)]
+    assert [message.payload for message in messages[:2]] == [{"customer": 7}] * 2
+    assert (messages[2].topic, messages[2].payload["new"]["customer"]) == ("orders.8", 8)
+    await engine.dispose()
