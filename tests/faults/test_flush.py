@@ -30,7 +30,7 @@ def server() -> Iterator[EmbeddedServer]:
 async def test_flush_does_not_wait_for_ever_for_a_node_that_opens_meanwhile(database_url: str) -> None:
     flushing, opening = PostgresChannelLayer(database_url), PostgresChannelLayer(database_url)
     await flushing.new_channel()
-    with Gate(node_of(flushing).sender, "_send") as commands:
+    with Gate(node_of(flushing).sender, "_command") as commands:
         flush = asyncio.create_task(flushing.flush())
         await within(commands.reached())
         await opening.new_channel()

@@ -130,10 +130,10 @@ async def execute(server: EmbeddedServer, statement: str) -> None:
 
 async def age(server: EmbeddedServer, layer: MessageLayer, *, crashes: int = 2) -> Position:
     """Let positions come that the restored log does not know; returns the last one."""
-    for _ in range(crashes):
+    for number in range(crashes):
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
-        await surely(layer.publish, "room", "forgotten")
+        await surely(layer.publish, "room", f"forgotten behind crash {number}")
     positions = [(await surely(layer.publish, "room", f"forgotten {number}"))[0] for number in range(MESSAGES)]
     return positions[-1]
 
