@@ -22,7 +22,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # What takes long: real faults, processes, servers and browsers.
-SLOW_SUITES = ("chaos", "demo", "django", "docs", "doors", "embedded", "examples", "faults", "processes", "transactions", "wheel")
+SLOW_SUITES = (
+    "chaos",
+    "demo",
+    "django",
+    "docs",
+    "doors",
+    "embedded",
+    "examples",
+    "faults",
+    "processes",
+    "transactions",
+    "wheel",
+)
 _CHOSEN = "PGCHANNELS_TEST_SUITES"  # for the processes of the run
 
 

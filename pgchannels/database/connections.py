@@ -38,6 +38,7 @@ _PREPARE: Final = """
            set_config('enable_bitmapscan', 'off', false),
            set_config('enable_hashjoin', 'off', false),
            set_config('enable_mergejoin', 'off', false),
+           set_config('max_parallel_workers_per_gather', '0', false),
            set_config('jit', 'off', false)
     FROM pg_stat_get_activity(pg_backend_pid())
 """

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Final
 
 from pgchannels.database.connections import Connections
@@ -86,7 +85,7 @@ class Log:
         A replay brings messages for as long as the database keeps them by its setting, also past their expiry, except
         those that were published with a shorter one than this layer's.
         """
-        life = self._replayed_life if is_replay else inf
+        life = self._replayed_life if is_replay else None
         addresses, ids = list(positions), list(positions.values())
         while not (
             rows := await self._connections.fetch(messages_after, life, addresses, ids, up_to, most_of_each, most)

@@ -42,7 +42,7 @@ def messages_after(schema: Schema) -> Select[Any]:
 
     Parameters: the life of messages that are replayed, addresses, their positions, the greatest id, the most rows of
     each address, the most rows. Messages that were published to live that many seconds, or longer, count as expired
-    only when the retention that was chosen for the database has passed as well; infinity replays none. Beyond the first
+    only when the retention that was chosen for the database has passed as well; NULL replays none. Beyond the first
     row, a page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is
     its full size. Expired messages have no payload. A page without messages is one row without an id; no row means that
     there is no log.
@@ -148,9 +148,10 @@ def extent_columns() -> list[ColumnClause[Any]]:
 
 
 def _readable_until(schema: Schema, message: FromClause) -> ColumnElement[Any]:
-    life = extract("epoch", message.c.expires_at - message.c.published_at)
+    # No difference of times: rows that others wrote may have infinite ones, which PostgreSQL before 17 cannot subtract.
+    life = func.make_interval(*[_constant(0)] * 6, bindparam("replayed_life", type_=Float(53)))
     kept_until = message.c.published_at + select(schema.log.c.chosen).scalar_subquery()
-    is_replayed = life >= bindparam("replayed_life", type_=Float(53))
+    is_replayed = message.c.expires_at >= message.c.published_at + life
     return case((is_replayed, func.greatest(message.c.expires_at, kept_until)), else_=message.c.expires_at)
 
 
