@@ -26,8 +26,8 @@ class PublishRowChanges(MigrateOperation):
     """Publish the changes of a table's rows, as they commit; see `pgchannels.publish_row_change` in SQL."""
 
     def __init__(self, table: str, changes: row_changes.RowChanges) -> None:
-        self.table = table
-        self.changes = changes
+        self.table: str = table
+        self.changes: row_changes.RowChanges = changes
 
     @classmethod
     def publish_row_changes(
@@ -55,9 +55,9 @@ class StopRowChanges(MigrateOperation):
     """Undo `PublishRowChanges`."""
 
     def __init__(self, table: str, name: str, schema: str) -> None:
-        self.table = table
-        self.name = name
-        self.schema = schema
+        self.table: str = table
+        self.name: str = name
+        self.schema: str = schema
 
     @classmethod
     def stop_row_changes(

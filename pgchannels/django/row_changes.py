@@ -43,7 +43,7 @@ class PublishRowChanges(models.BaseConstraint):
         schema: str = DEFAULT_SCHEMA,
     ) -> None:
         super().__init__(name=name)
-        self.changes = row_changes.RowChanges(
+        self.changes: row_changes.RowChanges = row_changes.RowChanges(
             topic=topic, without=tuple(without), prefix=prefix, name=name, schema=schema
         )
 
@@ -99,4 +99,5 @@ class PublishRowChanges(models.BaseConstraint):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PublishRowChanges) and self.deconstruct() == other.deconstruct()
 
-    __hash__ = models.BaseConstraint.__hash__
+    def __hash__(self) -> int:
+        return hash((self.name, self.changes.topic))
