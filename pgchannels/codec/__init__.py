@@ -48,10 +48,11 @@ class Codec:
             return plain
         return envelope.wrap(Kind.SEALED, self._keyring.seal(plain, bound_to=bound_to))
 
-    def open(self, sealed: bytes, *, bound_to: str, may_be_plain: bool = False) -> bytes:
+    def open(self, sealed: bytes, *, bound_to: str, may_be_plain: Callable[[], bool] = lambda: False) -> bytes:
         """Return the plain envelope inside a sealed one; without keys, the envelope itself.
 
-        Anybody who writes to the log could forge a plain one, so with keys it is refused unless it `may_be_plain`.
+        Anybody who writes to the log could forge a plain one: with keys it is refused, unless `may_be_plain` allows
+        it.
 
         :raises UnreadableMessage: the envelope is plain although there are keys, or no key opens it.
         """
@@ -60,7 +61,7 @@ class Codec:
         _, content = envelope.unwrap(sealed)
         if envelope.is_sealed(sealed):
             return self._keyring.unseal(content, bound_to=bound_to)
-        if may_be_plain:
+        if may_be_plain():  # asked only then: most are sealed
             return sealed
         raise UnreadableMessage(
             "the message is not encrypted, but symmetric_encryption_keys are configured here; unsealed_topics lists the"

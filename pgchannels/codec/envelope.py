@@ -12,9 +12,8 @@ class Kind(IntEnum):
     JSON = 2
     SEALED = 3
     NAMED = 4  # a user's format: the length of its name, its name, then the bytes of its serializer
-    HEADED = (
-        5  # the length of the headers in two bytes, big end first, the envelope of the headers, that of the payload
-    )
+    # The length of the headers in two bytes, big end first, the envelope of the headers, that of the payload.
+    HEADED = 5
     PLAIN_JSON = 6  # as SQL writes it: JSON in which no dict stands for a type that JSON lacks
 
 

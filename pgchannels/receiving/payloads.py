@@ -78,6 +78,9 @@ class PayloadReader:
 
     def _unsealed(self, arrival: Arrival) -> bytes:
         assert arrival.envelope is not None
-        may_be_plain = arrival.is_of_topic and self._may_be_unsealed(arrival.topic)
-        arrival.plain = self._codec.open(arrival.envelope, bound_to=arrival.bound_to, may_be_plain=may_be_plain)
+        arrival.plain = self._codec.open(
+            arrival.envelope,
+            bound_to=arrival.bound_to,
+            may_be_plain=lambda: arrival.is_of_topic and self._may_be_unsealed(arrival.topic),
+        )
         return arrival.plain
