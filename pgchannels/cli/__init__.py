@@ -1,7 +1,6 @@
 """The command line."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -11,6 +10,7 @@ from pgchannels.arguments import redacted
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.retention import add_retention_command
+from pgchannels.cli.target import given_url
 from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.cli.watch import add_watch_commands
 from pgchannels.database.database import Database
@@ -80,5 +80,5 @@ def _print_help(parser: argparse.ArgumentParser) -> int:
 
 
 def _place(parsed: argparse.Namespace) -> Place:
-    url = getattr(parsed, "url", None) or os.environ.get("PGCHANNELS_URL")
+    url = given_url(parsed)
     return Database(url).place if url else Place("", "")

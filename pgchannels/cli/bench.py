@@ -15,14 +15,15 @@ from typing import Final
 import asyncpg
 
 from pgchannels.arguments import require_count, require_seconds
+from pgchannels.cli.target import add_target, require_url
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
 from pgchannels.database.statements.measuring import explained_delivery
 from pgchannels.database.statements.sending import remove_all_messages
-from pgchannels.errors import ConfigurationError, DatabaseUnavailable
+from pgchannels.errors import DatabaseUnavailable
 from pgchannels.layer import MessageLayer
-from pgchannels.names import DEFAULT_SCHEMA, topic_address
-from pgchannels.receiving.log import GREATEST_ID
+from pgchannels.names import topic_address
+from pgchannels.receiving.arrival import GREATEST_ID
 from pgchannels.sending.backlog import notification_parts
 from pgchannels.sending.outgoing import Outgoing
 from pgchannels.subscription import Subscription
@@ -51,8 +52,7 @@ class Measured:
 def add_bench_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("bench", help="measure what a database carries; leaves nothing behind in it")
-    parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
-    parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema of the tables, by default %(default)s")
+    add_target(parser)
     parser.add_argument("--senders", type=int, default=100, help="that send at the same time (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3, help="for which they send (default: %(default)s)")
     parser.add_argument("--size", type=int, default=200, help="bytes of a payload (default: %(default)s)")
@@ -60,9 +60,7 @@ def add_bench_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    url = arguments.url or os.environ.get("PGCHANNELS_URL")
-    if not url:
-        raise ConfigurationError("give the database: `pgchannels bench --url postgresql://…`, or set PGCHANNELS_URL")
+    url = require_url(arguments)
     require_count("--senders", arguments.senders, most=_MOST_SENDERS, of="senders")
     require_seconds("--seconds", arguments.seconds, most=_MOST_SECONDS)
     require_count("--size", arguments.size, most=_MOST_BYTES, of="bytes")

@@ -2,19 +2,16 @@
 
 import argparse
 import asyncio
-import os
 
+from pgchannels.cli.target import add_target, require_url
 from pgchannels.database import migrations
 from pgchannels.database.grants import grant, grant_publishing, require_role
-from pgchannels.errors import ConfigurationError
-from pgchannels.names import DEFAULT_SCHEMA
 
 
 def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("upgrade", help="create the tables in a database, or bring them to this version")
-    parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
-    parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema for the tables, by default %(default)s")
+    add_target(parser)
     parser.add_argument("--grant-to", metavar="ROLE", help="let this role use the tables: what an application needs")
     parser.add_argument(
         "--grant-publish-to", metavar="ROLE", help="let this role publish in transactions, from SQL and by triggers"
@@ -27,9 +24,7 @@ def _upgrade(arguments: argparse.Namespace) -> int:
         require_role(arguments.grant_to)
     if arguments.grant_publish_to is not None:
         require_role(arguments.grant_publish_to, "--grant-publish-to")
-    url = arguments.url or os.environ.get("PGCHANNELS_URL")
-    if not url:
-        raise ConfigurationError("give the database: `pgchannels upgrade --url postgresql://…`, or set PGCHANNELS_URL")
+    url = require_url(arguments)
     before, after = asyncio.run(migrations.upgrade(url, schema=arguments.schema))
     if before == after:
         done = f"are up to date, at revision {after}"

@@ -2,15 +2,14 @@
 
 import argparse
 import asyncio
-import os
 
 from sqlalchemy import Connection
 
+from pgchannels.cli.target import add_target, require_url
 from pgchannels.database import row_changes
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
-from pgchannels.errors import ConfigurationError
-from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA
+from pgchannels.names import DEFAULT_PREFIX
 
 _USUAL_SEARCH_PATH = 'SET LOCAL search_path = "$user", public'  # the table is named as its owner would
 
@@ -30,8 +29,7 @@ def add_watch_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="TABLE", help="as in SQL, such as orders or shop.orders")
-    parser.add_argument("--url", help="postgresql://user:password@host/name; by default PGCHANNELS_URL")
-    parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema of pgchannels, by default %(default)s")
+    add_target(parser)
     parser.add_argument("--name", default=row_changes.DEFAULT_TRIGGER, help="of the trigger, by default %(default)s")
 
 
@@ -55,12 +53,10 @@ def _unwatch(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, statement: str) -> None:
-    url = arguments.url or os.environ.get("PGCHANNELS_URL")
-    if not url:
-        raise ConfigurationError("give the database with --url postgresql://…, or set PGCHANNELS_URL")
+    database = Database(require_url(arguments))
 
     def work(connection: Connection) -> None:
         connection.exec_driver_sql(_USUAL_SEARCH_PATH)
         connection.exec_driver_sql(statement)
 
-    asyncio.run(run_sync(Database(url), work))
+    asyncio.run(run_sync(database, work))

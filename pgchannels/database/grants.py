@@ -17,6 +17,7 @@ _TABLES: Final = {
     VERSION_TABLE: "SELECT",
     "log": "SELECT, UPDATE",
     "log_state": "SELECT",
+    "kept_topic": "SELECT",
     "stripe": "SELECT, UPDATE",
     "message": "SELECT, INSERT, DELETE",
     "node": "SELECT, INSERT, UPDATE, DELETE",

@@ -52,6 +52,8 @@ class Schema:
         self.log_state: Table = _log_state(self.metadata)
         self.stripe: Table = _stripe(self.metadata)
         self.filled_slot: Table = _filled_slot(self.metadata)
+        self.kept_topic: Table = _kept_topic(self.metadata)
+        self.kept_slot: Table = _kept_slot(self.metadata)
         self.message: Table = _message(self.metadata)
         self.node: Table = _node(self.metadata)
         self.lease: Table = _lease(self.metadata)
@@ -99,9 +101,11 @@ def _log(metadata: MetaData) -> Table:
 def _log_state(metadata: MetaData) -> Table:
     """One row that a crash removes together with the messages: the slot that takes new ones.
 
-    The ids of this log begin at `began_at`. All up to `filled_until` are in earlier slots; messages with ids up to
-    `gone_until`, published at `gone_at` or before, may have left the log. No other log has its `identity`: see
-    `start_epoch.sql`. `former` holds its earlier identities, each with its first and its last id.
+    The ids of this log begin at `began_at`; what was lost with an earlier log was published at `lost_at` or before. All
+    up to `filled_until` are in earlier slots; messages with ids up to `gone_until`, published at `gone_at` or before,
+    may have left the log. Of topics that are kept for longer, `kept_gone_until` and `kept_gone_at` say this. No other
+    log has its `identity`: see `start_epoch.sql`. `former` holds its earlier identities, each with its first and its
+    last id.
     Transactions before `swept_until` have left nothing in the outbox.
     """
     return Table(
@@ -110,9 +114,12 @@ def _log_state(metadata: MetaData) -> Table:
         Column("slot", SmallInteger, nullable=False),
         Column("rotated_at", DateTime(timezone=True), nullable=False),
         Column("began_at", BigInteger, nullable=False),
+        Column("lost_at", DateTime(timezone=True), nullable=False),
         Column("filled_until", BigInteger, nullable=False),
         Column("gone_until", BigInteger, nullable=False),
         Column("gone_at", DateTime(timezone=True), nullable=False),
+        Column("kept_gone_until", BigInteger, nullable=False),
+        Column("kept_gone_at", DateTime(timezone=True), nullable=False),
         Column("identity", BigInteger, nullable=False),
         Column("identity_from", BigInteger, nullable=False),
         Column("former", ARRAY(BigInteger), nullable=False),
@@ -146,6 +153,37 @@ def _filled_slot(metadata: MetaData) -> Table:
     )
 
 
+def _kept_topic(metadata: MetaData) -> Table:
+    """The topics that are kept for longer than the retention of the log; with `is_pattern`, all that begin so.
+
+    Of what was published before, messages up to `gone_until`, published at `gone_at` or before, may have left the log.
+    """
+    return Table(
+        "kept_topic",
+        metadata,
+        Column("address", Text, primary_key=True),
+        Column("is_pattern", Boolean, primary_key=True),
+        Column("retention", Interval, nullable=False),
+        Column("gone_until", BigInteger, nullable=False),
+        Column("gone_at", DateTime(timezone=True), nullable=False),
+    )
+
+
+def _kept_slot(metadata: MetaData) -> Table:
+    """The slots with messages of kept topics, each filled from `began_at` to `filled_at`; they hold no id after
+    `last_id`.
+    """
+    return Table(
+        "kept_slot",
+        metadata,
+        Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+        Column("began_at", DateTime(timezone=True), nullable=False),
+        Column("filled_at", DateTime(timezone=True)),
+        Column("last_id", BigInteger, nullable=False, server_default="0"),
+        prefixes=["UNLOGGED"],
+    )
+
+
 def _message(metadata: MetaData) -> Table:
     """The log, in slots `message_0` …: unlogged partitions that are emptied in turn by TRUNCATE.
 
@@ -156,7 +194,8 @@ def _message(metadata: MetaData) -> Table:
     row with the address of its queue, but `claimed:` in place of `queue:`; its number is that of the last message
     claimed. If messages of a batch were refused, or copies dropped, `batch` is set on a row with the address `outcome:`
     instead: `channel` holds the refused ones as an array, `number` the count of the dropped. A row of a queue without a
-    payload stands for a message that left the log unclaimed.
+    payload stands for a message that left the log unclaimed. A row with the address `gone:` says what has left the log,
+    see `note_gone.sql`.
     """
     message = Table(
         "message",

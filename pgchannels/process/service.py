@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
-from pgchannels.database.statements.nodes import keep_messages_for
+from pgchannels.database.statements.retention import keep_messages_for
 from pgchannels.errors import LayerClosed
 from pgchannels.options import Options
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses

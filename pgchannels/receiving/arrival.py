@@ -10,7 +10,7 @@ import asyncpg
 
 from pgchannels.names import is_queue_address, is_topic_address, topic_of_address
 
-_GREATEST_ID: Final = 2**63 - 1  # the database's limit: with a position beyond it, every later read would fail
+GREATEST_ID: Final = 2**63 - 1  # the database's limit: with a position beyond it, every later read would fail
 _LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
 
@@ -96,6 +96,6 @@ class Arrival:
 
 
 def _valid_id(text: str) -> int:
-    if 0 < (message_id := int(text)) <= _GREATEST_ID:
+    if 0 < (message_id := int(text)) <= GREATEST_ID:
         return message_id
     raise ValueError("a number is out of range")

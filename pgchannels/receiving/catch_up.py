@@ -9,9 +9,9 @@ from typing import Final
 from pgchannels.database.extent import Extent
 from pgchannels.database.retry import repeat
 from pgchannels.messages import Gap, GapReason
-from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.arrival import GREATEST_ID, Arrival
 from pgchannels.receiving.hosting import Hosting
-from pgchannels.receiving.log import GREATEST_ID, Log
+from pgchannels.receiving.log import Log
 from pgchannels.receiving.page_limit import PageLimit
 from pgchannels.receiving.router import Router
 
@@ -52,6 +52,7 @@ class CatchUp:
         self._extent: Extent | None = None
         self._credible_until = 0  # a greater id may be one that the log never gave
         self._accounted_until = 0  # everything up to this id was routed, or reported as lost
+        self._told_gone: dict[str, int] = {}  # up to which id each address was reported as lost, since then
 
     @property
     def is_live(self) -> bool:
@@ -117,7 +118,7 @@ class CatchUp:
     def note_heard(self, *, filled_until: int) -> None:
         """Record that everything sent until a moment was heard, and the last id of the slots that were full then."""
         if self._is_live:
-            self._accounted_until = max(self._accounted_until, filled_until)
+            self._account_for(filled_until)
 
     async def look_at_identity(self, identity: int) -> None:
         """If the identity has changed, check whether the log is a different one."""
@@ -215,13 +216,14 @@ class CatchUp:
         if not positions:
             return True
         page = await self._log.page(positions, up_to=limit.until)
+        is_behind = addresses is None and page.gone_until > self._accounted_until
+        gone_until = await self._log.gone_until(positions) if is_behind else {}
         await self.look_at_identity(page.identity)
         if not known.identity == page.identity == self.extent.identity:
             return False  # a page of one log, requested with positions of another
         if addresses is not None and self._is_all_to_read:
             return False  # it leaves out what was heard, which must be read now
-        if addresses is None:
-            self._tell_lost(page.gone_until)
+        self._tell_lost(gone_until, positions)
         until = page.arrivals[-1].id if page.is_full else limit.until
         arrivals = page.arrivals if addresses is None else self._heard_of(page.arrivals)
         self._note_gone(heard, positions, until)
@@ -232,7 +234,7 @@ class CatchUp:
         self._heard_until = max([self._heard_until, *ids[-1:]])
         limit.note_page(ids, is_full=page.is_full, last_id=page.last_id)
         if limit.is_complete and addresses is None:
-            self._accounted_until = max(self._accounted_until, page.filled_until)
+            self._account_for(page.filled_until)
         self._route_held(until=until)
         self._limit = None if limit.is_complete or self._to_read or self._is_all_to_read else limit
         return limit.is_complete
@@ -243,12 +245,22 @@ class CatchUp:
         hosted_at = self._router.hosted_at
         return [one for one in arrivals if one.id in announced or one.id <= hosted_at(one.address)]
 
-    def _tell_lost(self, gone_until: int) -> None:
+    def _tell_lost(self, gone_until: Mapping[str, int], positions: Mapping[str, int]) -> None:
         # Batches up to `filled_until` were committed when the last page was requested, since the log leaves a slot only
         # when all batches in it are committed. So what is accounted for was read, or reported, before it left the log.
-        if gone_until > self._accounted_until:
-            self._router.lose(Gap(GapReason.EXPIRED, None), until=gone_until)
-            self._accounted_until = gone_until
+        told = self._told_gone
+        lost = {
+            address: until
+            for address, until in gone_until.items()
+            if until > max(positions[address], self._accounted_until, told.get(address, 0))
+        }
+        if lost:
+            told |= lost
+            self._router.lose_until(Gap(GapReason.EXPIRED, None), lost)
+
+    def _account_for(self, filled_until: int) -> None:
+        self._accounted_until = max(self._accounted_until, filled_until)
+        self._told_gone = {}
 
     def _note_gone(self, heard: int, positions: Mapping[str, int], until: int) -> None:
         """Mark what was heard before a page was requested as read: unless it is in the page, its row is gone."""

@@ -1,6 +1,6 @@
 """The only reader of the log."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from pgchannels.database.statements.reading import (
     PAGE_ROWS,
     extent,
     find_time,
+    gone,
     messages_after,
     position,
     position_before_latest,
@@ -19,9 +20,8 @@ from pgchannels.database.statements.reading import (
 from pgchannels.database.wording import Place
 from pgchannels.messages import Position
 from pgchannels.points import Moment, PointInTopic
-from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.arrival import GREATEST_ID, Arrival
 
-GREATEST_ID: Final = 2**63 - 1
 _LOOK_UPS_AT_ONCE: Final = 200
 _ROUNDING_SECONDS: Final = 0.001  # what is left of an expiry in the database
 _SIZE: Final = 5  # columns after those of an arrival
@@ -106,6 +106,10 @@ class Log:
         for row, arrival in zip(rows, arrivals, strict=True):
             await self._complete(arrival, size=row[_SIZE])
         return Page(arrivals, is_full or bool(cut), until, identity, filled_until, gone_until, last_id)
+
+    async def gone_until(self, addresses: Collection[str]) -> dict[str, int]:
+        """Return, for each address, up to which id messages to it may have left the log."""
+        return dict(await self._connections.fetch(gone, list(addresses)))  # type: ignore[arg-type]  # rows of two
 
     async def position(self, prefix: str, topic: str) -> Position:
         """Return where a topic stands now."""

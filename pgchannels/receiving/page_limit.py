@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from pgchannels.receiving.log import GREATEST_ID
+from pgchannels.receiving.arrival import GREATEST_ID
 
 _GROWTH: Final = 4
 

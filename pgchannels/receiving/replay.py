@@ -14,9 +14,9 @@ from pgchannels.database.statements.reading import PAGE_ROWS
 from pgchannels.database.wording import explained
 from pgchannels.errors import ConfigurationError, LayerClosed, PgChannelsError, copy_of
 from pgchannels.messages import Gap, GapReason
-from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.arrival import GREATEST_ID, Arrival
 from pgchannels.receiving.catch_up import CatchUp
-from pgchannels.receiving.log import GREATEST_ID, Log, Page
+from pgchannels.receiving.log import Log, Page
 from pgchannels.receiving.mailbox import Item, Mailbox, joined_news
 from pgchannels.receiving.router import Router
 
@@ -63,12 +63,30 @@ class Cursor:
         self.items.append(Gap(GapReason.CRASH, None))
         return False
 
-    def take(self, page: Page, arrivals: Mapping[str, Sequence[Arrival]], *, began_at: int) -> bool:
+    def may_lack(self, gone_until: int) -> bool:
+        """Whether messages after its positions may be gone, given up to where that is so of any address."""
+        return gone_until > max(self._accounted_until, min(self.positions.values()))
+
+    def lacks(self, gone_until: Mapping[str, int]) -> bool:
+        """Whether messages after its positions may be gone, given up to where that is so of each address."""
+        return any(
+            gone_until.get(address, 0) > max(self._accounted_until, position)
+            for address, position in self.positions.items()
+        )
+
+    def take(
+        self,
+        page: Page,
+        arrivals: Mapping[str, Sequence[Arrival]],
+        gone_until: Mapping[str, int],
+        *,
+        began_at: int,
+    ) -> bool:
         """Take this cursor's part of a page; return whether that was all there is."""
         until = min(page.until[address] for address in self.positions)
-        oldest = min(self.positions.values())
-        if page.gone_until > max(self._accounted_until, oldest):
-            self.items.append(Gap(GapReason.CRASH if oldest < began_at else GapReason.EXPIRED, None))
+        if self.lacks(gone_until):
+            is_crash = min(self.positions.values()) < began_at
+            self.items.append(Gap(GapReason.CRASH if is_crash else GapReason.EXPIRED, None))
             self._accounted_until = page.gone_until
         new = [
             arrival
@@ -158,22 +176,29 @@ class Replays:
         routed = {address: self._router.position(address) for address in positions}
         most_of_each = max(PAGE_ROWS // len(positions), _FEWEST_OF_EACH)
         page = await self._log.page(positions, most_of_each=most_of_each, is_replay=True)
+        behind = [cursor for cursor in cursors if cursor.may_lack(page.gone_until)]
+        gone_until = await self._log.gone_until(_positions_of(behind)) if behind else {}
         await self._catch_up.look_at_identity(page.identity)
         arrivals = _by_address(page.arrivals)
         for cursor in cursors:
             if cursor in self._asking:
-                self._advance(cursor, page, arrivals, routed)
+                self._advance(cursor, page, arrivals, gone_until, routed)
             if cursor.is_ready:
                 self._answer(cursor)
             elif cursor in self._asking:
                 self._asking[cursor] = self._asking.pop(cursor)  # behind the others
 
     def _advance(
-        self, cursor: Cursor, page: Page, arrivals: Mapping[str, Sequence[Arrival]], routed: Mapping[str, int]
+        self,
+        cursor: Cursor,
+        page: Page,
+        arrivals: Mapping[str, Sequence[Arrival]],
+        gone_until: Mapping[str, int],
+        routed: Mapping[str, int],
     ) -> None:
         extent = self._catch_up.extent
         is_of_this_log = page.identity == extent.identity and cursor.meet(extent, last_id=page.last_id)
-        if is_of_this_log and cursor.take(page, arrivals, began_at=extent.began_at):
+        if is_of_this_log and cursor.take(page, arrivals, gone_until, began_at=extent.began_at):
             self._attach(cursor, routed)
 
     def _next_cursors(self) -> list[Cursor]:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import is_queue_address
-from pgchannels.receiving.arrival import Arrival
+from pgchannels.receiving.arrival import GREATEST_ID, Arrival
 from pgchannels.receiving.losses import Bursts
 
 _LONGEST_WAIT_SECONDS: Final = 5
@@ -91,14 +91,17 @@ class Router:
         after = self.read_after(arrival.address)
         return after is not None and arrival.id > after
 
-    def lose(self, gap: Gap, *, until: int | None = None) -> None:
-        """Report a gap to every recipient, once; with `until`, only to those that may lack ids up to that one."""
+    def lose(self, gap: Gap) -> None:
+        """Report a gap to every recipient, once."""
+        self.lose_until(gap, dict.fromkeys(self._routes, GREATEST_ID))
+
+    def lose_until(self, gap: Gap, gone_until: Mapping[str, int]) -> None:
+        """Report a gap, once, to the recipients of some addresses that may lack ids up to the ones given."""
         told: dict[int, Recipient] = {}
-        for route in self._routes.values():
-            after = route.read_after
-            if until is None or (after is not None and after < until):
+        for address, until in gone_until.items():
+            if (route := self._routes.get(address)) is not None and (route.read_after or 0) < until:
                 told |= {id(recipient): recipient for recipient in route.recipients.values()}
-                told |= {id(one): one for begin, one in route.beginning.values() if until is None or begin < until}
+                told |= {id(one): one for begin, one in route.beginning.values() if begin < until}
         for recipient in told.values():
             self._lose(recipient, gap)
 

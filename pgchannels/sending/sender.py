@@ -16,7 +16,8 @@ from pgchannels.database.driver import DriverConnection, Records
 from pgchannels.database.retry import insist
 from pgchannels.database.revision import require_current_schema
 from pgchannels.database.statements.membership import add_member, remove_all_members, remove_member
-from pgchannels.database.statements.nodes import keep_messages_for, nodes_to_flush, remove_deaf_nodes, remove_node
+from pgchannels.database.statements.nodes import nodes_to_flush, remove_deaf_nodes, remove_node
+from pgchannels.database.statements.retention import keep_messages_for
 from pgchannels.database.statements.sending import outbox_database, remove_all_messages
 from pgchannels.database.tables import Schema
 from pgchannels.database.wording import explained

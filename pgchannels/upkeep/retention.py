@@ -8,7 +8,7 @@ import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import repeat
-from pgchannels.database.statements.nodes import rotate, rotation_is_overdue
+from pgchannels.database.statements.retention import rotate, rotation_is_overdue
 
 _MOST_STEPS: Final = 33  # as many slots as there can be, plus the next one
 _INTERVAL_SECONDS: Final = 2

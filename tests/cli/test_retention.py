@@ -81,3 +81,30 @@ def test_without_a_database_says_what_to_do(
 @pytest.mark.parametrize("text", ["90s", "30min", "1h", "2d", "36h", "0s", "1.5s"])
 def test_duration_reads_as_it_is_written(text: str) -> None:
     assert in_units(duration_of(text)) == text
+
+
+async def test_topic_is_kept_for_longer_and_no_longer(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await retention(database_url, "7d", "--topic", "orders.*") == 0
+    assert await retention(database_url, "2d", "--topic", "*", "--prefix", "other") == 0
+    capsys.readouterr()
+    assert await retention(database_url, "1h", "--topic", "orders.*") == 0
+    assert capsys.readouterr().out.splitlines()[3:] == ["orders.*        1h", "*               2d (prefix other)"]
+    assert await retention(database_url, "0s", "--topic", "orders.*") == 0
+    assert capsys.readouterr().out.splitlines()[3:] == ["*               2d (prefix other)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["7d", "--topic", "a*b"], "a pattern has one '*', at its end"),
+        (["7d", "--topic", "a b*"], "'a b' is no topic"),
+        (["7d", "--topic", ""], "'' is no topic"),
+        (["7d", "--topic", "a", "--prefix", "a b"], "a prefix is"),
+        (["--topic", "orders.*"], "pgchannels retention 7d --topic 'orders.*'"),
+    ],
+)
+async def test_impossible_topic_is_refused_with_what_is_possible(
+    database_url: str, capsys: pytest.CaptureFixture[str], arguments: list[str], error: str
+) -> None:
+    assert await retention(database_url, *arguments) == 1
+    assert error in capsys.readouterr().err

@@ -24,7 +24,7 @@ from pgchannels import ChannelFull, MessageLayer
 from pgchannels.codec import Codec
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
-from pgchannels.database.statements import measuring, membership, nodes, queues, reading, sending
+from pgchannels.database.statements import measuring, membership, nodes, queues, reading, retention, sending
 from pgchannels.database.tables import LARGEST_BATCH
 from tests.conftest import new_database
 from tests.schema.plans import LARGE_TABLES, Explained, Plan
@@ -210,6 +210,7 @@ ROADS: Final = {
     ),
     "position of a busy topic": Road("position", "message log_state", run(reading.position, "busy", "asgi")),
     "position of a topic without messages": Road("position", "message", run(reading.position, "unused", "asgi")),
+    "what is gone of topics": Road("gone", "message log_state", run(reading.gone, ROOMS)),
     "time in topics": Road("find_time", "message log_state", run(reading.find_time, ROOMS, None, 3600.0)),
     "time in a busy topic": Road("find_time", "message log_state", run(reading.find_time, [BUSY], None, HALF_SECONDS)),
     "time in a topic without messages": Road(
@@ -233,6 +234,8 @@ COLD: Final = {
     "keep_messages_for",  # at its beginning
     "retention",  # for people, as the next
     "set_retention",
+    "kept_topics",
+    "keep_topics_for",
     "rotate",  # twice in a retention
     "rotation_is_overdue",  # reads a few rows for ever
 }
@@ -272,13 +275,16 @@ async def test_statement_reads_by_index_and_little_when_tables_are_large(large_u
     await require_good_plans(large_url, ROADS[road])
 
 
-async def test_queues_of_a_slot_that_is_emptied_are_found_by_index(
+async def test_queues_and_topics_of_a_slot_that_is_emptied_are_found_by_index(
     small_url: str, large_url: str, is_analysed: bool
 ) -> None:
     await fill(small_url, messages=1, is_analysed=is_analysed)
-    query = text("SELECT pgchannels.carry_queues(0::smallint)")
-    for url in (small_url, large_url):
-        await require_good_plans(url, Road("", "message", of(lambda _: query)))
+    queues, topics = (
+        text("SELECT pgchannels.carry_queues(0::smallint)"),
+        text("SELECT pgchannels.note_gone(0::smallint, 1)"),
+    )
+    for url, query in ((small_url, queues), (large_url, queues), (small_url, topics)):  # the last reads a row per topic
+        await require_good_plans(url, Road("", "message", of(lambda _, query=query: query)))
 
 
 async def test_table_without_its_index_is_noticed(
@@ -297,7 +303,7 @@ async def test_rows_that_are_read_and_thrown_away_are_noticed(owner_url: str) ->
 
 
 def test_statements_that_have_no_road_are_known() -> None:
-    modules = (measuring, membership, nodes, queues, reading, sending)
+    modules = (measuring, membership, nodes, queues, reading, retention, sending)
     assert {road.statement for road in ROADS.values()} | COLD == set(chain.from_iterable(map(statements_of, modules)))
 
 

@@ -198,7 +198,17 @@ CALLS: Final = {
     "probe": ["SELECT pgchannels.probe(gen_random_uuid(), 'token')"],
     "remove_nodes": ["SELECT pgchannels.remove_nodes(ARRAY[gen_random_uuid()])"],
     "end_session": ["SELECT pgchannels.end_session(1, now())"],
+    "make_slot": ["SELECT pgchannels.make_slot(31)"],
     "empty_slot": ["SELECT pgchannels.empty_slot(true)"],
+    "can_be_emptied": ["SELECT pgchannels.can_be_emptied(0::smallint)"],
+    "keep_topics_for": [f"SELECT pgchannels.keep_topics_for('room*', 'asgi', {seconds})" for seconds in (0, 60)],
+    "keep_topics": ["SELECT pgchannels.keep_topics(0::smallint)"] * 2,
+    "note_gone": ["SELECT pgchannels.note_gone(100::smallint, 1)", "SELECT pgchannels.note_gone(0::smallint, 1)"],
+    "gone": ["SELECT * FROM pgchannels.gone('{topic:asgi:room,topic:asgi:other}')"],
+    "empty_kept_slots": [
+        "UPDATE pgchannels.kept_slot SET filled_at = 'epoch'",
+        "SELECT pgchannels.empty_kept_slots()",
+    ],
     "carry_queues": ["SELECT pgchannels.carry_queues(0::smallint)"],
     "rotate": [
         """

@@ -299,7 +299,7 @@ async def test_abandoned_queues_leave_the_log(connection: Connection) -> None:
     for _ in range(6):
         await let_pass(connection, HALF)
         await rotate(connection)
-    assert await connection.fetchval("SELECT count(*) FROM pgchannels.message") == 0
+    assert await connection.fetchval("SELECT count(*) FROM pgchannels.message WHERE address <> 'gone:'") == 0
 
 
 async def test_message_to_a_topic_with_ten_thousand_queues_is_soon_in_all_of_them(connection: Connection) -> None:

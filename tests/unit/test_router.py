@@ -120,6 +120,6 @@ def test_gap_is_told_once_to_those_who_lost_something_by_it(router: Router) -> N
         router.add(address, "both", both, after=0)
     route(router, 5)
     route(router, 10, address=NEWS)
-    router.lose(EXPIRED, until=10)
+    router.lose_until(EXPIRED, {ROOM: 10, NEWS: 10})
     assert (lost.got, begun.got, beginning.got) == ([5, EXPIRED], [10], [])
     assert both.got == [5, 10, EXPIRED]

@@ -1,6 +1,6 @@
 -- Finds a time in a topic. Returns the id of the last message before the first one that was published at that time or
 -- later, 0 if there is none; and the id after which to read everything published since. The latter is less than
--- `gone_until`, as for any reader to whom something is lost, if and only if such messages may have left the log.
+-- the topic's `gone_until`, see gone(), if and only if such messages may have left the log.
 -- Both are NULL if there is no log.
 -- Published times grow with the ids of a topic, so halving finds the place, unless the clock was set back: then a time
 -- has two places, and the first is right. It is found if a step of the search, or one of the thousand messages before
@@ -12,7 +12,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    log record;
+    began bigint;
+    gone record;
     probed record;
     low bigint;  -- up to here, all were published before
     high bigint;  -- from here to `first_since`, there is none
@@ -21,10 +22,11 @@ DECLARE
     earlier bigint;
 BEGIN
     SELECT m.id - 1 INTO low FROM {schema}.message AS m WHERE m.address = topic_address ORDER BY m.id LIMIT 1;
-    SELECT s.began_at, s.filled_until, s.gone_until, s.gone_at INTO log FROM {schema}.log_state AS s;
+    SELECT s.began_at INTO began FROM {schema}.log_state AS s;
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    SELECT g.gone_until, g.gone_at INTO STRICT gone FROM {schema}.gone(ARRAY[topic_address]) AS g;
     SELECT m.id + 1 INTO high FROM {schema}.message AS m WHERE m.address = topic_address ORDER BY m.id DESC LIMIT 1;
 
     WHILE high - low > 1 LOOP
@@ -51,12 +53,12 @@ BEGIN
 
     SELECT m.id INTO last_before FROM {schema}.message AS m
     WHERE m.address = topic_address AND m.id < first_since ORDER BY m.id DESC LIMIT 1;
-    IF last_before >= log.gone_until THEN
+    IF last_before >= gone.gone_until THEN
         begin_after := last_before;
-    ELSIF moment > log.gone_at AND first_since > log.gone_until THEN
-        begin_after := log.gone_until;  -- what has left the log was published before
+    ELSIF moment > gone.gone_at AND first_since > gone.gone_until THEN
+        begin_after := gone.gone_until;  -- what has left the log was published before
     ELSE
-        begin_after := coalesce(last_before, CASE WHEN log.gone_until > log.began_at THEN log.began_at ELSE 0 END);
+        begin_after := coalesce(last_before, CASE WHEN gone.gone_until > began THEN began ELSE 0 END);
     END IF;
     last_before := coalesce(last_before, 0);
 END

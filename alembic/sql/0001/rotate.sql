@@ -2,7 +2,7 @@
 -- were filled longer ago than the retention. When the current slot has been filling for half of that, it makes an empty
 -- one current: so each message is kept for at least the retention, and at most one and a half times that. If somebody's
 -- lock keeps a slot from being emptied (pg_dump locks every table), another slot takes its place; so slots may be
--- emptied in any order. Also removes the memberships that have expired.
+-- emptied in any order. Messages to topics that are kept for longer move to kept slots. Also removes the memberships that have expired.
 -- One step per call: readers of a slot that is being emptied wait, and the next step waits for all readers and writers.
 -- Raises lock_not_available if it had to wait for somebody: retry soon.
 CREATE FUNCTION {schema}.rotate() RETURNS boolean
@@ -41,12 +41,19 @@ BEGIN
     WHERE o.transaction >= s.swept_until AND o.transaction < finished_until ON CONFLICT (transaction) DO NOTHING;
     UPDATE {schema}.log_state SET swept_until = finished_until;
 
+    is_emptied := {schema}.empty_kept_slots();
     FOR filled IN
         SELECT f.slot, f.filled_at, f.last_id FROM {schema}.filled_slot AS f, {schema}.log
         WHERE f.filled_at + retention <= clock_timestamp() ORDER BY f.filled_at
     LOOP
+        IF NOT {schema}.can_be_emptied(filled.slot) THEN
+            is_locked := true;
+            CONTINUE;
+        END IF;
         BEGIN
             PERFORM {schema}.carry_queues(filled.slot);
+            PERFORM {schema}.keep_topics(filled.slot);
+            PERFORM {schema}.note_gone(filled.slot, filled.last_id);
             EXECUTE format('TRUNCATE {schema}.message_%s', filled.slot);
             DELETE FROM {schema}.filled_slot WHERE slot = filled.slot;
             UPDATE {schema}.log_state SET

@@ -20,6 +20,7 @@ DECLARE
     known record;
     new_epoch bigint;
     first_id bigint;
+    lost_at timestamptz;
 BEGIN
     PERFORM FROM {schema}.log FOR UPDATE;
     SELECT s.*, pg_relation_filepath(s.tableoid) AS file_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
@@ -27,12 +28,13 @@ BEGIN
     IF known IS NULL THEN
         UPDATE {schema}.log SET epoch = least(epoch + 1, 1023) RETURNING epoch INTO STRICT new_epoch;
         first_id := (new_epoch << 53) + lasting;
+        -- Before the first epoch, there was nothing to lose.
+        lost_at := CASE WHEN new_epoch = 1 THEN '-infinity' ELSE clock_timestamp() END;
         PERFORM setval('{schema}.message_id', first_id);
         INSERT INTO {schema}.log_state
-            (slot, rotated_at, began_at, filled_until, gone_until, gone_at, identity, identity_from, former, server_started_at, file, filenode)
-        -- Before the first epoch, there was nothing to lose.
-        VALUES (0, clock_timestamp(), first_id, first_id, first_id,
-                CASE WHEN new_epoch = 1 THEN '-infinity' ELSE clock_timestamp() END, new_identity, first_id, '{}',
+            (slot, rotated_at, began_at, lost_at, filled_until, gone_until, gone_at,
+             kept_gone_until, kept_gone_at, identity, identity_from, former, server_started_at, file, filenode)
+        VALUES (0, clock_timestamp(), first_id, lost_at, first_id, first_id, lost_at, first_id, lost_at, new_identity, first_id, '{}',
                 pg_postmaster_start_time(), pg_relation_filepath('{schema}.log_state'::regclass),
                 pg_relation_filenode('{schema}.log_state'::regclass));
     ELSIF known.server_started_at <> pg_postmaster_start_time() OR known.file <> known.file_now

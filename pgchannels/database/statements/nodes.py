@@ -1,7 +1,6 @@
 """Statements about nodes, their leases, and what they host."""
 
 from collections.abc import Collection
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,22 +8,18 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Executable,
-    Float,
     Integer,
     Interval,
     Select,
     Text,
-    Update,
     Uuid,
     any_,
     bindparam,
     cast,
     column,
     delete,
-    extract,
     func,
     literal,
-    literal_column,
     select,
     table,
     true,
@@ -150,36 +145,3 @@ def nodes_to_flush(schema: Schema, prefix: str) -> Executable:
         .subquery()
     )
     return select(schema.log_state.c.identity, *living.c).join_from(schema.log_state, living, true(), isouter=True)
-
-
-def keep_messages_for(schema: Schema) -> Select[Any]:
-    """Make the log keep messages for at least so many seconds, the one parameter; see `keep_messages_for.sql`."""
-    return select(schema.call("keep_messages_for", bindparam("seconds", type_=Float(53))))
-
-
-def retention(schema: Schema) -> Select[Any]:
-    """Return how long the log keeps messages, what somebody has set, and what layers need."""
-    log = schema.log
-    return select(log.c.retention, log.c.chosen, func.greatest(log.c.needed, log.c.needed_before))
-
-
-def set_retention(schema: Schema, chosen: timedelta) -> Update:
-    """Make the log keep messages for so long, or for longer if layers need that."""
-    log = schema.log
-    # Not days: some are short.
-    seconds = literal(chosen.total_seconds(), Float(53))
-    in_seconds = func.make_interval(*[literal_column("0", Integer)] * 6, seconds)
-    kept = func.greatest(in_seconds, log.c.needed, log.c.needed_before)
-    return update(log).values(chosen=in_seconds, retention=kept)
-
-
-def rotate(schema: Schema) -> Executable:
-    """Take the next step of rotating the log's slots, if one is due; returns whether one was. See `rotate.sql`."""
-    return select(schema.call("rotate"))
-
-
-def rotation_is_overdue(schema: Schema) -> Executable:
-    """Whether the rotation of the log is overdue, see `log_status.sql`, and the database's time."""
-    status = table("log_status", column("is_overdue", Boolean), schema=schema.name)
-    clock = cast(extract("epoch", func.clock_timestamp()), Float(53))
-    return select(status.c.is_overdue, clock)

@@ -42,10 +42,10 @@ def messages_after(schema: Schema) -> Select[Any]:
 
     Parameters: the life of messages that are replayed, addresses, their positions, the greatest id, the most rows of
     each address, the most rows. Messages that were published to live that many seconds, or longer, count as expired
-    only when the retention that was chosen for the database has passed as well; NULL replays none. Beyond the first
-    row, a page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is
-    its full size. Expired messages have no payload. A page without messages is one row without an id; no row means that
-    there is no log.
+    only when the retention of the database or the topic has passed as well; NULL replays none. Beyond the first row, a
+    page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is its full
+    size. Expired messages have no payload. A page without messages is one row without an id; no row means that there is
+    no log.
 
     The rows and the extent show the same moment: the locks that keep slots from being emptied are taken before it.
     """
@@ -125,6 +125,14 @@ def find_time(schema: Schema) -> Select[Any]:
     return select(wanted.c.address, *found.c).join_from(wanted, found, true())
 
 
+def gone(schema: Schema) -> Select[Any]:
+    """Return, for each address, up to which id messages may have left the log; see `gone.sql`. Parameter: addresses."""
+    gone = schema.call("gone", bindparam("addresses", type_=ARRAY(Text))).table_valued(
+        column("address", Text), column("gone_until", BigInteger)
+    )
+    return select(gone.c.address, gone.c.gone_until)
+
+
 def position(schema: Schema) -> Select[Any]:
     """Return where a topic stands, as the text of a position; see `position.sql`. Parameters: the topic, the prefix."""
     return select(schema.call("position", bindparam("topic", type_=Text), bindparam("prefix", type_=Text)))
@@ -150,9 +158,16 @@ def extent_columns() -> list[ColumnClause[Any]]:
 def _readable_until(schema: Schema, message: FromClause) -> ColumnElement[Any]:
     # No difference of times: rows that others wrote may have infinite ones, which PostgreSQL before 17 cannot subtract.
     life = func.make_interval(*[_constant(0)] * 6, bindparam("replayed_life", type_=Float(53)))
-    kept_until = message.c.published_at + select(schema.log.c.chosen).scalar_subquery()
+    kept_until = message.c.published_at + _retention(schema, message.c.address)
     is_replayed = message.c.expires_at >= message.c.published_at + life
     return case((is_replayed, func.greatest(message.c.expires_at, kept_until)), else_=message.c.expires_at)
+
+
+def _retention(schema: Schema, address: ColumnElement[str]) -> ColumnElement[Any]:
+    kept = schema.kept_topic
+    begins_so = kept.c.is_pattern & func.starts_with(address, kept.c.address)
+    longer = select(func.max(kept.c.retention)).where((kept.c.address == address) | begins_so).scalar_subquery()
+    return func.greatest(select(schema.log.c.chosen).scalar_subquery(), longer)
 
 
 def _columns(message: FromClause) -> list[ColumnElement[Any]]:

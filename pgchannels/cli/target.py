@@ -1,0 +1,46 @@
+"""Which database and schema a command works on."""
+
+import argparse
+import os
+from typing import Any
+
+from sqlalchemy import Connection
+
+from pgchannels.database.revision import version_query, version_table_query
+from pgchannels.errors import ConfigurationError, SchemaMissing
+from pgchannels.names import DEFAULT_SCHEMA
+
+_URL_VARIABLE = "PGCHANNELS_URL"
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add the options for the database and the schema."""
+    parser.add_argument("--url", help=f"postgresql://user:password@host/name; by default {_URL_VARIABLE}")
+    parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema of pgchannels, by default %(default)s")
+
+
+def given_url(arguments: argparse.Namespace) -> Any:
+    """Return the URL of the database, or the function that Django's command has put in its place; None without one."""
+    return getattr(arguments, "url", None) or os.environ.get(_URL_VARIABLE)
+
+
+def require_url(arguments: argparse.Namespace) -> Any:
+    """Return what `given_url` does.
+
+    :raises ConfigurationError: there is none.
+    """
+    if not (url := given_url(arguments)):
+        raise ConfigurationError(f"give the database with --url postgresql://…, or set {_URL_VARIABLE}")
+    return url
+
+
+def require_tables(connection: Connection, schema: str) -> str:
+    """Return the revision of the tables.
+
+    :raises SchemaMissing: there are none.
+    """
+    is_there = connection.exec_driver_sql(version_table_query(schema)).scalar()
+    revision: str | None = connection.exec_driver_sql(version_query(schema)).scalar() if is_there else None
+    if revision is None:
+        raise SchemaMissing(f"there are no pgchannels tables in the schema {schema!r}: run `pgchannels upgrade`")
+    return revision
