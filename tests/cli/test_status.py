@@ -1,0 +1,103 @@
+"""`pgchannels status` shows what the log keeps, who receives, and what waits."""
+
+import asyncio
+import json
+import re
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+
+from pgchannels import MessageLayer
+from pgchannels.cli import main
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def status(url: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    assert await asyncio.to_thread(main, ["status", *options, "--url", url]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+async def status_for_programs(url: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await status(url, capsys, "--json"))
+    return found
+
+
+async def test_new_database_is_empty(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (await status(database_url, capsys)).splitlines()
+    assert re.fullmatch(r"schema         pgchannels, revision \d{4}, PostgreSQL \d+.*", lines[0])
+    assert re.fullmatch(r"log            .* KiB in 3 slots, empty: nothing was sent yet", lines[1])
+    assert re.fullmatch(r"transactions   0 to deliver, outbox \d+ KiB", lines.pop(6))
+    assert lines[2:] == [
+        "retention      0s (set to nothing; layers need 0s)",
+        "nodes          0",
+        "topics         0 with subscribers",
+        "queues         0, 0 messages wait",
+        "notifications  0% of PostgreSQL's queue is in use",
+    ]
+
+
+async def test_running_layer_shows_with_what_it_receives(
+    database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await asyncio.to_thread(main, ["retention", "7d", "--topic", "orders.*", "--url", database_url]) == 0
+    assert "orders.*        7d" in capsys.readouterr().out
+    async with MessageLayer(database_url, expiry=90) as layer, layer.subscribe("room"):
+        await layer.send("jobs", 1)
+        await connection.execute("INSERT INTO pgchannels.undelivered VALUES (3)")
+        await connection.execute(
+            "INSERT INTO pgchannels.node (id, name, leased_until) VALUES (gen_random_uuid(), 'x', 'epoch')"
+        )
+        text = await status(database_url, capsys)
+        found = await status_for_programs(database_url, capsys)
+    assert "\nretention      90s (set to nothing; layers need 90s)\n               7d for orders.*\n" in text
+    assert "\nnodes          1, and 1 that ended without closing\n" in text
+    assert re.search(r"\nqueues         1, 1 messages wait, the oldest for \d s\n", text)
+    assert found["kept_topics"] == [{"prefix": "asgi", "topic": "orders.*", "seconds": 604_800}]
+    numbers = (
+        "nodes",
+        "nodes_that_ended",
+        "topics",
+        "queues",
+        "waiting",
+        "undelivered_transactions",
+        "retention_seconds",
+    )
+    assert [found[name] for name in numbers] == [1, 1, 1, 1, 1, 1, 90]
+    assert found["warnings"] == []
+
+
+async def test_log_that_cannot_rotate_and_locked_slots_are_warnings(
+    owner_url: str, database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with MessageLayer(database_url, expiry=60, heartbeat=600) as layer:
+        await layer.publish("room", 1)
+        locking = await asyncpg.connect(owner_url)
+        async with locking.transaction():
+            await locking.execute("SELECT FROM pgchannels.log_state FOR UPDATE")
+            await connection.execute("SET lock_timeout = '50ms'")
+            await locking.execute("INSERT INTO pgchannels.filled_slot VALUES (1, now() - interval '1 h', 1)")
+            await locking.execute("UPDATE pgchannels.log_state SET rotated_at = now() - interval '1 h'")
+        found = await status_for_programs(database_url, capsys)
+        await locking.close()
+    assert [warning.partition(":")[0] for warning in found["warnings"]] == [
+        "the log cannot rotate, and grows",
+        "1 slots cannot be emptied",
+    ]
+
+
+async def test_role_that_may_only_use_a_layer_may_ask(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await status(database_url, capsys)
+
+
+async def test_database_without_tables_is_told(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await asyncio.to_thread(main, ["status", "--url", empty_database_url]) == 1
+    assert "pgchannels upgrade" in capsys.readouterr().err
+
+
+async def test_stranger_is_refused(stranger_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await asyncio.to_thread(main, ["status", "--url", stranger_url]) == 1
+    assert "permission denied" in capsys.readouterr().err
