@@ -15,7 +15,7 @@ from pgchannels.errors import channel_full, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.names import non_local_part
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.line import Line
+from pgchannels.receiving.line import Line, Turn
 from pgchannels.receiving.losses import Bursts, Losses
 from pgchannels.receiving.mailbox import Item, ListenerState, Mailbox, WhenFull
 from pgchannels.receiving.missed_gaps import MissedGaps
@@ -85,14 +85,29 @@ class Channels:
         finally:
             self._forget_if_unused(channel)
 
+    @contextmanager
+    def turn(self, channel: str) -> Iterator[Turn[Item]]:
+        """As `receive`, for a task that waits elsewhere, too."""
+        try:
+            with self._mailbox(channel).turn() as turn:
+                yield turn
+        finally:
+            self._forget_if_unused(channel)
+
     async def receive_any(self, prefix: str) -> tuple[str, Item]:
         """Wait for the oldest item of all channels with this prefix, and take it. Cancelling loses nothing.
 
         A channel from which a task receives by name is skipped: the item may be for that task.
         """
+        with self.turn_of_any(prefix) as turn:
+            return await turn.line.first(turn.take)
+
+    @contextmanager
+    def turn_of_any(self, prefix: str) -> Iterator[Turn[tuple[str, Item]]]:
+        """As `receive_any`, for a task that waits elsewhere, too."""
         line = self._lines.setdefault(prefix, Line())
         try:
-            return await line.first(partial(self._take_from_any, prefix))
+            yield Turn(line, partial(self._take_from_any, prefix))
         finally:
             line.wake(1)
             if not line.places:

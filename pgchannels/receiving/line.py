@@ -1,9 +1,10 @@
 """Waiting receivers, served in the order of arrival."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -36,6 +37,41 @@ class Line:
         """Wake the first `count` in line, one for each item to take."""
         for place in islice(self.places, count):
             place.wake()
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[T]):
+    """What a task takes once it is first in a line; `age` orders what several turns offer, the least first."""
+
+    line: Line
+    take: Callable[[], T | None]
+    age: Callable[[], float] = lambda: 0.0
+
+    def unless(self, error: Callable[[], BaseException | None]) -> "Turn[T]":
+        """Return the same turn that raises an error once there is one."""
+
+        def take() -> T | None:
+            if (raised := error()) is not None:
+                raise raised
+            return self.take()
+
+        return Turn(self.line, take, self.age)
+
+
+async def first_of(turns: Sequence[Turn[T]]) -> T:
+    """As `Line.first`, in several lines at the same time: of what can be taken, take the oldest."""
+    place = _Place()
+    for turn in turns:
+        turn.line.places.append(place)
+    try:
+        while True:
+            for turn in sorted((turn for turn in turns if turn.line.places[0] is place), key=lambda turn: turn.age()):
+                if (taken := turn.take()) is not None:
+                    return taken
+            await place.wait()
+    finally:
+        for turn in turns:
+            turn.line.places.remove(place)
 
 
 class _Place:

@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, StrEnum
 from itertools import islice
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from pgchannels.errors import MessagesLost, copy_of
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
-from pgchannels.receiving.line import Line
+from pgchannels.receiving.line import Line, Turn
 from pgchannels.receiving.shared_capacity import SharedCapacity
 
 _MOST_NEWS: Final = 16
@@ -47,7 +48,7 @@ class Mailbox:
     :param has_expired: whether a message is too old to be received.
     :param on_lost: called with each loss at once, however late the receiver learns of it.
     :param on_full: called when the mailbox becomes full, and when it no longer is.
-    :param on_left: called when there is something to `take` and nobody waits, again with each item.
+    :param on_left: called when there is something to `take`, or an end, and nobody waits; again with each item.
     :param room: where messages sent to a channel also take a place until they are received.
     """
 
@@ -173,10 +174,20 @@ class Mailbox:
         finally:
             self._wake()  # the next one, even if this one was woken and is cancelled
 
+    @contextmanager
+    def turn(self) -> Iterator[Turn[Item]]:
+        """Yield what takes the oldest item, to wait for it beside others; cancelling the wait loses nothing."""
+        try:
+            yield Turn(self._line, self._take_if_any, self._age)
+        finally:
+            self._wake()
+
     def close(self, error: Exception) -> None:
         """Accept no more; receivers get what is left, then the error."""
         self._error = self._error or error
         self._line.wake(len(self._line.places))
+        if self._on_left is not None and not self._line.places:
+            self._on_left()
 
     def clear(self, *, until: int | None = None) -> list[Arrival]:
         """Remove and return the messages, all of them or up to an id."""
@@ -222,6 +233,10 @@ class Mailbox:
         first = self._items[0]
         if isinstance(first, Arrival) and self._has_expired(first):
             self.expire()
+
+    def _age(self) -> float:
+        first = self._items[0] if self._items else None
+        return first.published_microseconds if isinstance(first, Arrival) else 0
 
     def _take_if_any(self) -> Item | None:
         if self._items:

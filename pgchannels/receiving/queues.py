@@ -21,6 +21,7 @@ from pgchannels.errors import PgChannelsError
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.hosting import Hosting
+from pgchannels.receiving.line import Turn
 from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
 from pgchannels.receiving.missed_gaps import MissedGaps
@@ -88,11 +89,20 @@ class Queues:
     async def receive(self, address: str) -> Item:
         """Wait for the next message and claim it. Cancelling leaves it to the next receiver."""
         with self._receiving(address) as claimed:
-            # Host before claiming: if the claim finds nothing, whatever is sent afterwards wakes this node.
-            if not self._hosting.hosts(address):
-                await self._hosting.positions_of([address], is_patient=True)
-            self.wake(address)
+            await self._host(address)
             return await claimed.get()
+
+    @contextmanager
+    def turn(self, address: str) -> Iterator[Turn[Item]]:
+        """As `receive`, for a task that waits elsewhere, too: it does not wait for the database."""
+        with self._receiving(address) as claimed, claimed.turn() as turn:
+            hosting = asyncio.ensure_future(self._host(address))
+            hosting.add_done_callback(lambda _: turn.line.wake(len(turn.line.places)))
+            try:
+                yield turn.unless(lambda: _error_of(hosting))
+            finally:
+                hosting.add_done_callback(_error_of)  # which nobody is told any more
+                hosting.cancel()
 
     def wake(self, address: str) -> None:
         """Check whether there is something to claim."""
@@ -153,6 +163,12 @@ class Queues:
             yield self._claimed_from(address)
         finally:
             self._stop_receiving(address)
+
+    async def _host(self, address: str) -> None:
+        # Host before claiming: if the claim finds nothing, whatever is sent afterwards wakes this node.
+        if not self._hosting.hosts(address):
+            await self._hosting.positions_of([address], is_patient=True)
+        self.wake(address)
 
     def _stop_receiving(self, address: str) -> None:
         if self._is_closed:
@@ -296,6 +312,10 @@ class Queues:
             for gap in self._missed_gaps.come_back(address):
                 mailbox.lose(gap)
         return self._claimed[address]
+
+
+def _error_of(task: "asyncio.Task[None]") -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 def _reason(failure: BaseException) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
 from pgchannels.codec import Codec
@@ -27,6 +28,7 @@ from pgchannels.receiving.channels import Channels
 from pgchannels.receiving.commands import Commands
 from pgchannels.receiving.expiry import Expiry
 from pgchannels.receiving.hosting import Hosting
+from pgchannels.receiving.line import Turn
 from pgchannels.receiving.listener import Probe
 from pgchannels.receiving.log import Log
 from pgchannels.receiving.losses import Losses
@@ -173,11 +175,14 @@ class Receiver:
 
     # Called for users.
 
-    async def open(self) -> None:
-        """Learn the extent of the log, and begin to host the node's own address."""
+    async def open(self, *, is_late: bool = False) -> None:
+        """Learn the extent of the log, and begin to host the node's own address.
+
+        :param is_late: others know the name of the node already: receive everything that was sent to it.
+        """
         self.catch_up.meet(await self.log.extent())
         self._connections.when_opened(self._look_at_log)
-        self.router.add(self._address, self, self, after=self.catch_up.extent.last_id)
+        self.router.add(self._address, self, self, after=0 if is_late else self.catch_up.extent.last_id)
         self.hosting.want(self._address)
 
     def new_channel(self, kind: str) -> str:
@@ -195,16 +200,22 @@ class Receiver:
 
         :raises LayerClosed: the channel belongs to another node, or this one is closed.
         """
-        await self._require_receivable(channel)
+        await self.require_receivable(channel)
         if is_queue(channel):
-            return self._read(await self.queues.receive(queue_address(self._options.prefix, channel)))
-        return self._read(await self.channels.receive(channel))
+            return self.opened(await self.queues.receive(queue_address(self._options.prefix, channel)))
+        return self.opened(await self.channels.receive(channel))
+
+    def turn(self, channel: str) -> AbstractContextManager[Turn[Item]]:
+        """As `receive`, for a task that waits elsewhere, too; `require_receivable` comes first."""
+        if is_queue(channel):
+            return self.queues.turn(queue_address(self._options.prefix, channel))
+        return self.channels.turn(channel)
 
     async def receive_any(self, prefix: str) -> tuple[str, Received]:
         """As `receive`, from all channels with a prefix that ends with '!'; also return which channel."""
-        await self._require_receivable(prefix)
+        await self.require_receivable(prefix)
         channel, item = await self.channels.receive_any(prefix)
-        return channel, self._read(item)
+        return channel, self.opened(item)
 
     async def join(self, topic: str, channel: str) -> None:
         """Give a channel of this node every message to a topic from now on, until a later command to leave arrives."""
@@ -259,7 +270,11 @@ class Receiver:
         if is_full:
             self.sweep.urge()
 
-    async def _require_receivable(self, channel: str) -> None:
+    async def require_receivable(self, channel: str) -> None:
+        """Require that a channel can be received from here.
+
+        :raises LayerClosed: it belongs to another node, or this one is closed.
+        """
         if self._error is None and (is_queue(channel) or self.owns(channel)):
             return
         await asyncio.sleep(0)  # a loop that keeps receiving must let other tasks run
@@ -270,7 +285,8 @@ class Receiver:
             " function for async_to_sync; or receive from a name without '!', a work queue: any event loop can"
         )
 
-    def _read(self, item: Item) -> Received:
+    def opened(self, item: Item) -> Received:
+        """Return a message with its payload, or news as they are; an unreadable message is a gap."""
         return self.payloads.read(item) if isinstance(item, Arrival) else item
 
     def require_running(self) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from pgchannels.database.extent import Extent
 from pgchannels.database.failures import is_connection_failure
@@ -17,13 +17,20 @@ from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import GREATEST_ID, Arrival
 from pgchannels.receiving.catch_up import CatchUp
 from pgchannels.receiving.log import Log, Page
-from pgchannels.receiving.mailbox import Item, Mailbox, joined_news
-from pgchannels.receiving.router import Router
+from pgchannels.receiving.mailbox import Item, joined_news
+from pgchannels.receiving.router import Recipient, Router
 
 _CURSORS_AT_ONCE: Final = 200
 _FEWEST_OF_EACH: Final = 10
 
 logger: logging.Logger = logging.getLogger("pgchannels")
+
+
+class Subscriber(Recipient, Protocol):
+    """Takes what the router delivers, until it is closed."""
+
+    def close(self, error: Exception) -> None:
+        """Accept no more; the receiver gets the error."""
 
 
 class Cursor:
@@ -32,9 +39,9 @@ class Cursor:
     `items` holds what was read but not yet received: messages and gaps.
     """
 
-    def __init__(self, key: Hashable, mailbox: Mailbox, positions: Mapping[str, int]) -> None:
+    def __init__(self, key: Hashable, mailbox: Subscriber, positions: Mapping[str, int]) -> None:
         self.key = key
-        self.mailbox = mailbox
+        self.mailbox: Subscriber = mailbox
         self.positions: dict[str, int] = dict(positions)
         self.items: deque[Item] = deque()
         self.is_finished: bool = False  # the mailbox gets the rest, or nobody wants it
@@ -128,12 +135,16 @@ class Replays:
     async def read_on(self, cursor: Cursor) -> None:
         """Wait until the cursor is ready, also while the database is away. Cancelling this loses nothing."""
         while not cursor.is_ready:
-            if self._error is not None:
-                raise copy_of(self._error)
-            if cursor not in self._asking:
-                self._asking[cursor] = asyncio.get_running_loop().create_future()
-                self._work.set()
-            await asyncio.wait([self._asking[cursor]])
+            await asyncio.wait([self.ask(cursor)])
+
+    def ask(self, cursor: Cursor) -> "asyncio.Future[None]":
+        """Request the next page for a cursor that is not ready; the future is done when that may have changed."""
+        if self._error is not None:
+            raise copy_of(self._error)
+        if cursor not in self._asking:
+            self._asking[cursor] = asyncio.get_running_loop().create_future()
+            self._work.set()
+        return self._asking[cursor]
 
     async def run(self) -> None:
         """Read whatever is due, forever."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from pgchannels.names import topic_address
 from pgchannels.receiving.hosting import Hosting
 from pgchannels.receiving.mailbox import Mailbox
-from pgchannels.receiving.replay import Cursor
+from pgchannels.receiving.replay import Cursor, Subscriber
 from pgchannels.receiving.router import Router
 from pgchannels.receiving.sweep import MOST_IN_A_STEP
 
@@ -23,7 +23,7 @@ class Topics:
         self._hosting = hosting
         self._mailboxes: dict[Hashable, Mailbox] = {}  # of subscriptions
 
-    async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Mailbox) -> dict[str, int]:
+    async def subscribe(self, topics: Sequence[str], key: Hashable, mailbox: Subscriber) -> dict[str, int]:
         """Begin to receive topics: every message sent after this returns arrives in the mailbox.
 
         Returns the id after which the messages of each address arrive.
@@ -33,7 +33,7 @@ class Topics:
             self._router.add(address, key, mailbox, after=position)
         return addresses
 
-    async def replay(self, after: Mapping[str, int], key: Hashable, mailbox: Mailbox) -> Cursor:
+    async def replay(self, after: Mapping[str, int], key: Hashable, mailbox: Subscriber) -> Cursor:
         """As `subscribe`, but for every message after an id of each topic.
 
         The cursor knows when the mailbox takes over.
