@@ -15,7 +15,8 @@ NO_HEADERS: Final[Mapping[str, Header]] = MappingProxyType({})
 # The upper bits of a message's id count how often a server crash has emptied the log, up to `_LAST_EPOCH`.
 _OFFSET_BITS = 53
 _LAST_EPOCH = 1023
-_POSITION = re.compile(r"(?P<epoch>[0-9]{1,4})-(?P<offset>[0-9]{1,16})")
+_POSITION = re.compile(r"(?P<epoch>[0-9]{1,4})-(?P<offset>[0-9]{1,16})(?:@(?P<server>.+))?")
+_SERVER = re.compile(r"[A-Za-z0-9\-_.:/\[\]]{1,100}")  # no '@', ',' or '=', which separate parts of a text
 
 
 @dataclass(frozen=True, slots=True, order=True)  # not a tuple, though faster: JSON would write it as a list
@@ -23,10 +24,14 @@ class Position:
     """Where a message stands in its topic: later messages of a topic have greater positions.
 
     `str(position)` is short printable text; `Position.parse` reads it back. Offsets are not consecutive.
+
+    A layer with several servers names the `server` in each position: `1-512@a`. Positions on different servers cannot
+    be compared.
     """
 
     epoch: int
     offset: int
+    server: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -35,16 +40,16 @@ class Position:
         :raises ValueError: the text is not a position, or one that no message can have.
         """
         read = _POSITION.fullmatch(text) if isinstance(text, str) else None
-        position = cls(int(read["epoch"]), int(read["offset"])) if read else None
+        position = cls(int(read["epoch"]), int(read["offset"]), read["server"] or "") if read else None
         if position is None or not position.is_possible:
             shown = str.__repr__(text) if isinstance(text, str) else f"what is no text but {type(text).__name__}"
             raise ValueError(f"{shown:.80} is not a position; a position reads like '1-512'")
         return position
 
     @classmethod
-    def from_id(cls, message_id: int) -> Self:
+    def from_id(cls, message_id: int, server: str = "") -> Self:
         """Return the position of the message with this id in the log."""
-        return cls(message_id >> _OFFSET_BITS, message_id & ((1 << _OFFSET_BITS) - 1))
+        return cls(message_id >> _OFFSET_BITS, message_id & ((1 << _OFFSET_BITS) - 1), server)
 
     @property
     def is_possible(self) -> bool:
@@ -54,6 +59,7 @@ class Position:
             all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
             and 0 <= self.epoch <= _LAST_EPOCH
             and 0 <= self.offset < 1 << _OFFSET_BITS
+            and (self.server == "" or is_server_name(self.server))
         )
 
     def to_id(self) -> int:
@@ -61,7 +67,12 @@ class Position:
         return (self.epoch << _OFFSET_BITS) | self.offset
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{self.offset}"
+        return f"{self.epoch}-{self.offset}@{self.server}" if self.server else f"{self.epoch}-{self.offset}"
+
+
+def is_server_name(name: object) -> bool:
+    """Whether a text can be the name of a server."""
+    return isinstance(name, str) and _SERVER.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ class Positions:
     One position would not do for several topics: a message of one topic may be committed after a message of another
     topic with a greater position. `least` counts for all topics that are not among those `ahead` of it. So the text of
     a `Position` means that position in every topic.
+
+    With several servers, each topic is named with its server: `0-0@a,room@a=1-512,news@b=1-640`.
     """
 
     least: Position
@@ -114,13 +127,14 @@ class Message:
     _id: int
     _published_microseconds: int
     headers: Mapping[str, Header] = field(default_factory=lambda: NO_HEADERS)
+    _server: str = ""
 
     # Computed on demand: most receivers look only at the payload.
 
     @property
     def position(self) -> Position:
         """Where the message stands in its topic."""
-        return Position.from_id(self._id)
+        return Position.from_id(self._id, self._server)
 
     @property
     def published_at(self) -> datetime:
@@ -139,6 +153,7 @@ class GapReason(StrEnum):
     EXPIRED = "expired"  # they expired, or had left the log, before they could be read
     CRASH = "crash"  # a crash or a failover of the server emptied the log
     UNREADABLE = "unreadable"  # they are damaged, or this process lacks their key or their format
+    MOVED = "moved"  # they may be on another server, where the topic was before
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,4 +181,5 @@ _EXPLANATIONS = {
     GapReason.UNREADABLE: (
         "it could not be read: damaged, sealed with an unknown key, or in a format that is not registered here"
     ),
+    GapReason.MOVED: "`since` is a position on another server, where the topic may have been",
 }

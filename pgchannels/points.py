@@ -48,6 +48,20 @@ def require_point(name: str, value: object) -> Point:
         ) from None
 
 
+def require_no_server(name: str, point: Point) -> Point:
+    """Return a point of a layer with one database.
+
+    :raises InvalidPosition: its positions name servers.
+    """
+    positions = (point.least, *point.ahead.values()) if isinstance(point, Positions) else ()
+    if server := next((position.server for position in positions if position.server), ""):
+        raise InvalidPosition(
+            f"{name}={shown(str(point))} names the server {server!r}, and this layer has one database without a name:"
+            f" give it a name, MessageLayer({{{server!r}: url}}), or begin anew"
+        )
+    return point
+
+
 def in_topic(point: Point, topic: str) -> PointInTopic:
     """Return the point in one topic."""
     return point.of(topic) if isinstance(point, Positions) else point

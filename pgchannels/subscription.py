@@ -1,14 +1,15 @@
 """A subscriber's view of its topics."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from pgchannels.errors import LayerClosed, MessagesLost
 from pgchannels.messages import Gap, GapReason, Message, Position, Positions
 from pgchannels.names import topic_of_address
-from pgchannels.points import Point, PointOrText, require_point
+from pgchannels.points import Point, PointOrText, require_no_server, require_point
 from pgchannels.process.node import Node
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
@@ -40,11 +41,12 @@ class Subscription:
     ) -> None:
         self._find_node = find_node
         self._topics = topics
-        self._since = _point(since)
+        self._since = None if since is None else self._point(since)
         self._capacity = capacity
         self._when_full = when_full
         self._on_gap = on_gap
         self._mailbox = Mailbox(capacity=capacity, when_full=when_full)
+        self._next: Callable[[], Awaitable[Item]] = self._mailbox.get
         self._node: Node | None = None
         self._cursor: Cursor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,7 +67,7 @@ class Subscription:
         :raises LayerClosed: the subscription has never been entered.
         """
         if self._node is None:
-            raise _not_entered()
+            raise not_entered()
         is_up_to_date = self._cursor is None and self._mailbox.is_up_to_date
         catch_up = self._node.receiver.catch_up
         until = catch_up.routed_until if is_up_to_date else 0
@@ -80,7 +82,7 @@ class Subscription:
 
         :raises InvalidPosition: it is none that a message can have.
         """
-        self._since = _point(since)
+        self._since = self._point(since)
         return self
 
     async def __aenter__(self) -> Self:
@@ -93,13 +95,15 @@ class Subscription:
             on_lost=node.losses.at(f"a subscription to {', '.join(self._topics):.200}"),
         )
         node.receiver.topics.keep(self, self._mailbox)
+        self._next = self._mailbox.get
         try:
             if self._since is None:
                 self._received = await node.receiver.topics.subscribe(self._topics, self, self._mailbox)
             else:
                 after = await node.begin_of_replay(self._topics, since=self._since)
-                self._cursor = await node.receiver.topics.replay(after, self, self._mailbox)
-                self._received = dict(self._cursor.positions)
+                self._cursor = cursor = await node.receiver.topics.replay(after, self, self._mailbox)
+                self._next = partial(self._next_of, node, cursor)
+                self._received = dict(cursor.positions)
         except BaseException:
             self._leave(node)
             raise
@@ -116,11 +120,11 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         if self._node is None:
-            raise _not_entered()
+            raise not_entered()
         if asyncio.get_running_loop() is not self._loop:
             raise LayerClosed("a subscription is received from in the event loop in which it was entered")
         while True:
-            item = await (self._mailbox.get() if self._cursor is None else self._next_of(self._node, self._cursor))
+            item = await self._next()
             if isinstance(item, Arrival):
                 self._received[item.address] = item.id
                 received = self._node.receiver.payloads.read(item)
@@ -130,6 +134,9 @@ class Subscription:
                 self._tell(received)
             elif isinstance(item, Gap):
                 self._tell(item)
+
+    def _point(self, since: PointOrText) -> Point:
+        return require_no_server("since", require_point("since", since))
 
     def _tell(self, gap: Gap) -> None:
         if self._on_gap is not None:
@@ -142,6 +149,7 @@ class Subscription:
         if cursor.items:
             return cursor.items.popleft()
         self._cursor = None
+        self._next = self._mailbox.get
         return await self._mailbox.get()
 
     def _leave(self, node: Node) -> None:
@@ -152,11 +160,8 @@ class Subscription:
         self._mailbox.close(LayerClosed("the subscription has ended"))
 
 
-def _point(since: PointOrText | None) -> Point | None:
-    return None if since is None else require_point("since", since)
-
-
-def _not_entered() -> LayerClosed:
+def not_entered() -> LayerClosed:
+    """Return the error for a subscription that was never entered."""
     return LayerClosed("enter the subscription first: `async with layer.subscribe(…) as subscription`")
 
 
@@ -164,4 +169,4 @@ def message_from(opened: Opened) -> Message:
     """Return a message as users get it."""
     arrival = opened.arrival
     topic = topic_of_address(arrival.address)
-    return Message(topic, opened.payload, arrival.id, arrival.published_microseconds, opened.headers)
+    return Message(topic, opened.payload, arrival.id, arrival.published_microseconds, opened.headers, arrival.server)

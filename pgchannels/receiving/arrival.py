@@ -31,6 +31,7 @@ class Arrival:
     is_read: bool = False  # from the log: a missing envelope is gone
     plain: bytes | None = None  # the unsealed envelope, kept by the first receiver for the others
     left_out: str | None = None  # the channel that does not get it, of a message to a topic
+    server: str = ""  # which brought it to a subscription, if there are several
 
     @classmethod
     def from_notification(cls, text: str) -> list[Self]:

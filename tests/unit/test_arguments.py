@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pgchannels import LayerClosed, MessageLayer, PgChannelsError, Position, Positions
+from pgchannels import ConfigurationError, LayerClosed, MessageLayer, PgChannelsError, Position, Positions
 from pgchannels.arguments import DAY, TEN_YEARS
 from pgchannels.cli import add_database_commands, main
 from pgchannels.cli.demo import add_demo_command
@@ -94,6 +94,7 @@ NAMED: Final[dict[str, str | None]] = {
         "messages": "messages",
     },
     **{name: name for name in ("key", "headers", "exclude", "using", "connection")},
+    **dict.fromkeys(("databases", "urls", "pinned", "also_receive_from")),  # `tests/servers/test_placement.py`
     **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
 }
 
@@ -256,6 +257,17 @@ def require_named(outcome: Any, name: str) -> None:
 def test_text_of_a_position_that_no_message_can_have_is_none(value: Any) -> None:
     with pytest.raises(ValueError, match="is not a position"):
         Position.parse(value)
+
+
+@pytest.mark.parametrize("text", ["1-512@", "1-512@a b", "1-512@a@b", "1-512@ä", f"1-512@{'a' * 101}"])
+def test_text_with_an_impossible_server_is_no_position(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a position"):
+        Position.parse(text)
+
+
+def test_layer_with_one_database_refuses_a_position_that_names_a_server() -> None:
+    with pytest.raises(ConfigurationError, match="names the server 'a'"):
+        MessageLayer(URL).subscribe("room", since="0-0@a,room@a=1-512")
 
 
 positions = st.builds(Position, st.integers(0, 1023), st.integers(0, 2**53 - 1))
