@@ -14,7 +14,7 @@ from pgchannels.arguments import (
     require_seconds,
 )
 from pgchannels.database.callers import AsyncExecutor
-from pgchannels.database.database import Database, Password
+from pgchannels.database.database import Password
 from pgchannels.database.retry import until_there
 from pgchannels.database.url import DatabaseTarget
 from pgchannels.errors import ConfigurationError, LayerClosed, MessagesLost
@@ -26,11 +26,13 @@ from pgchannels.names import (
     require_valid_topic,
 )
 from pgchannels.options import Options
-from pgchannels.points import PointOrText, in_topic, require_point
+from pgchannels.points import PointOrText
 from pgchannels.process.node import Node
-from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import WhenFull
 from pgchannels.receiving.payloads import Opened
+from pgchannels.servers.engine import engine_of, subscription_on
+from pgchannels.servers.nodes import Nodes
+from pgchannels.servers.targets import ServerTargets
 from pgchannels.subscription import Subscription, message_from
 from pgchannels.sync import SyncMessageLayer
 
@@ -51,7 +53,7 @@ class MessageLayer:
     Times are in seconds.
 
     :param database: a URL, a SQLAlchemy URL, or an `AsyncEngine`, whose settings are used for connections of the
-        layer's own.
+        layer's own. A dict of names and such databases, or a list of them, makes a layer with several servers.
     :param password: replaces that of the URL. For passwords that change, such as a cloud provider's tokens: a function
         or coroutine function, called for each connection. A plain function runs in a thread, so it may block.
     :param prefix: layers with different prefixes share the tables and do not receive each other's messages.
@@ -71,13 +73,17 @@ class MessageLayer:
     :param send_timeout: how long a send waits for the database before it raises `DatabaseUnavailable`.
     :param heartbeat: time between probes of the listening connection; one that has gone deaf is replaced within twice
         that time.
+    :param pinned: with several servers, the server of topics by pattern, such as `{"orders.*": "a"}`; the first match
+        counts. All other topics are placed by their names.
+    :param also_receive_from: with several servers, those among which other processes place topics while servers are
+        added or removed.
     :raises ConfigurationError: an option has an impossible value; the text names it.
     :raises InvalidName: the prefix or the schema has an impossible name.
     """
 
     def __init__(
         self,
-        database: DatabaseTarget,
+        database: DatabaseTarget | ServerTargets,
         *,
         password: Password | None = None,
         prefix: str = DEFAULT_PREFIX,
@@ -92,9 +98,13 @@ class MessageLayer:
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
+        pinned: Mapping[str | re.Pattern[str], str] | None = None,
+        also_receive_from: ServerTargets | None = None,
     ) -> None:
         self._options = Options.among(locals())
-        self._process = Process(Database(database, password=password), self._options)
+        self._process = engine_of(
+            database, self._options, password=password, pinned=pinned, also_receive_from=also_receive_from
+        )
         self.sync: SyncMessageLayer = SyncMessageLayer(self._process)
 
     async def open(self, *, wait: float = 0) -> None:
@@ -183,7 +193,7 @@ class MessageLayer:
         topic = require_valid_topic(topic)
         message = self._process.packer.to_topic(topic, payload, headers=headers, key=key, expiry=expiry)
         if connection is None:
-            return Position.from_id(await self._process.sender().send(message))
+            return self._process.position_of(message, await self._process.sender().send(message))
         await self._process.enqueue([message], connection)
         return None
 
@@ -203,7 +213,8 @@ class MessageLayer:
         """
         packed = self._process.packer.to_topics(messages)
         if connection is None:
-            return [Position.from_id(message_id) for message_id in await self._process.sender().send_many(packed)]
+            sent = await self._process.sender().send_many(packed)
+            return list(map(self._process.position_of, packed, sent))
         await self._process.enqueue(packed, connection)
         return None
 
@@ -229,7 +240,8 @@ class MessageLayer:
         """
         if not topics:
             raise ConfigurationError("subscribe needs at least one topic")
-        return Subscription(
+        return subscription_on(
+            self._process,
             self._node_here,
             tuple(dict.fromkeys(require_valid_topic(topic) for topic in topics)),
             since=since,
@@ -255,12 +267,12 @@ class MessageLayer:
         """
         topic, limit = require_valid_topic(topic), require_count("limit", limit, least=0)
         begin, end = (
-            None if point is None else in_topic(require_point(name, point), topic)
+            None if point is None else self._process.point(name, point)
             for name, point in (("since", since), ("until", until))
         )
         node = self._node_here()
         arrivals = await node.history(topic, since=begin, until=end, limit=limit)
-        return [message_from(opened) for opened in node.receiver.payloads.readable(arrivals)]
+        return [message_from(opened) for opened in node.payloads.readable(arrivals)]
 
     async def position(self, topic: str) -> Position:
         """Return where a topic stands now: before every message that is published to it from now on.
@@ -278,7 +290,7 @@ class MessageLayer:
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a new channel from which only this event loop receives."""
-        return self._node_here().receiver.new_channel(prefix)
+        return self._node_here().new_channel(prefix)
 
     @overload
     async def send(
@@ -302,7 +314,7 @@ class MessageLayer:
         channel = require_valid_channel(channel)
         message = self._process.packer.to_channel(channel, payload, expiry=expiry)
         if connection is None:
-            return Position.from_id(await self._process.sender_for(channel).send(message))
+            return self._process.position_of(message, await self._process.sender_for(channel).send(message))
         await self._process.enqueue([message], connection)
         return None
 
@@ -321,7 +333,7 @@ class MessageLayer:
             await asyncio.sleep(0)  # a loop that keeps calling this lets other tasks run
         node = self._node_here()
         while True:
-            item = await node.receiver.receive(channel)
+            item = await node.receive(channel)
             if isinstance(item, Opened):
                 return item.payload
             if isinstance(item, Gap):
@@ -329,7 +341,7 @@ class MessageLayer:
                     raise MessagesLost(item)
                 on_gap(item)
 
-    def _node_here(self) -> Node:
+    def _node_here(self) -> Node | Nodes:
         node = self._process.here()
         if node is None:
             raise LayerClosed(

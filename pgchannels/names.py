@@ -33,9 +33,9 @@ class Identity:
     name: str
 
     @classmethod
-    def new(cls) -> Self:
-        """Return an identity that no other node has."""
-        return cls(uuid4(), new_node_name())
+    def new(cls, name: str | None = None) -> Self:
+        """Return an identity that no other node has; the nodes of one event loop on several servers share a name."""
+        return cls(uuid4(), name or new_node_name())
 
 
 def require_valid_topic(name: object) -> str:

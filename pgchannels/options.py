@@ -86,12 +86,12 @@ class Options:
 
     def capacity_of(self, channel: str) -> int:
         """Return how many messages may wait for a channel: the first matching pattern's figure, else `capacity`."""
-        matching = (figure for pattern, figure in self.channel_capacity.items() if _expression(pattern).match(channel))
+        matching = (figure for pattern, figure in self.channel_capacity.items() if expression(pattern).match(channel))
         return next(matching, self.capacity)
 
     def may_be_unsealed(self, topic: str) -> bool:
         """Whether messages to a topic are accepted unencrypted although there are keys."""
-        return any(_expression(pattern).match(topic) for pattern in self.unsealed_topics)
+        return any(expression(pattern).match(topic) for pattern in self.unsealed_topics)
 
     def _set(self, **checked: object) -> None:
         for name, value in checked.items():
@@ -99,7 +99,8 @@ class Options:
 
 
 @cache
-def _expression(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+def expression(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    """Return the regular expression of a pattern."""
     return re.compile(fnmatch.translate(pattern)) if isinstance(pattern, str) else pattern
 
 
@@ -113,7 +114,9 @@ def _capacities(capacities: object) -> Mapping[str | re.Pattern[str], int]:
         return {}
     if not isinstance(capacities, Mapping):
         raise refusal("channel_capacity", capacities, "a dict of patterns and figures")
-    return {_pattern(key): require_count(f"channel_capacity[{shown(key)}]", capacities[key]) for key in capacities}
+    return {
+        require_pattern(key): require_count(f"channel_capacity[{shown(key)}]", capacities[key]) for key in capacities
+    }
 
 
 def _patterns(patterns: object) -> Sequence[str | re.Pattern[str]]:
@@ -121,10 +124,14 @@ def _patterns(patterns: object) -> Sequence[str | re.Pattern[str]]:
         return ()
     if isinstance(patterns, str) or not isinstance(patterns, Sequence):
         raise refusal("unsealed_topics", patterns, "a list of patterns, such as ['orders.*']")
-    return tuple(_pattern(pattern, "a pattern of unsealed_topics") for pattern in patterns)
+    return tuple(require_pattern(pattern, "a pattern of unsealed_topics") for pattern in patterns)
 
 
-def _pattern(key: object, name: str = "a key of channel_capacity") -> str | re.Pattern[str]:
+def require_pattern(key: object, name: str = "a key of channel_capacity") -> str | re.Pattern[str]:
+    """Return a pattern of names.
+
+    :raises ConfigurationError: the value is anything else.
+    """
     if isinstance(key, str):
         return key
     if isinstance(key, re.Pattern) and isinstance(key.pattern, str):

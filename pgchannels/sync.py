@@ -6,7 +6,7 @@ from typing import Any, overload
 from pgchannels.database.callers import CursorMaker, Executor
 from pgchannels.messages import Header, Position
 from pgchannels.names import require_valid_channel, require_valid_topic
-from pgchannels.process.process import Process
+from pgchannels.servers.engine import Engine
 
 
 class SyncMessageLayer:
@@ -19,8 +19,8 @@ class SyncMessageLayer:
     :raises WouldBlock: an event loop is running in this thread.
     """
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, engine: Engine) -> None:
+        self._process = engine
 
     @overload
     def publish(
@@ -60,7 +60,7 @@ class SyncMessageLayer:
         topic = require_valid_topic(topic)
         message = self._process.packer.to_topic(topic, payload, headers=headers, key=key, expiry=expiry)
         if connection is None:
-            return Position.from_id(self._process.blocking_sender().send(message))
+            return self._process.position_of(message, self._process.blocking_sender().send(message))
         self._process.enqueue_blocking([message], connection)
         return None
 
@@ -76,7 +76,8 @@ class SyncMessageLayer:
         """Publish payloads to topics in this order, with few round trips."""
         packed = self._process.packer.to_topics(messages)
         if connection is None:
-            return [Position.from_id(message_id) for message_id in self._process.blocking_sender().send_many(packed)]
+            sent = self._process.blocking_sender().send_many(packed)
+            return list(map(self._process.position_of, packed, sent))
         self._process.enqueue_blocking(packed, connection)
         return None
 
@@ -100,7 +101,7 @@ class SyncMessageLayer:
         channel = require_valid_channel(channel)
         message = self._process.packer.to_channel(channel, payload, expiry=expiry)
         if connection is None:
-            return Position.from_id(self._process.blocking_sender().send(message))
+            return self._process.position_of(message, self._process.blocking_sender().send(message))
         self._process.enqueue_blocking([message], connection)
         return None
 

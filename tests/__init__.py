@@ -13,6 +13,7 @@ Slow, run by `pytest --slow`:
 
 * `faults`: lost connections, crashes, failovers, locks, slow links; a state machine over all of them.
 * `processes`: several processes at once.
+* `servers`: one layer with several servers.
 * `chaos`: the ledger of the random faults that `python -m tests.chaos` makes.
 * `doors`: what comes in from outside: payloads, URLs, settings, tools, web clients.
 * `django`, `docs`, `examples`, `demo`: projects, pages, programs and browsers as their users run them.

@@ -32,6 +32,7 @@ SLOW_SUITES = (
     "examples",
     "faults",
     "processes",
+    "servers",
     "transactions",
     "wheel",
 )

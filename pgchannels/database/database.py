@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
@@ -69,11 +70,15 @@ class Database:
 
     :param target: one of these, or a function that returns the URL; it is called for each connection, in a thread.
     :param password: replaces the URL's. A function or coroutine function is called for each connection.
+    :param server: the name that a layer with several servers gives it, for errors.
     :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes; or the engine uses
         another driver.
     """
 
-    def __init__(self, target: DatabaseTarget | UrlSource, *, password: Password | None = None) -> None:
+    def __init__(
+        self, target: DatabaseTarget | UrlSource, *, password: Password | None = None, server: str = ""
+    ) -> None:
+        self._server = server
         self.engine: AsyncEngine | None = _require_asyncpg(target) if isinstance(target, AsyncEngine) else None
         self._source: UrlSource | None = target if callable(target) else None
         self._url = parse_url(target) if isinstance(target, str | URL) else None
@@ -85,9 +90,7 @@ class Database:
     @property
     def place(self) -> Place:
         """The database with its hosts and ports, for errors."""
-        if self.engine is not None:
-            return _place_of_engine(self.engine.url)
-        return Place("", "") if self._url is None else _place_of(self._url)
+        return replace(self._place(), server=self._server)
 
     @property
     def open_timeout_seconds(self) -> float:
@@ -122,6 +125,11 @@ class Database:
                 self._latest = host
                 return connection
         raise no_host(failures) from max(failures.values(), key=lambda failure: bool(advice_at_opening(failure)))
+
+    def _place(self) -> Place:
+        if self.engine is not None:
+            return _place_of_engine(self.engine.url)
+        return Place("", "") if self._url is None else _place_of(self._url)
 
     async def _given_password(self) -> str | None:
         if self._password is None:

@@ -35,6 +35,11 @@ class Extent:
             identity == former and seen_until <= last for former, _, last in self.former
         )
 
+    @property
+    def start(self) -> int:
+        """The id before everything that this log ever had; 0 if it was emptied, and may have had more."""
+        return 0 if any(first < self.began_at for _, first, _ in self.former) else self.began_at
+
     def leaves_out(self, position: int) -> bool:
         """Whether a position lies between two identities of this log, and so comes from another log."""
         return any(last < position < begin for _, last, begin in self._former_and_next())

@@ -100,14 +100,21 @@ _ADVICE_AT_OPENING: _Advice = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which database an error is about."""
+    """Which database an error is about; `server` is the name that a layer with several gives it."""
 
     name: str
     hosts: str
+    server: str = ""
+
+    @property
+    def title(self) -> str:
+        """The database without its hosts."""
+        of_server = f" of the server {self.server!r}" if self.server else ""
+        return f"the database {self.name!r}{of_server}" if self.name else f"the database{of_server}"
 
     def __str__(self) -> str:
         # Somebody may have given a URL as the name.
-        return redacted(f"the database {self.name!r} at {self.hosts}") if self.hosts else "the database"
+        return redacted(f"{self.title} at {self.hosts}") if self.hosts else self.title
 
 
 def explained(error: Exception, place: Place) -> Exception:
@@ -151,7 +158,7 @@ def _advice(failure: BaseException, table: _Advice) -> str:
 
 def _told(error: Exception, place: Place) -> str:
     its_own = isinstance(of_driver(error), HostsRefused | HostsUnreachable)  # the text names the hosts
-    return f"{f'the database {place.name!r} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
+    return f"{f'{place.title} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
 
 
 def in_words(error: BaseException, *, of_engine: bool = False) -> str:

@@ -14,12 +14,13 @@ from pgchannels.errors import LayerClosed
 from pgchannels.messages import Position, Positions
 from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options
-from pgchannels.points import Point, PointInTopic
+from pgchannels.points import Point, in_topic
 from pgchannels.process.tasks import Tasks
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.listener import Listener
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
-from pgchannels.receiving.receiver import Receiver
+from pgchannels.receiving.payloads import PayloadReader
+from pgchannels.receiving.receiver import Received, Receiver
 from pgchannels.receiving.router import Router
 from pgchannels.sending.outgoing import Outgoing
 from pgchannels.sending.sender import Sender
@@ -37,10 +38,15 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Node:
-    """Sends and receives; three connections: one writes, one listens, one does everything else."""
+    """Sends and receives; three connections: one writes, one listens, one does everything else.
 
-    def __init__(self, database: Database, options: Options, *, on_closed: Callable[[], None]) -> None:
-        self.identity: Identity = Identity.new()
+    :param known_as: its name; by default, one that no other node has.
+    """
+
+    def __init__(
+        self, database: Database, options: Options, *, on_closed: Callable[[], None], known_as: str | None = None
+    ) -> None:
+        self.identity: Identity = Identity.new(known_as)
         self.losses: Losses = Losses()
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
@@ -73,8 +79,10 @@ class Node:
         self._keeper: asyncio.Task[None] | None = None
         self.has_failed: bool = False
 
-    async def open(self) -> None:
+    async def open(self, *, is_late: bool = False) -> None:
         """Connect and begin to listen; nothing stays open when this fails.
+
+        :param is_late: others know the node's name already: receive what was sent to it before.
 
         :raises SchemaMissing: the database has no tables of pgchannels.
         :raises SchemaOutdated: they are older than this code.
@@ -83,7 +91,7 @@ class Node:
         """
         try:
             # Three connections at the same time; if the schema is missing, all fail, and the sender reports it.
-            await together(self.sender.open(), self.receiver.open(), self._listener.open())
+            await together(self.sender.open(), self.receiver.open(is_late=is_late), self._listener.open())
             await self.receiver.catch_up.settle()
         except BaseException as error:
             await self._release()
@@ -139,6 +147,27 @@ class Node:
         """Give a channel of this node every message to a topic from now on."""
         await self.receiver.join(topic, channel)
 
+    def new_channel(self, kind: str) -> str:
+        """See `Receiver.new_channel`."""
+        return self.receiver.new_channel(kind)
+
+    def receive(self, channel: str) -> Awaitable[Received]:
+        """See `Receiver.receive`."""
+        return self.receiver.receive(channel)
+
+    def receive_any(self, prefix: str) -> Awaitable[tuple[str, Received]]:
+        """See `Receiver.receive_any`."""
+        return self.receiver.receive_any(prefix)
+
+    def release(self, channel: str) -> None:
+        """See `Channels.release`."""
+        self.receiver.channels.release(channel)
+
+    @property
+    def payloads(self) -> PayloadReader:
+        """What reads the payloads of its messages."""
+        return self.receiver.payloads
+
     async def position(self, topic: str) -> Position:
         """Return where a topic stands now; raises as `history`."""
         prefix = self._options.prefix
@@ -156,17 +185,16 @@ class Node:
         places = await self._read(lambda: self.receiver.log.places_at(addresses, since), "could not look up a time")
         return {topic: places[address].begin_after for topic, address in zip(topics, addresses, strict=True)}
 
-    async def history(
-        self, topic: str, *, since: PointInTopic | None, until: PointInTopic | None, limit: int
-    ) -> list[Arrival]:
+    async def history(self, topic: str, *, since: Point | None, until: Point | None, limit: int) -> list[Arrival]:
         """Return the last messages of a topic, or the first ones after a point, up to another; oldest first.
 
         :raises DatabaseUnavailable: the database could not be reached within `send_timeout`.
         :raises LayerClosed: the node is closed, or has failed.
         """
         address = topic_address(self._options.prefix, topic)
+        begin, end = (None if point is None else in_topic(point, topic) for point in (since, until))
         return await self._read(
-            lambda: self.receiver.log.history(address, since=since, until=until, limit=limit),
+            lambda: self.receiver.log.history(address, since=begin, until=end, limit=limit),
             "could not read the history",
         )
 

@@ -1,17 +1,26 @@
-"""A node that is being opened."""
+"""What is being opened: a node, or the nodes of several servers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from pgchannels.errors import LayerClosed, copy_of
-from pgchannels.process.node import Node
 
 
-class Opening:
+class Closable(Protocol):
+    """What can be opened and closed."""
+
+    def begin_closing(self) -> None:
+        """Begin to close; return at once."""
+
+
+N = TypeVar("N", bound=Closable)
+
+
+class Opening(Generic[N]):
     """A node that is being opened for all waiting callers, until the first gets it, or the last gives up."""
 
-    def __init__(self, opening: Coroutine[Any, Any, Node], *, on_end: Callable[[], object]) -> None:
+    def __init__(self, opening: Coroutine[Any, Any, N], *, on_end: Callable[[], object]) -> None:
         self._task = asyncio.create_task(opening, name="pgchannels open")
         self._on_end = on_end
         self._task.add_done_callback(self._forget_failure)
@@ -20,7 +29,7 @@ class Opening:
         self._has_ended = False
         self._is_closed = False
 
-    async def wait(self, *, in_any_case: bool) -> Node:
+    async def wait(self, *, in_any_case: bool) -> N:
         """Return the node once it is open."""
         self._waiting += 1
         self._is_wanted |= in_any_case
@@ -42,7 +51,7 @@ class Opening:
         self._give_up()
         await asyncio.wait([self._task])
 
-    def _node(self) -> Node:
+    def _node(self) -> N:
         error = asyncio.CancelledError() if self._task.cancelled() else self._task.exception()
         if error is None:
             return self._task.result()
@@ -50,7 +59,7 @@ class Opening:
             raise LayerClosed("the layer was closed while it was opened") from error
         raise copy_of(error)
 
-    def _forget_failure(self, opened: asyncio.Task[Node]) -> None:
+    def _forget_failure(self, opened: asyncio.Task[N]) -> None:
         if opened.cancelled() or opened.exception() is not None:
             self._end()
 

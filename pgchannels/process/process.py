@@ -10,8 +10,11 @@ from contextlib import suppress
 from functools import partial
 
 from pgchannels.database.database import Database
+from pgchannels.database.wording import Place
 from pgchannels.errors import LayerClosed, WouldBlock
+from pgchannels.messages import Position
 from pgchannels.options import Options
+from pgchannels.points import Point, require_no_server, require_point
 from pgchannels.process.background import BackgroundSender
 from pgchannels.process.closed_loops import end_tasks
 from pgchannels.process.node import Node
@@ -39,12 +42,14 @@ class Process:
             os.register_at_fork(after_in_child=lambda: (begin := begin_anew()) and begin())
         self._begin()
 
-    async def open(self, *, in_any_case: bool = False) -> Node:
+    async def open(self, *, in_any_case: bool = False, known_as: str | None = None, is_late: bool = False) -> Node:
         """Return the node of the running loop, opened if there is none. Concurrent callers get the same one.
 
         If all of them are cancelled, none stays open, unless one wants it `in_any_case`: a caller that retries, each
         time waiting for less than opening takes, would otherwise wait forever.
 
+        :param known_as: the name of the node, if it is opened.
+        :param is_late: others know that name already: the node receives what was sent to it before.
         :raises LayerClosed: the layer was closed meanwhile.
         """
         self._tidy()
@@ -53,8 +58,23 @@ class Process:
         if opening is None:
             if (node := self._nodes.get(loop)) and not node.is_closing:
                 return node
-            opening = self._opening[loop] = Opening(self._open(loop), on_end=lambda: self._opening.pop(loop))
+            opening = self._opening[loop] = Opening(
+                self._open(loop, known_as, is_late), on_end=lambda: self._opening.pop(loop)
+            )
         return await opening.wait(in_any_case=in_any_case)
+
+    def position_of(self, _: Outgoing, message_id: int) -> Position:
+        """Return where a message stands that was sent."""
+        return Position.from_id(message_id)
+
+    def point(self, name: str, value: object) -> Point:
+        """Return the point that an argument stands for; raises `InvalidPosition`."""
+        return require_no_server(name, require_point(name, value))
+
+    @property
+    def place(self) -> Place:
+        """Which database it uses, for errors."""
+        return self._database.place
 
     def here(self) -> Node | None:
         """Return the open node of the running loop; one that has failed does not count."""
@@ -106,11 +126,11 @@ class Process:
         """As `enqueue`, for a connection that blocks."""
         self._outbox.put_blocking(messages, connection, name_database=lambda: self.blocking_sender().database_name())
 
-    async def _open(self, loop: asyncio.AbstractEventLoop) -> Node:
+    async def _open(self, loop: asyncio.AbstractEventLoop, known_as: str | None, is_late: bool) -> Node:
         if closing := self._nodes.get(loop):
             await closing.close()
-        node = Node(self._database, self._options, on_closed=lambda: self._forget(loop))
-        await node.open()
+        node = Node(self._database, self._options, on_closed=lambda: self._forget(loop), known_as=known_as)
+        await node.open(is_late=is_late)
         self._nodes[loop] = node
         try:
             await self._background_stopped()  # what was sent before must arrive first
@@ -147,13 +167,13 @@ class Process:
             self._background.submit(lambda sender: sender.remove_node(node.identity.id))
 
     def _begin_anew(self) -> None:
-        _keep_for_ever([self._nodes, self._opening, self._background])
+        keep_for_ever([self._nodes, self._opening, self._background])
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
         self._nodes: dict[asyncio.AbstractEventLoop, Node] = {}
-        self._opening: dict[asyncio.AbstractEventLoop, Opening] = {}
+        self._opening: dict[asyncio.AbstractEventLoop, Opening[Node]] = {}
         self._background = self._new_background()
         self._shared_sender = SharedSender(self._background)
         self._blocking_sender = BlockingSender(self._background)
@@ -175,7 +195,8 @@ def _end_at_exit(reference: "weakref.ref[Process]", background: BackgroundSender
     background.stop()
 
 
-def _keep_for_ever(belongings_of_the_parent: object) -> None:
+def keep_for_ever(belongings_of_the_parent: object) -> None:
+    """Keep what a child of a fork has from its parent."""
     # A reference that is never released. At the child's exit, Python would collect the parent's tasks, sockets and
     # loops: they would complain, and might remove the parent's sockets from the epoll that both processes share.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(belongings_of_the_parent))

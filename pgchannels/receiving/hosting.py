@@ -82,7 +82,7 @@ class Hosting:
                 positions = await asyncio.gather(*answers, return_exceptions=True)
         except TimeoutError:
             text = f"could not subscribe to {', '.join(addresses):.200} within {_TIMEOUT_SECONDS} seconds"
-            raise DatabaseUnavailable(text) from None
+            raise DatabaseUnavailable(f"{self._connections.place} did not answer: {text}") from None
         for position in positions:
             if isinstance(position, BaseException):
                 raise position

@@ -38,7 +38,7 @@ class Outbox:
         """
         call, schema = caller_of_async(connection), self._options.schema
         self._database = self._database or await name_database()
-        with self._refusals_explained():
+        with refusals_explained(schema, lambda: str(self._place())):
             other = await call(enqueue, schema, self._values(messages))
             if other is not None and self._is_new(await name_database()):
                 other = await call(enqueue, schema, self._values(messages))
@@ -50,7 +50,7 @@ class Outbox:
         """As `put`, for a connection that blocks."""
         call, schema = caller_of(connection), self._options.schema
         self._database = self._database or name_database()
-        with self._refusals_explained():
+        with refusals_explained(schema, lambda: str(self._place())):
             other = call(enqueue, schema, self._values(messages))
             if other is not None and self._is_new(name_database()):
                 other = call(enqueue, schema, self._values(messages))
@@ -72,27 +72,33 @@ class Outbox:
             "expiries": [message.expiry_seconds or self._options.expiry for message in messages],
         }
 
-    @contextmanager
-    def _refusals_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            schema, state = self._options.schema, sqlstate_of(error)
-            if state in _NOT_THERE:
-                raise ConfigurationError(
-                    f"the database of the connection has no pgchannels tables in the schema {schema!r}, and the layer's"
-                    f" is {self._place()}: publish in a transaction of that"
-                ) from error
-            if state == _MAY_NOT:
-                raise ConfigurationError(
-                    f"the role of the connection may not publish ({error.__class__.__name__}): run `pgchannels upgrade"
-                    " --grant-publish-to ROLE --url …` as the owner of the tables"
-                ) from error
-            raise
-
     def _require_own(self, other: str | None) -> None:
         if other is not None:
             raise ConfigurationError(
                 f"the connection is to the database {other!r}, and the layer's is {self._place()}: nothing was sent."
                 " Publish in a transaction of the layer's own database"
             )
+
+
+@contextmanager
+def refusals_explained(schema: str, place: Callable[[], str]) -> Iterator[None]:
+    """Raise an error that says why a connection of the application cannot send.
+
+    :param place: says which databases are the layer's.
+    :raises ConfigurationError: its database lacks the tables, or its role a privilege.
+    """
+    try:
+        yield
+    except Exception as error:
+        state = sqlstate_of(error)
+        if state in _NOT_THERE:
+            raise ConfigurationError(
+                f"the database of the connection has no pgchannels tables in the schema {schema!r}, and the layer's"
+                f" is {place()}: publish in a transaction of that"
+            ) from error
+        if state == _MAY_NOT:
+            raise ConfigurationError(
+                f"the role of the connection may not publish ({error.__class__.__name__}): run `pgchannels upgrade"
+                " --grant-publish-to ROLE --url …` as the owner of the tables"
+            ) from error
+        raise

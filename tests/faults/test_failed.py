@@ -149,8 +149,7 @@ async def break_down(node: Node, part: str) -> None:
 async def test_node_that_has_failed_is_replaced_by_the_next_use_in_django(database_url: str) -> None:
     layer = PostgresChannelLayer(database_url)
     lost = await layer.new_channel()
-    node = layer._process.here()
-    assert node is not None
+    node = node_of(layer)
     await break_down(node, "a part")
     await within(layer.group_send("room", {"type": "nobody"}))
     channel = await within(layer.new_channel())

@@ -9,6 +9,7 @@ from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer, Messag
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 from tests.support.proxy import Proxy
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -61,8 +62,7 @@ async def test_listener_that_was_made_deaf_is_noticed(
     database_url: str,
 ) -> None:
     async with MessageLayer(database_url, heartbeat=0.1) as deaf, deaf.subscribe("room") as subscription:
-        node = deaf._process.here()
-        assert node is not None
+        node = node_of(deaf)
         listening = node._listener._connection
         assert listening is not None
         await listening.execute("UNLISTEN *")

@@ -12,6 +12,7 @@ import pytest
 from pgchannels import MessageLayer
 from tests.faults.traffic import Traffic, traffic
 from tests.support.proxy import Proxy
+from tests.support.roads import node_of
 from tests.support.waiting import within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -92,8 +93,7 @@ async def slow_down(scene: Scene) -> None:
 
 
 async def undo_listen(scene: Scene) -> None:
-    node = scene.receiver._process.here()
-    assert node is not None
+    node = node_of(scene.receiver)
     listening = node._listener._connection
     if listening is not None:
         with suppress(asyncpg.PostgresConnectionError, asyncpg.InterfaceError):  # just being replaced

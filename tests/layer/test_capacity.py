@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from pgchannels import ChannelFull, Gap, GapReason, MessageLayer
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 CAPACITY, MOST_TAKEN = 5, 1_000
@@ -101,8 +102,7 @@ async def test_messages_that_nobody_receives_leave_the_memory_of_their_node_when
     async with MessageLayer(database_url, expiry=0.5, heartbeat=0.05) as layer:
         channel = await layer.new_channel()
         await layer.send(channel, "nobody receives this")
-        node = layer._process.here()
-        assert node is not None
+        node = node_of(layer)
         assert channel in node.receiver.channels._mailboxes
         await until(lambda: asyncio.sleep(0, channel not in node.receiver.channels._mailboxes))
 

@@ -139,8 +139,7 @@ async def test_channel_of_a_consumer_that_died_leaves_its_groups_and_no_other_do
     await layer.group_send("room", {"type": "hi"})
     assert await within(receiving) == {"type": "hi"}
     receiving = asyncio.create_task(layer.receive(living))
-    node = layer._process.here()
-    assert node is not None
+    node = node_of(layer)
     await grown_old(node, connection)
     node.beat_now()
     channels = node.receiver.channels

@@ -15,6 +15,7 @@ import pytest
 
 from pgchannels import DatabaseRefused, MessageLayer, PgChannelsError, SchemaMissing
 from tests.support.connections import connections_to_this_database, has_connections
+from tests.support.roads import process_of
 from tests.support.waiting import LIMIT_SECONDS, until, within
 
 
@@ -99,8 +100,8 @@ async def test_background_sender_raises_what_the_database_says(empty_database_ur
 def test_background_sender_whose_thread_has_ended_starts_another(database_url: str) -> None:
     layer = MessageLayer(database_url)
     first = layer.sync.publish("room", "by the first one")
-    layer._process._background.stop()
-    assert not layer._process._background.is_running
+    process_of(layer)._background.stop()
+    assert not process_of(layer)._background.is_running
     assert layer.sync.publish("room", "by the next one") > first
     layer.sync.close()
 
@@ -108,7 +109,7 @@ def test_background_sender_whose_thread_has_ended_starts_another(database_url: s
 def test_background_sender_that_no_longer_writes_starts_another_thread(database_url: str) -> None:
     layer = MessageLayer(database_url)
     first = layer.sync.publish("room", "by the first one")
-    service, thread = layer._process._background._service, layer._process._background._thread
+    service, thread = process_of(layer)._background._service, process_of(layer)._background._thread
     assert service is not None
     assert thread is not None
     writing = service._sender.task

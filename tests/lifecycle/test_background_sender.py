@@ -19,6 +19,7 @@ from pgchannels.sending.outgoing import Outgoing
 from pgchannels.sending.sender import Sender
 from tests.support.connections import connections_to_this_database, has_connections
 from tests.support.proxy import Proxy
+from tests.support.roads import process_of
 from tests.support.waiting import until, within
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -105,7 +106,7 @@ async def test_first_send_waits_for_a_database_that_is_away(database_url: str) -
 
 async def has_been_called(layer: MessageLayer) -> bool:
     """Whether two messages are on their way in the background."""
-    service = layer._process._background._service
+    service = process_of(layer)._background._service
     return service is not None and len(service._under_way) == 2
 
 
@@ -241,9 +242,9 @@ async def test_call_that_was_interrupted_before_it_woke_the_thread_keeps_no_othe
     layer = MessageLayer(database_url)
     await layer.publish("room", 1)
     for _ in range(2):
-        layer._process._background._is_woken = True  # what an exception of a signal handler may leave
+        process_of(layer)._background._is_woken = True  # what an exception of a signal handler may leave
         await within(layer.publish("room", 2))
-        layer._process._background._is_woken = True
+        process_of(layer)._background._is_woken = True
         await within(asyncio.to_thread(layer.sync.publish, "room", 3))
         await asyncio.to_thread(layer.sync.close)
     await layer.close()
@@ -260,7 +261,7 @@ async def test_flush_that_waits_for_a_lease_keeps_nobody_from_opening_and_sendin
     flush = asyncio.create_task(asyncio.to_thread(layer.sync.flush))
 
     async def is_waiting() -> bool:
-        service = layer._process._background._service
+        service = process_of(layer)._background._service
         return service is not None and any(call.is_patient for call in service._under_way.values())
 
     await until(is_waiting)

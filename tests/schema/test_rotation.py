@@ -7,7 +7,7 @@ import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer
 from tests.support.log import count_slots, let_pass, lose_the_log, rotate
-from tests.support.roads import node_of
+from tests.support.roads import node_of, process_of
 from tests.support.waiting import until, within
 
 
@@ -120,8 +120,8 @@ async def test_process_that_only_sends_says_again_what_it_needs(
     for number in range(3):
         await asyncio.to_thread(layer.sync.publish, "room", number)  # over the same connection
         await until(lambda: connection.fetchval(is_needed))
-        await until(lambda: asyncio.sleep(0, layer._process._background._service is not None))
-        service = layer._process._background._service
+        await until(lambda: asyncio.sleep(0, process_of(layer)._background._service is not None))
+        service = process_of(layer)._background._service
         assert service is not None
         await until(lambda: asyncio.sleep(0, not service._has_sent))  # noqa: B023 -- awaited at once
         await let_term_end(connection, "1 day")

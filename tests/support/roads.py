@@ -10,6 +10,7 @@ from pgchannels import Gap, MessageLayer, Subscription
 from pgchannels.django import PostgresChannelLayer
 from pgchannels.names import node_address
 from pgchannels.process.node import Node
+from pgchannels.process.process import Process
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -83,8 +84,14 @@ ROADS: Final = {"topic": topic_road, "channel": channel_road, "queue": queue_roa
 def node_of(layer: MessageLayer | PostgresChannelLayer) -> Node:
     """The node of an open layer."""
     node = layer._process.here()
-    assert node is not None
+    assert isinstance(node, Node)
     return node
+
+
+def process_of(layer: MessageLayer | PostgresChannelLayer) -> Process:
+    """What a layer with one database runs on."""
+    assert isinstance(layer._process, Process)
+    return layer._process
 
 
 async def deliver(connection: Connection, address: str, channel: str | None, envelopes: Sequence[bytes]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pgchannels import Gap, MessageLayer, Position
 from tests.faults.machine.model import Model, Reception
+from tests.support.roads import node_of
 
 _MOST_CHARACTERS: Final = 160
 
@@ -75,9 +76,9 @@ def tasks() -> str:
 
 def state_of(layer: MessageLayer) -> str:
     """What a node keeps back, and up to where it has delivered."""
-    node = layer._process.here()
-    if node is None:
+    if layer._process.here() is None:
         return "closed"
+    node = node_of(layer)
     catch_up, router = node.receiver.catch_up, node.receiver.router
     positions = {address: str(Position.from_id(position)) for address, position in router.positions().items()}
     state = "live" if catch_up.is_live else f"reads {catch_up._is_all_to_read or catch_up._to_read}"
