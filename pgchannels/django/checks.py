@@ -86,7 +86,8 @@ def _check_config(place: str, backend: type[PostgresChannelLayer], config: objec
     try:
         if not isinstance(config, Mapping):
             raise TypeError("it is no dict")
-        Database(backend(**config).database_url())
+        for url in backend(**config).database_urls().values():
+            Database(url)
     except Exception as error:  # also from a module that `default` names, or from Django's backend
         is_ours = isinstance(error, PgChannelsError | TypeError)
         text = str(error).removeprefix("CHANNEL_LAYERS: ") if is_ours else f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
 """The layers of `CHANNEL_LAYERS` that are ours."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from pgchannels.errors import PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA
 
 OUR_PACKAGE: Final = "pgchannels."
+_OF_SERVERS: Final = frozenset({"databases", "urls", "pinned", "also_receive_from"})
 _THIS_MACHINE: Final = frozenset({"", "127.0.0.1", "::1", "localhost"})
 
 
@@ -46,6 +47,17 @@ class ConfiguredLayer:
         aliases = (alias for alias in connections.settings if place == _place(self.backend, {"database": alias}))
         return next(aliases, None) if place is not None else None
 
+    def by_server(self) -> "Iterator[ConfiguredLayer]":
+        """The same entry for each of its servers, as if that were its only one."""
+        config = {name: value for name, value in self.config.items() if name not in _OF_SERVERS}
+        for option, own in (("databases", "database"), ("urls", "url")):
+            if option in self.config:
+                given = (self.config[option], self.config.get("also_receive_from") or ())
+                for server in dict.fromkeys(server for servers in given for server in _each(servers)):
+                    yield replace(self, config={**config, own: server})
+                return
+        yield self
+
     def url(self) -> str | URL:
         """Where its database is.
 
@@ -57,6 +69,8 @@ class ConfiguredLayer:
 def configured_layers(*, key: str = "CONFIG") -> Iterator[ConfiguredLayer]:
     """The entries whose backend is ours, or a subclass; invalid ones are skipped, because a check reports them.
 
+    An entry with several servers comes once for each of them.
+
     :param key: `TEST_CONFIG` for what tests use in place of `CONFIG`.
     """
     layers = getattr(settings, "CHANNEL_LAYERS", {})
@@ -64,7 +78,7 @@ def configured_layers(*, key: str = "CONFIG") -> Iterator[ConfiguredLayer]:
         backend = backend_of(entry)
         config = entry.get(key, {} if key == "CONFIG" else None) if backend is not None else None
         if backend is not None and isinstance(config, Mapping):
-            yield ConfiguredLayer(name, backend, config)
+            yield from ConfiguredLayer(name, backend, config).by_server()
 
 
 def backend_of(entry: object) -> type[PostgresChannelLayer] | None:
@@ -93,9 +107,15 @@ def schemas_in(alias: str) -> list[str]:
 
 
 def main_layer() -> ConfiguredLayer | None:
-    """The layer called `default`, or else the first one that is ours."""
-    layers = {layer.name: layer for layer in configured_layers()}
-    return layers.get("default") or next(iter(layers.values()), None)
+    """The layer called `default`, or else the first one that is ours; of several servers, the first."""
+    layers = {layer.name: layer for layer in reversed(list(configured_layers()))}
+    return layers.get("default") or next(reversed(layers.values()), None)
+
+
+def _each(servers: object) -> Iterable[Any]:
+    if isinstance(servers, Mapping):
+        return servers.values()
+    return servers if isinstance(servers, list | tuple) else ()
 
 
 def _place(backend: type[PostgresChannelLayer], config: Mapping[str, Any]) -> object:

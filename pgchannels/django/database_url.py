@@ -1,6 +1,6 @@
 """Turns Django's ways of naming a database into a URL."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -10,10 +10,11 @@ from django.db import connections
 from django.db.utils import load_backend
 from sqlalchemy import URL
 
-from pgchannels.arguments import shown
+from pgchannels.arguments import refusal, shown
 from pgchannels.database.database import Database
 from pgchannels.django.parameters import connection_parameters, parameters_of_settings
 from pgchannels.errors import ConfigurationError, DatabaseUnavailable
+from pgchannels.servers.targets import targets_by_name
 
 # All other keys of a database dict concern Django's own connections, or a pool.
 _CONNECTION_KEYS: Final = frozenset({"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"})
@@ -35,12 +36,27 @@ _IGNORED_KEYS: Final = frozenset(
 class DatabaseSource:
     """How a layer finds its database when it needs it.
 
-    `key` stays the same for as long as the database does. `open` returns the `Database` that the layer connects to.
+    `key` stays the same for as long as the database does. `open` returns the `Database` that the layer connects to, by
+    the name of its server if there are several.
     """
 
     key: Callable[[], Hashable]
     url: Callable[[], str | URL]
-    open: Callable[[], Database]
+    open: Callable[[str], Database]
+
+
+def sources_of_servers(option: str, servers: Any) -> dict[str, DatabaseSource]:
+    """How to find the databases of a layer with several servers, by their names: of aliases, these.
+
+    :param option: `databases` for aliases of DATABASES, or else for URLs.
+    :raises ConfigurationError: one cannot be used.
+    """
+    if option != "databases":
+        urls = targets_by_name(f"CHANNEL_LAYERS: {option!r}", servers)
+        return {name: _source_of_url(url) for name, url in urls.items()}
+    if isinstance(servers, str) or not isinstance(servers, Sequence) or not servers:
+        raise refusal("CHANNEL_LAYERS: 'databases'", servers, "a list of aliases of DATABASES")
+    return {str(alias): _source_of_alias(option, alias) for alias in servers}
 
 
 def database_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> DatabaseSource:
@@ -53,21 +69,30 @@ def database_source(url: str | None, alias: str | None, keys: Mapping[str, Any])
     if sum((url is not None, alias is not None, bool(keys))) != 1:
         raise ConfigurationError(
             "CHANNEL_LAYERS: CONFIG needs one of 'url', 'database' (an alias of DATABASES),"
-            " or the keys of a database: 'NAME', 'USER', 'PASSWORD', 'HOST', 'PORT'"
+            " or the keys of a database: 'NAME', 'USER', 'PASSWORD', 'HOST', 'PORT';"
+            " or for several servers, 'databases' or 'urls'"
         )
     if url is not None:
-        return DatabaseSource(key=lambda: None, url=lambda: url, open=lambda: Database(url))
+        return _source_of_url(url)
     if alias is None:
         url_of_keys = cache(lambda: url_of(keys))
-        return DatabaseSource(key=lambda: None, url=url_of_keys, open=lambda: Database(url_of_keys()))
+        return DatabaseSource(key=lambda: None, url=url_of_keys, open=lambda _: Database(url_of_keys()))
+    return _source_of_alias("database", alias)
+
+
+def _source_of_url(url: Any) -> DatabaseSource:
+    return DatabaseSource(key=lambda: None, url=lambda: url, open=lambda server: Database(url, server=server))
+
+
+def _source_of_alias(option: str, alias: str) -> DatabaseSource:
     if not isinstance(alias, str) or alias not in connections.settings:
-        raise ConfigurationError(f"CHANNEL_LAYERS: 'database' is {shown(alias)}, which is no alias of DATABASES")
+        raise ConfigurationError(f"CHANNEL_LAYERS: {option!r} has {shown(alias)}, which is no alias of DATABASES")
     return DatabaseSource(
         # A test runner renames the database in Django's settings, and each of its workers does so again.
         key=lambda: connections.settings[alias]["NAME"],
         url=lambda: url_of_alias(alias),
         # Anew for each connection: a backend may give another password each time.
-        open=lambda: Database(lambda: url_of_alias(alias)),
+        open=lambda server: Database(lambda: url_of_alias(alias), server=server),
     )
 
 

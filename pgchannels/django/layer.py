@@ -22,11 +22,11 @@ from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
 from pgchannels.arguments import redacted, refusal, require_callable_or_none, require_count, require_one_of, shown
-from pgchannels.database.database import Database
 from pgchannels.database.retry import until_there
 from pgchannels.django import requests
 from pgchannels.django.database_url import database_source
 from pgchannels.django.dispatch import reason_against
+from pgchannels.django.servers import ServersInSettings
 from pgchannels.django.sync import SyncChannelLayer
 from pgchannels.django.transactions import FROM_SETTINGS, Transactions, Using
 from pgchannels.errors import ConfigurationError, LayerClosed, UnreadableMessage
@@ -39,10 +39,13 @@ from pgchannels.names import (
 from pgchannels.options import Options
 from pgchannels.points import PointOrText
 from pgchannels.process.node import Node
-from pgchannels.process.process import Process
 from pgchannels.receiving.mailbox import ListenerState, WhenFull
 from pgchannels.receiving.payloads import Opened
 from pgchannels.receiving.receiver import Received
+from pgchannels.servers.engine import Engine, subscription_on
+from pgchannels.servers.nodes import Nodes
+from pgchannels.servers.placement import Pins
+from pgchannels.servers.targets import ServerTargets
 from pgchannels.subscription import Subscription
 
 _IDLE_SECONDS_IN_TESTS: Final = 0.5
@@ -53,8 +56,9 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 class PostgresChannelLayer(BaseChannelLayer):
     """Channels' layer interface on PostgreSQL; connects when it is first used in an event loop.
 
-    The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database.
-    Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
+    The database is given by `url`, by `database`, an alias of Django's `DATABASES`, or by the keys of such a database;
+    several servers by `databases`, a list of aliases, or by `urls`, with `pinned` and `also_receive_from` as for
+    `MessageLayer`. Times are in seconds; `group_expiry=0` keeps members for as long as their process lives.
 
     With `using`, an alias of `DATABASES`, what is sent inside an `atomic()` block of that database is delivered when
     the block commits, and only then.
@@ -90,6 +94,10 @@ class PostgresChannelLayer(BaseChannelLayer):
         on_gap: str | None = None,
         unsealed_topics: Sequence[str | re.Pattern[str]] | None = (),
         using: str | None = None,
+        databases: Sequence[str] | None = None,
+        urls: ServerTargets | None = None,
+        pinned: Pins | None = None,
+        also_receive_from: ServerTargets | None = None,
         **database_keys: Any,
     ) -> None:
         default = _imported("default", default)
@@ -103,9 +111,16 @@ class PostgresChannelLayer(BaseChannelLayer):
         if using is not None and not isinstance(using, str):
             raise refusal("using", using, "an alias of DATABASES")
         self._transactions = Transactions(using)
-        self._database = database_source(url, database, database_keys)
+        self._databases = ServersInSettings(
+            database_source(url, database, database_keys) if databases is None and urls is None else None,
+            given={"url": url, "database": database, **database_keys},
+            databases=databases,
+            urls=urls,
+            pinned=pinned,
+            also_receive_from=also_receive_from,
+        )
         self._lock = threading.Lock()
-        self._used: tuple[Hashable, Process] | None = None
+        self._used: tuple[Hashable, Engine] | None = None
         self._consumers: dict[str, type] = {}  # by their channels
 
     def get_capacity(self, channel: str) -> int:
@@ -131,13 +146,14 @@ class PostgresChannelLayer(BaseChannelLayer):
         """
         channel = require_valid_channel(channel)
         # A worker may start before its database.
-        if (node := self._process.here()) is None:
-            node = await until_there(partial(self._process.open, in_any_case=True))
+        node: Node | Nodes | None = self._process.here()
+        if node is None:
+            node = await until_there(self._opened)
         if channel.endswith("!"):
             return await self._receive_any(node, channel)
         consumer = self._consumers.get(channel)
         while True:
-            item = await node.receiver.receive(channel)
+            item = await node.receive(channel)
             if (message := self._message_of(node, item, consumer)) is not None:
                 return message
 
@@ -145,7 +161,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         """The name of a new channel from which only this event loop receives."""
         caller = sys._getframe(1)
         node = await self._process.open(in_any_case=True)
-        channel = node.receiver.new_channel(prefix)
+        channel = node.new_channel(prefix)
         if caller.f_code is AsyncConsumer.__call__.__code__:
             consumer = caller.f_locals["self"]
             self._consumers[channel] = type(consumer)
@@ -201,7 +217,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         if not groups:
             raise ConfigurationError("subscribe needs at least one group")
         valid = tuple(dict.fromkeys(requests.require_valid_group(group) for group in groups))
-        subscription = Subscription(
+        subscription = subscription_on(
+            self._process,
             self._node_here,
             valid,
             since=since,
@@ -220,25 +237,28 @@ class PostgresChannelLayer(BaseChannelLayer):
         """Send what is waiting, end every `receive` of this event loop, and disconnect."""
         await self._process.close()
 
-    def _node_here(self) -> Node:
+    async def _opened(self) -> Node | Nodes:
+        return await self._process.open(in_any_case=True)
+
+    def _node_here(self) -> Node | Nodes:
         node = self._process.here()
         if node is None:
             raise LayerClosed("the channel layer was closed in this event loop, or has failed: subscribe again")
         return node
 
-    def _forget_consumer(self, channel: str, node: Node, loop: asyncio.AbstractEventLoop) -> None:
+    def _forget_consumer(self, channel: str, node: Node | Nodes, loop: asyncio.AbstractEventLoop) -> None:
         # A server cancels a consumer that takes too long to end; it then cannot leave its groups itself.
         self._consumers.pop(channel, None)
         with suppress(RuntimeError):  # the loop is closed, and the node with it
-            loop.call_soon_threadsafe(node.receiver.channels.release, channel)
+            loop.call_soon_threadsafe(node.release, channel)
 
-    async def _receive_any(self, node: Node, prefix: str) -> dict[str, Any]:
+    async def _receive_any(self, node: Node | Nodes, prefix: str) -> dict[str, Any]:
         while True:
-            channel, item = await node.receiver.receive_any(prefix)
+            channel, item = await node.receive_any(prefix)
             if (message := self._message_of(node, item)) is not None:
                 return message | {"__asgi_channel__": channel}
 
-    def _message_of(self, node: Node, item: Received, consumer: type | None = None) -> dict[str, Any] | None:
+    def _message_of(self, node: Node | Nodes, item: Received, consumer: type | None = None) -> dict[str, Any] | None:
         if isinstance(item, Opened):
             reason = reason_against(item.payload, consumer=consumer)
             if reason is not None and not (item.arrival.is_of_topic or consumer is not None or _is_called_by_worker()):
@@ -246,7 +266,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             if reason is None:
                 taken: dict[str, Any] = item.payload
                 return taken
-            item = node.receiver.payloads.lose(item.arrival, UnreadableMessage(reason))
+            item = node.payloads.lose(item.arrival, UnreadableMessage(reason))
         if isinstance(item, Gap):
             if self._options.on_gap:
                 return {"type": self._options.on_gap, "reason": str(item.reason), "count": item.count}
@@ -257,11 +277,15 @@ class PostgresChannelLayer(BaseChannelLayer):
         return None
 
     def database_url(self) -> str | URL:
-        """Where its database is by the current settings: a test runner renames databases.
+        """Where its database, or its first server, is by the current settings: a test runner renames databases.
 
         :raises ConfigurationError: the settings do not name a PostgreSQL database.
         """
-        return self._database.url()
+        return next(iter(self._databases.urls().values()))
+
+    def database_urls(self) -> dict[str, str | URL]:
+        """As `database_url`, for each server by its name; the name is empty for the only database of a layer."""
+        return self._databases.urls()
 
     def empty(self) -> None:
         """For tests, in a thread without an event loop: flush without waiting for the nodes of killed processes."""
@@ -274,13 +298,13 @@ class PostgresChannelLayer(BaseChannelLayer):
         return SyncChannelLayer(lambda: self._process, self._transactions)
 
     @property
-    def _process(self) -> Process:
-        key = self._database.key()
+    def _process(self) -> Engine:
+        key = self._databases.key()
         used = self._used
         if used is None or used[0] != key:
             with self._lock:
                 if self._used is None or self._used[0] != key:
-                    self._used = (key, _new_process(self._database.open(), self._options))
+                    self._used = (key, _new_engine(self._databases, self._options))
                 used = self._used
         return used[1]
 
@@ -309,11 +333,11 @@ def _is_called_by_worker() -> bool:
     return task is not None and getattr(task.get_coro(), "cr_code", None) is Worker.listener.__code__
 
 
-def _new_process(database: Database, options: Options) -> Process:
+def _new_engine(databases: ServersInSettings, options: Options) -> Engine:
     _warn_of_missing_app()
     # Django's test runner drops the database at the end, which waits a few seconds for connections to close.
     idle_seconds = _IDLE_SECONDS_IN_TESTS if hasattr(mail, "outbox") else None
-    return Process(database, options, idle_seconds=idle_seconds)
+    return databases.engine(options, idle_seconds=idle_seconds)
 
 
 def _imported(option: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 from pgchannels.django import requests
 from pgchannels.django.transactions import FROM_SETTINGS, Transactions, Using
 from pgchannels.names import require_valid_channel
-from pgchannels.process.process import Process
+from pgchannels.servers.engine import Engine
 
 
 class SyncChannelLayer:
@@ -18,7 +18,7 @@ class SyncChannelLayer:
     :raises WouldBlock: an event loop is running in this thread.
     """
 
-    def __init__(self, process: Callable[[], Process], transactions: Transactions) -> None:
+    def __init__(self, process: Callable[[], Engine], transactions: Transactions) -> None:
         self._process = process
         self._transactions = transactions
 

@@ -40,7 +40,8 @@ def empty_channel_layers() -> None:
             # Raises if the test may not use this database, which may then not be the test database.
             with connections[configured.named_alias].cursor():
                 pass
-        layer = channel_layers[configured.name]
+    for name in dict.fromkeys(configured.name for configured in configured_layers()):
+        layer = channel_layers[name]
         if isinstance(layer, PostgresChannelLayer):
             layer.empty()
 

@@ -10,8 +10,8 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from pgchannels.arguments import shown
 from pgchannels.errors import ConfigurationError
-from pgchannels.process.process import Process
 from pgchannels.sending.outgoing import Outgoing
+from pgchannels.servers.engine import Engine
 
 
 class _Default(Enum):
@@ -32,7 +32,7 @@ class Transactions:
     def __init__(self, using: str | None) -> None:
         self._using = using
 
-    def join(self, process: Process, messages: Sequence[Outgoing], using: Using) -> bool:
+    def join(self, process: Engine, messages: Sequence[Outgoing], using: Using) -> bool:
         """Put messages into the open transaction of this thread; return False, and do nothing, if there is none.
 
         :raises ConfigurationError: there is no such alias, or it is another database than the layer's.
@@ -43,7 +43,7 @@ class Transactions:
         process.enqueue_blocking(messages, connections[alias])
         return True
 
-    async def join_async(self, process: Process, messages: Sequence[Outgoing], using: Using) -> bool:
+    async def join_async(self, process: Engine, messages: Sequence[Outgoing], using: Using) -> bool:
         """As `join`, for the thread that runs the synchronous code behind this coroutine."""
         alias = self._using if using is FROM_SETTINGS else using
         if alias is None or (using is FROM_SETTINGS and not _is_called_by_synchronous_code()):

@@ -36,8 +36,8 @@ def migrate_command(layer: ConfiguredLayer) -> str | None:
 def advice_for(layer: PostgresChannelLayer | None) -> str:
     """What an error advises when it finds no tables, or old ones."""
     names = {name for name, made in list(channel_layers.backends.items()) if made is layer}
-    configured = next((entry for entry in configured_layers() if entry.name in names), None)
-    return "run `pgchannels upgrade --url …` for it" if configured is None else _advice(configured)
+    configured = [entry for entry in configured_layers() if entry.name in names]  # one for each server
+    return ", and ".join(dict.fromkeys(map(_advice, configured))) or "run `pgchannels upgrade --url …` for it"
 
 
 def _advice(layer: ConfiguredLayer) -> str:

@@ -1,6 +1,6 @@
-"""Every test here runs on Channels' own layer, which is the oracle, and on ours."""
+"""Every test here runs on Channels' own layer, which is the oracle, and on ours with one server and with two."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -8,6 +8,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 
 from pgchannels.django import PostgresChannelLayer
+from tests.conftest import new_database, url_of_role
 
 from .layers import CAPACITY, AnyLayer
 
@@ -18,12 +19,22 @@ class LayerFactory(Protocol):
     def __call__(self, *, capacity: int) -> AnyLayer: ...
 
 
-@pytest.fixture(params=["in_memory", "postgres"])
+@pytest.fixture
+def second_url(server_url: str, template_name: str, application_role: str) -> Iterator[str]:
+    """Another fresh database, for a second server."""
+    with new_database(server_url, f'TEMPLATE "{template_name}"') as url:
+        yield url_of_role(url, application_role)
+
+
+@pytest.fixture(params=["in_memory", "postgres", "two_servers"])
 def new_layer(request: pytest.FixtureRequest) -> LayerFactory:
     """The class under test."""
     if request.param == "in_memory":
         return InMemoryChannelLayer
-    return partial(PostgresChannelLayer, url=request.getfixturevalue("database_url"))
+    url = request.getfixturevalue("database_url")
+    if request.param == "postgres":
+        return partial(PostgresChannelLayer, url=url)
+    return partial(PostgresChannelLayer, urls={"a": url, "b": request.getfixturevalue("second_url")})
 
 
 @pytest.fixture

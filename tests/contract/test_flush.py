@@ -5,9 +5,10 @@ import asyncio
 import asyncpg
 
 from pgchannels.django import PostgresChannelLayer
+from tests.support.roads import node_of
 from tests.support.waiting import within
 
-from .layers import AnyLayer, closing, drain, said, texts
+from .layers import WITH_ONE_SERVER, AnyLayer, closing, drain, said, texts
 
 
 async def test_flush_empties_channels(channel_layer: AnyLayer, channel: str) -> None:
@@ -54,6 +55,7 @@ async def test_flush_takes_group_messages_that_nobody_received_yet(channel_layer
     assert await drain(channel_layer, channel) == []
 
 
+@WITH_ONE_SERVER
 async def test_layer_works_after_a_flush(channel_layer: AnyLayer, channel: str) -> None:
     await channel_layer.group_add("room", channel)
     for _ in range(2):
@@ -109,8 +111,7 @@ async def test_flush_is_over_for_every_node_when_it_returns(
             await postgres_layer.group_send("room", said("before"))
             await postgres_layer.send(channel, said("before"))
             await flushing.flush()
-            node = other_node._process.here()
-            assert node is not None
+            node = node_of(other_node)
             assert not node.receiver.channels._topics
             assert not any(map(len, node.receiver.channels._mailboxes.values()))
 
@@ -121,8 +122,7 @@ async def test_flush_does_not_wait_for_a_node_that_is_gone(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     await other_node.new_channel()
-    node = other_node._process.here()
-    assert node is not None
+    node = node_of(other_node)
     await connection.execute("UPDATE pgchannels.node SET flushed_until = -1 WHERE id = $1", node.identity.id)
     await node._tasks.stop()
     flushing = asyncio.create_task(postgres_layer.flush())

@@ -7,7 +7,7 @@ import pytest
 from pgchannels.django import PostgresChannelLayer
 from tests.support.waiting import within
 
-from .layers import AnyLayer, drain, receive_many, said, texts
+from .layers import WITH_ONE_SERVER, AnyLayer, drain, receive_many, said, texts
 
 
 async def test_group_message_reaches_every_member_and_nobody_else(channel_layer: AnyLayer) -> None:
@@ -36,6 +36,7 @@ async def test_group_messages_are_received_in_the_order_of_sending(channel_layer
     assert texts(await receive_many(channel_layer, channel, 50)) == list(range(50))
 
 
+@WITH_ONE_SERVER
 @pytest.mark.parametrize("size", [10, 1_000_000])
 async def test_group_and_direct_messages_of_a_channel_keep_the_order_of_sending(
     channel_layer: AnyLayer, channel: str, size: int
@@ -48,6 +49,7 @@ async def test_group_and_direct_messages_of_a_channel_keep_the_order_of_sending(
     assert texts(await drain(channel_layer, channel)) == expected
 
 
+@WITH_ONE_SERVER
 @pytest.mark.parametrize("size", [10, 1_000_000])
 async def test_messages_of_several_groups_keep_the_order_of_sending(
     channel_layer: AnyLayer, channel: str, size: int
@@ -89,6 +91,7 @@ async def test_channel_added_again_gets_nothing_from_the_time_between(channel_la
     assert texts(await drain(channel_layer, channel)) == [f"inside {number}" for number in range(5)]
 
 
+@WITH_ONE_SERVER
 async def test_channel_in_several_groups_gets_the_messages_of_each(channel_layer: AnyLayer, channel: str) -> None:
     for group in ("one", "two", "three"):
         await channel_layer.group_add(group, channel)

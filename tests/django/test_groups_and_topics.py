@@ -13,6 +13,7 @@ from pgchannels.serializers import registry
 from tests.django.talking import in_plain_thread, texts_of
 from tests.support.django_databases import connection_count
 from tests.support.django_settings import the_layer
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 T = TypeVar("T")
@@ -184,8 +185,7 @@ async def test_what_is_no_dict_is_counted_and_passed_over(
     async with MessageLayer(database_url) as layer:
         await layer.publish_many([("room", payload) for payload in ("text", None, [1], {"type": "good"})])
     assert await within(configured_layer.receive(channel)) == {"type": "good"}
-    node = configured_layer._process.here()
-    assert node is not None
+    node = node_of(configured_layer)
     assert node.receiver.payloads.unreadable == 3
 
 

@@ -10,6 +10,7 @@ from channels.exceptions import ChannelFull
 from pgchannels import ConfigurationError, MessageLayer
 from pgchannels.django import PostgresChannelLayer
 from tests.support.log import lose_the_log
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 NOTICES: dict[str, Any] = {"on_disconnect": "database.lost", "on_reconnect": "database.back", "on_gap": "messages.lost"}
@@ -42,8 +43,7 @@ async def test_consumers_are_told_when_the_connection_is_lost_and_when_it_is_bac
 
 async def has_lost(layer: PostgresChannelLayer, count: int) -> bool:
     """Whether so many messages have come and were not kept."""
-    node = layer._process.here()
-    assert node is not None
+    node = node_of(layer)
     return node.losses.messages == count
 
 

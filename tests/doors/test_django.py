@@ -31,6 +31,7 @@ from tests.support.django_processes import CommandFailed, Databases, Layers, man
 from tests.support.django_servers import BACKGROUND, CHANNELS, LOOPBACK, environment_of, runworker
 from tests.support.django_settings import channel_layers, the_layer
 from tests.support.programs import Program, eventually, free_port, running
+from tests.support.roads import node_of
 from tests.support.snippets import snippet
 from tests.support.visitors import heard, visitor
 from tests.support.waiting import LIMIT_SECONDS, within
@@ -89,8 +90,7 @@ async def configured(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
 
 def unreadable(layer: PostgresChannelLayer) -> int:
     """How many messages its node has passed over."""
-    node = layer._process.here()
-    assert node is not None
+    node = node_of(layer)
     return node.receiver.payloads.unreadable
 
 

@@ -49,7 +49,7 @@ def _place(alias: str | None, layer_name: str | None) -> tuple[Callable[[], str 
         raise CommandError("give --database or --layer, not both")
     if alias is not None and alias not in connections.settings:
         raise CommandError(f"{shown(alias)} is no alias of DATABASES")
-    layers = {layer.name: layer for layer in configured_layers()}
+    layers = {layer.name: layer for layer in reversed(list(configured_layers()))}
     if layer_name is not None and layer_name not in layers:
         raise CommandError(f"{layer_name!r} is no entry of CHANNEL_LAYERS that uses pgchannels")
     layer = main_layer() if layer_name is None else layers[layer_name]
