@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -9,7 +10,10 @@ import pytest
 from pgchannels import DatabaseUnavailable, GapReason, MessageLayer, MessagesLost
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
+from pgchannels.names import node_name_of
+from pgchannels.servers.placement import rendezvous
 from tests.servers.topics import ON_A, ON_B, name_on
+from tests.support.proxy import Proxy
 from tests.support.waiting import until, within
 
 new_layer = partial(MessageLayer, heartbeat=0.3, send_timeout=1)
@@ -108,3 +112,18 @@ async def test_layer_does_not_open_if_all_servers_are_away(urls: dict[str, str],
     with pytest.raises(DatabaseUnavailable, match="of the server 'a'"):
         await layer.open()
     await layer.close()
+
+
+async def test_what_was_sent_to_a_channel_before_its_node_was_there_arrives(urls: dict[str, str]) -> None:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(urls["a"]))
+        proxy.refuse()
+        other = await stack.enter_async_context(new_layer(urls))
+        is_on_first = False
+        while not is_on_first:
+            layer = await stack.enter_async_context(new_layer({"a": proxy.url, "b": urls["b"]}))
+            channel = await layer.new_channel()
+            is_on_first = rendezvous("ab", f"node:asgi:{node_name_of(channel)}") == "a"
+        await within(other.send(channel, "early"))
+        proxy.restore()
+        assert await within(layer.receive(channel)) == "early"

@@ -46,6 +46,20 @@ async def test_subscription_resumes_from_its_position_on_both(layer: MessageLaye
         assert of_topic == [*range(2, 1200), "live"]
 
 
+async def test_what_is_live_comes_behind_what_is_replayed(layer: MessageLayer) -> None:
+    async with layer.subscribe(ON_A, ON_B) as subscription:
+        since = subscription.position
+    await layer.publish_many([(topic, number) for number in range(50) for topic in (ON_A, ON_B)])
+    async with layer.subscribe(ON_A, ON_B, since=since) as subscription:
+        received = [await within(anext(subscription)) for _ in range(60)]  # some of each: both are caught up
+        await layer.publish_many([(ON_A, 50), (ON_B, 50)])
+        await layer.send("jobs", "behind them")
+        assert await within(layer.receive("jobs")) == "behind them"
+        received += [await within(anext(subscription)) for _ in range(42)]
+    for topic in (ON_A, ON_B):
+        assert [message.payload for message in received if message.topic == topic] == list(range(51))
+
+
 async def test_history_and_position(layer: MessageLayer) -> None:
     sent = [await layer.publish(ON_B, number) for number in range(5)]
     assert [message.payload for message in await layer.history(ON_B)] == [0, 1, 2, 3, 4]
