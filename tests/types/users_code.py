@@ -48,6 +48,12 @@ layer = MessageLayer("postgresql://localhost/mydb")
 layers: list[MessageLayer] = [
     MessageLayer(URL.create("postgresql", database="mydb")),
     MessageLayer(create_async_engine("postgresql+asyncpg:///mydb")),
+    MessageLayer(["postgresql://db1/mydb", "postgresql://db2/mydb"]),
+    MessageLayer(
+        {"a": "postgresql://db1/mydb", "b": URL.create("postgresql", database="mydb")},
+        pinned={"orders.*": "a", re.compile("stock.*"): "b"},
+        also_receive_from={"a": "postgresql://db1/mydb"},
+    ),
     MessageLayer(
         "postgresql://localhost/mydb",
         prefix="shop",

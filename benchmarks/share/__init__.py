@@ -1,0 +1,1 @@
+"""How several servers share the work: the CPU time that each of them spends on its messages."""
