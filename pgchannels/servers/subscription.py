@@ -118,10 +118,14 @@ class SubscriptionToServers(Subscription):
         when_full: WhenFull,
         on_gap: Callable[[Gap], None] | None,
     ) -> None:
-        def node_of_first() -> Node:
-            return next(iter(find_nodes([first]).values()))
-
-        super().__init__(node_of_first, topics, since=since, capacity=capacity, when_full=when_full, on_gap=on_gap)
+        super().__init__(
+            lambda: find_nodes([first])[first],
+            topics,
+            since=since,
+            capacity=capacity,
+            when_full=when_full,
+            on_gap=on_gap,
+        )
         self._find_nodes = find_nodes
         self._servers_of = servers_of
         self._first = first
@@ -145,6 +149,7 @@ class SubscriptionToServers(Subscription):
                 topics.setdefault(server, []).append(topic)
         nodes = self._find_nodes(topics)
         self._loop = asyncio.get_running_loop()
+        self._has_arrived = asyncio.Event()  # which belongs to this loop from its first use on
         self._node = first = next(iter(nodes.values()))
         self._mailbox = Mailbox(
             capacity=self._capacity,

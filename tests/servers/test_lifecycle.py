@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -51,6 +52,24 @@ def test_loop_that_ends_without_closing_leaves_nothing_behind(urls: dict[str, st
         asyncio.run(publish_and_receive())
     assert [asyncio.run(nodes_on(url)) for url in urls.values()] == [0, 0]
     assert [thread.name for thread in threading.enumerate() if "pgchannels" in thread.name] == []
+
+
+def test_subscription_can_be_entered_again_in_another_loop(urls: dict[str, str]) -> None:
+    layer = MessageLayer(urls)
+    subscription = layer.subscribe(ON_A, ON_B)
+
+    async def receive_again() -> None:
+        async with layer:
+            await layer.publish(ON_A, "missed")
+            async with subscription.resume(timedelta(minutes=1)):
+                while (await within(anext(subscription))).payload != "missed":
+                    pass
+                receiving = asyncio.ensure_future(anext(subscription))
+                await asyncio.sleep(0)
+                receiving.cancel()
+
+    for _ in range(2):
+        asyncio.run(receive_again())
 
 
 async def test_closing_ends_every_wait(urls: dict[str, str]) -> None:
