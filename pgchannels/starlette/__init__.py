@@ -1,7 +1,7 @@
 """For Starlette and FastAPI: keep a layer open while the application runs, end websockets well, explain errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
@@ -59,7 +59,8 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
 
     @asynccontextmanager
     async def opened(application: Starlette) -> AsyncIterator[None]:
-        application.state.pgchannels_layer = layer  # where pgchannels.fastapi finds it
+        for each in _with_mounted(application):
+            each.state.pgchannels_layer = layer  # where pgchannels.fastapi finds it
         await layer.open(wait=wait)
         try:
             yield
@@ -119,6 +120,13 @@ async def websocket_messages(
             raise error
     if not any(isinstance(error, WebSocketDisconnect) for error in failures):
         await _disconnect(websocket, failures[0])
+
+
+def _with_mounted(application: Starlette) -> Iterator[Starlette]:
+    yield application
+    for route in application.routes:
+        if isinstance(mounted := getattr(route, "app", None), Starlette):
+            yield from _with_mounted(mounted)
 
 
 async def _read(websocket: WebSocket, events: "asyncio.Queue[str | bytes] | None") -> None:
