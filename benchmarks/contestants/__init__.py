@@ -42,6 +42,7 @@ ENTRIES: Final = {
     "broadcaster": Entry("broadcaster (PostgreSQL)", "broadcaster", "Broadcaster", ("broadcaster", "asyncpg")),
     "litestar": Entry("Litestar (PostgreSQL)", "litestar", "Litestar", ("litestar", "asyncpg")),
 }
+WITH_OUR_SQL: Final = frozenset({"pgchannels", "pgchannels-api", "pgchannels-sealed", "bare"})
 
 
 def load(name: str) -> type[Contestant]:
