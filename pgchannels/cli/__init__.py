@@ -69,7 +69,8 @@ def run(parsed: argparse.Namespace) -> int:
             raise
         if lacks_privilege(error):
             text = (
-                f"{_place(parsed)} refused: {in_words(error)}; do it as a role that owns the schema, or may CREATE one"
+                f"{_place(parsed)} refused: {in_words(error)}; do it as a role that owns the schema, or may CREATE one,"
+                " or let this role use the tables: `pgchannels upgrade --grant-to ROLE`"
             )
             raise CommandFailed(text) from error
         raise CommandFailed(str(explained(error, _place(parsed)))) from error
