@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgchannels.cli import demo
+from pgchannels.cli.demo_servers import DemoFailed
 from tests.support.browser import Tab, chromium, shows
 from tests.support.programs import (
     LIMIT_SECONDS,
@@ -153,7 +154,7 @@ def test_port_must_leave_room_for_the_next_one(text: str) -> None:
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "find_spec", lambda module: None if module == "daphne" else object())
-    with pytest.raises(demo.DemoFailed, match=r'the demo needs daphne: pip install "pgchannels\[demo\]"'):
+    with pytest.raises(DemoFailed, match=r'the demo needs daphne: pip install "pgchannels\[demo\]"'):
         demo._require_extras()
 
 
