@@ -10,13 +10,16 @@ import time
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
+from pgchannels.cli.demo_orders import changing_command, create_orders
 from pgchannels.cli.demo_servers import Address, DemoFailed, Server
 from pgchannels.database import migrations
+from pgchannels.embedded import EmbeddedServer
 
 _REQUIRED_MODULES: Final = ("fastapi", "uvicorn", "websockets", "django", "channels", "daphne")
 _START_TIMEOUT_SECONDS: Final = 60
@@ -25,7 +28,9 @@ _LOOK_EVERY_SECONDS: Final = 0.2
 
 def add_demo_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("demo", help="chat between a FastAPI and a Django process through PostgreSQL")
+    parser = commands.add_parser(
+        "demo", help="chat, and a live table, in a FastAPI and a Django process on one PostgreSQL"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on, by default %(default)s")
     parser.add_argument(
         "--port", type=_port, default=8000, help="the port of FastAPI; Django gets the next one (default: %(default)s)"
@@ -43,11 +48,12 @@ def _run(arguments: argparse.Namespace) -> int:
         _require_free(arguments.host, port)
     with _stop_signals_interrupt(), suppress(KeyboardInterrupt), ExitStack() as resources:
         print("Starting …", flush=True)
-        url = arguments.url or os.environ.get("PGCHANNELS_URL") or resources.enter_context(_own_database())
-        asyncio.run(migrations.upgrade(url))
-        servers = [resources.enter_context(server) for server in _servers(arguments.host, arguments.port, url)]
+        database = _database(arguments.url or os.environ.get("PGCHANNELS_URL"), resources)
+        servers = [resources.enter_context(server) for server in _servers(arguments.host, arguments.port, database)]
         _wait_until_ready(servers)
-        _welcome(servers, open_browser=not arguments.no_browser)
+        _welcome(servers, database)
+        if not arguments.no_browser:
+            _open_browser(servers)
         _watch(servers)
     print("Stopped.", flush=True)
     return 0
@@ -93,16 +99,27 @@ def _stop_signals_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _own_database() -> Iterator[str]:
-    from pgchannels.embedded import EmbeddedServer
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """Where both servers connect to; one of the demo's own has a table, and a command for a shell that changes it."""
 
-    with EmbeddedServer() as server:
-        yield server.url()
+    url: str
+    changing_command: str | None = None
 
 
-def _servers(host: str, port: int, url: str) -> list[Server]:
+def _database(url: str | None, resources: ExitStack) -> _Database:
+    if url:
+        asyncio.run(migrations.upgrade(url))
+        return _Database(url)
+    server = resources.enter_context(EmbeddedServer())
+    asyncio.run(migrations.upgrade(server.url()))
+    create_orders(server.url())
+    return _Database(server.url(), changing_command(server))
+
+
+def _servers(host: str, port: int, database: _Database) -> list[Server]:
     examples = _examples_folder()
+    environment = {"PGCHANNELS_URL": database.url, "CHAT_ORDERS": "1" if database.changing_command else ""}
     # The user's shell may set variables for other projects (WEB_CONCURRENCY, DJANGO_SETTINGS_MODULE): override them.
     uvicorn = ["uvicorn", "main:app", f"--host={host}", f"--port={port}", "--log-level=warning", "--workers=1"]
     daphne = ["daphne", "chat.asgi:application", f"--bind={host}", f"--port={port + 1}", "--verbosity=0"]
@@ -112,18 +129,14 @@ def _servers(host: str, port: int, url: str) -> list[Server]:
             Address(host, port),
             uvicorn,
             folder=examples / "fastapi_chat",
-            environment={"PGCHANNELS_URL": url, "CHAT_OTHER_PORT": str(port + 1)},
+            environment=environment | {"CHAT_OTHER_PORT": str(port + 1)},
         ),
         Server(
             "Django",
             Address(host, port + 1),
             daphne,
             folder=examples / "django_chat",
-            environment={
-                "PGCHANNELS_URL": url,
-                "CHAT_OTHER_PORT": str(port),
-                "DJANGO_SETTINGS_MODULE": "chat.settings",
-            },
+            environment=environment | {"CHAT_OTHER_PORT": str(port), "DJANGO_SETTINGS_MODULE": "chat.settings"},
         ),
     ]
 
@@ -144,14 +157,19 @@ def _wait_until_ready(servers: Sequence[Server]) -> None:
             time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def _welcome(servers: Sequence[Server], *, open_browser: bool) -> None:
+def _welcome(servers: Sequence[Server], database: _Database) -> None:
     print("\nTwo processes that share nothing but the database:\n")
     for server in servers:
         print(f"    {server.name:<8} {server.address}")
-    print("\nOpen both and write in either. Ctrl-C stops everything.", flush=True)
-    if open_browser:
-        for server in servers:
-            webbrowser.open(str(server.address))
+    print("\nOpen both and write in either.")
+    if database.changing_command:
+        print(f"Change a row by SQL in another terminal, and both pages show it:\n\n    {database.changing_command}\n")
+    print("Ctrl-C stops everything.", flush=True)
+
+
+def _open_browser(servers: Sequence[Server]) -> None:
+    for server in servers:
+        webbrowser.open(str(server.address))
 
 
 def _watch(servers: Sequence[Server]) -> NoReturn:
