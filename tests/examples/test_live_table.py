@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import chromium
+from tests.support.browser import chromium, fits_a_phone
 from tests.support.programs import (
     EXAMPLES,
     LIMIT_SECONDS,
@@ -96,6 +96,7 @@ def test_page_shows_the_table_while_it_changes_and_the_server_is_killed(
         change("UPDATE orders SET item = 'changed' WHERE id % 5 = 0")
     with server(port, environment):
         shows_the_table()
+        fits_a_phone(page)
         change("TRUNCATE orders")
         expect(page.locator("tbody tr")).to_have_count(0, timeout=MILLISECONDS)
 

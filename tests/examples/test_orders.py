@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import new_database
-from tests.support.browser import chromium
+from tests.support.browser import chromium, fits_a_phone
 from tests.support.programs import (
     EXAMPLES,
     LIMIT_SECONDS,
@@ -129,6 +129,7 @@ def test_pages_show_the_notification_of_an_order_and_none_of_a_refused_one(brows
     for page in (ada, alan):
         shows(page, ["Order 4: book for Alan's cat", "Order 2: lamp for Alan", "Order 1: lamp for Ada"])
         expect(page.locator("option")).to_have_text(["lamp (0 left)", "book (99 left)"], timeout=MILLISECONDS)
+        fits_a_phone(page)
     assert shop.numbers() == [1, 2, 4]
 
 

@@ -77,3 +77,9 @@ class Tab:
 def shows(locator: Locator) -> None:
     """What the locator finds is there, once, and visible; the root element counts as that."""
     expect(locator).to_be_visible(timeout=LIMIT_SECONDS * 1000)
+
+
+def fits_a_phone(page: Page) -> None:
+    """The page needs no sideways scrolling there."""
+    page.set_viewport_size({"width": 375, "height": 667})
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
