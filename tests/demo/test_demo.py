@@ -104,6 +104,11 @@ def test_rows_changed_by_sql_appear_on_the_pages_of_both_servers(port: int) -> N
         change("TRUNCATE orders")
         for tab in (*tabs, late):
             tab.shows_orders()
+        change(
+            "INSERT INTO orders SELECT n, 'many', n FROM generate_series(1, 3000) AS n"
+        )  # more than waits for a page
+        for tab in tabs:
+            shows(tab.page.get_by_role("row", name="more 2900"))
         change("DROP TABLE orders")
         for port_ in (port, port + 1):
             tab = Tab(browser, port_)

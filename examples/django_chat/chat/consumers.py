@@ -72,6 +72,10 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         """A row of the table has changed, whoever did it: a trigger sends this."""
         await self.send_json(event)
 
+    async def chat_gap(self, _: dict[str, Any]) -> None:
+        """The page was too slow, and messages to it are lost. It reconnects and reads the history."""
+        await self.close(TRY_AGAIN)
+
     async def chat_roll_call(self, _: dict[str, Any]) -> None:
         """A newcomer somewhere wants to know who is here."""
         await self.announce_once()
