@@ -10,6 +10,7 @@ from pgchannels import __version__
 from pgchannels.arguments import redacted
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
+from pgchannels.cli.durability import add_durability_command
 from pgchannels.cli.retention import add_retention_command
 from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.cli.watch import add_watch_commands
@@ -51,6 +52,7 @@ def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     add_watch_commands(commands)
     add_bench_command(commands)
     add_retention_command(commands)
+    add_durability_command(commands)
 
 
 def run(parsed: argparse.Namespace) -> int:
