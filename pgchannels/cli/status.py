@@ -52,6 +52,9 @@ def _lines(found: dict[str, Any], kept: RetentionStatus) -> Iterator[tuple[str, 
     yield "schema", f"{found['schema']}, revision {found['revision']}, PostgreSQL {found['postgresql']}"
     rotated = "empty: nothing was sent yet" if ago is None else f"rotated {ago:.0f} s ago"
     yield "log", f"{_size(found['log_bytes'])} in {found['slots']} slots, {rotated}"
+    if found["durability"] is not None:
+        older = "" if found["is_durable"] == (found["durability"] == "durable") else ", some older messages are not"
+        yield "durability", f"{found['durability']}{older}"
     set_to = in_units(kept.set_to) if kept.set_to else "nothing"
     yield "retention", f"{in_units(kept.kept)} (set to {set_to}; layers need {in_units(kept.needed)})"
     for topic, duration in _topics(kept):
@@ -87,6 +90,8 @@ def _retention_in_seconds(kept: RetentionStatus) -> dict[str, Any]:
 def _warnings(found: dict[str, Any]) -> Iterator[str]:
     if found["revision"] not in REVISIONS:
         yield f"this version of pgchannels knows the tables up to revision {REVISIONS[-1]}"
+    if found["durability_holds"] is False:
+        yield f"the log is not yet {found['durability']}: run `pgchannels durability {found['durability']}`"
     if not found["nodes"]:
         return  # nobody rotates the log, and nobody needs that
     if found["is_overdue"]:

@@ -27,7 +27,7 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.dialects.postgresql import JSONB, OID
 from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages per call of deliver(): ids are taken from the sequence in blocks of this size
@@ -50,6 +50,7 @@ class Schema:
         self.metadata: MetaData = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
         self.log: Table = _log(self.metadata)
         self.log_state: Table = _log_state(self.metadata)
+        self.durability: Table = _durability(self.metadata)
         self.stripe: Table = _stripe(self.metadata)
         self.filled_slot: Table = _filled_slot(self.metadata)
         self.kept_topic: Table = _kept_topic(self.metadata)
@@ -99,13 +100,13 @@ def _log(metadata: MetaData) -> Table:
 
 
 def _log_state(metadata: MetaData) -> Table:
-    """One row that a crash removes together with the messages: the slot that takes new ones.
+    """One row that a crash removes, as it does unlogged slots: the slot that takes new messages.
 
     The ids of this log begin at `began_at`; what was lost with an earlier log was published at `lost_at` or before. All
     up to `filled_until` are in earlier slots; messages with ids up to `gone_until`, published at `gone_at` or before,
     may have left the log. Of topics that are kept for longer, `kept_gone_until` and `kept_gone_at` say this. No other
     log has its `identity`: see `start_epoch.sql`. `former` holds its earlier identities, each with its first and its
-    last id.
+    last id, or with two entries, see `recover_log.sql`.
     Transactions before `swept_until` have left nothing in the outbox.
     """
     return Table(
@@ -128,6 +129,22 @@ def _log_state(metadata: MetaData) -> Table:
         Column("filenode", OID, nullable=False),
         Column("swept_until", BigInteger, nullable=False, server_default="0"),
         prefixes=["UNLOGGED"],
+    )
+
+
+def _durability(metadata: MetaData) -> Table:
+    """One row that survives a crash: whether the log is to survive one as well, `durable` or `fast`.
+
+    While new messages go into a logged slot, `state`, `filled` and `kept` hold the rows of `log_state`, `filled_slot`
+    and `kept_slot`; see `save_state.sql` and `recover_log.sql`.
+    """
+    return Table(
+        "durability",
+        metadata,
+        Column("chosen", Text, primary_key=True),
+        Column("state", JSONB),
+        Column("filled", JSONB),
+        Column("kept", JSONB),
     )
 
 
@@ -185,7 +202,8 @@ def _kept_slot(metadata: MetaData) -> Table:
 
 
 def _message(metadata: MetaData) -> Table:
-    """The log, in slots `message_0` …: unlogged partitions that are emptied in turn by TRUNCATE.
+    """The log, in slots `message_0` …: partitions that are emptied in turn by TRUNCATE. They are unlogged or, for a
+    durable log, logged.
 
     `channel` is the one that a message was sent to; for a message to a topic, the one that does not get it. A message
     with a `key` is delivered once, however often it is published.

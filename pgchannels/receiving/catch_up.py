@@ -132,9 +132,10 @@ class CatchUp:
         if known is None:
             self._accounted_until = extent.filled_until
             return
-        seen_until = max(known.last_id, self._router.greatest_position())
-        if not extent.continues(known.identity, seen_until):
-            begin = self._accounted_until = self._heard_until = extent.begin_after(known.identity, seen_until)
+        seen_until = self._router.greatest_position()
+        if not extent.continues(known.identity, seen_until, heard_of=known.last_id):
+            begin = extent.begin_after(known.identity, max(seen_until, known.last_id))
+            self._accounted_until = self._heard_until = begin
             self._router.lose(Gap(GapReason.CRASH, None))
             self._router.begin_anew(begin, last_id=extent.last_id)
             self._hosting.forget()  # a restored table may have only part of what is hosted

@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60, help="how long faults happen")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="the same seed gives the same sequence of faults")
     parser.add_argument("--only", type=Kind, nargs="+", default=[], choices=list(Kind), help="only these faults")
+    parser.add_argument("--durable", action="store_true", help="a durable log: crashes of the server lose nothing")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="leave all journals in this new directory")
     return parser
 
@@ -45,7 +46,8 @@ async def _until_terminated(server: EmbeddedServer, directory: Path, options: ar
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await run(server, directory, seed=options.seed, seconds=options.seconds, only=options.only)
+    chosen = {"seed": options.seed, "seconds": options.seconds, "only": options.only}
+    return await run(server, directory, **chosen, is_durable=options.durable)
 
 
 def _troubles(outcome: Outcome) -> list[str]:

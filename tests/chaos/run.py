@@ -19,6 +19,7 @@ from tests.chaos.ledger import LAST, Account, Ledger
 from tests.chaos.member import Role
 from tests.chaos.sender import Sender
 from tests.chaos.worker import RECEIVERS
+from tests.support.durable import make_all_durable
 
 _READY_SECONDS: Final = 30
 _CATCH_UP_SECONDS: Final = 40
@@ -38,9 +39,19 @@ class Outcome:
         return self.ledger.is_balanced and not self.troubles
 
 
-async def run(server: EmbeddedServer, directory: Path, *, seed: str, seconds: float, only: Collection[Kind]) -> Outcome:
+async def run(
+    server: EmbeddedServer,
+    directory: Path,
+    *,
+    seed: str,
+    seconds: float,
+    only: Collection[Kind],
+    is_durable: bool = False,
+) -> Outcome:
     """Let faults happen for some seconds; journals and errors of all processes are in the directory afterwards."""
     await migrations.upgrade(server.url())
+    if is_durable:
+        await make_all_durable(server)
     began, path = time.monotonic(), directory / "run.journal"
     with closing(Journal(path, began=began)) as journal:
         async with open_transaction(server.url()), crew_at_work(seed, directory, server.url(), began=began) as crew:
@@ -51,7 +62,7 @@ async def run(server: EmbeddedServer, directory: Path, *, seed: str, seconds: fl
             late = await _settle(crew, server.url(), journal)
     accounts = [*[member.account() for member in crew.members], Account(LAST, read_journal(path))]
     troubles = [trouble for member in crew.members for trouble in member.troubles()]
-    return Outcome(balance(accounts), late + troubles)
+    return Outcome(balance(accounts, is_durable=is_durable), late + troubles)
 
 
 async def _settle(crew: Crew, url: str, journal: Journal) -> list[str]:

@@ -53,7 +53,10 @@ async def test_running_layer_shows_with_what_it_receives(
         )
         text = await status(database_url, capsys)
         found = await status_for_programs(database_url, capsys)
-    assert "\nretention      90s (set to nothing; layers need 90s)\n               7d for orders.*\n" in text
+    assert (
+        "\ndurability     fast\nretention      90s (set to nothing; layers need 90s)\n               7d for orders.*\n"
+        in text
+    )
     assert "\nnodes          1, and 1 that ended without closing\n" in text
     assert re.search(r"\nqueues         1, 1 messages wait, the oldest for \d+ s\n", text)
     assert found["kept_topics"] == [{"prefix": "asgi", "topic": "orders.*", "seconds": 604_800}]

@@ -23,6 +23,7 @@ from tests.support.waiting import until, within
 TABLES = (
     "log",
     "log_state",
+    "durability",
     "stripe",
     "message",
     "message_0",
@@ -209,6 +210,20 @@ CALLS: Final = {
         "UPDATE pgchannels.kept_slot SET filled_at = 'epoch'",
         "SELECT pgchannels.empty_kept_slots()",
     ],
+    "is_logged": ["SELECT pgchannels.is_logged(0::smallint)"],
+    "unused_slots": ["SELECT pgchannels.unused_slots()"],
+    "turn_slot": ["UPDATE pgchannels.durability SET chosen = 'durable'", "SELECT pgchannels.turn_slot(1::smallint)"],
+    "turn_outbox": ["SELECT pgchannels.turn_outbox()"],
+    "last_id_in": ["SELECT pgchannels.last_id_in(0::smallint)"],
+    "save_state": ["SELECT pgchannels.save_state()"],
+    "recover_log": [
+        """
+        UPDATE pgchannels.log_state SET slot = 1; SELECT pgchannels.save_state();
+        TRUNCATE pgchannels.log_state, pgchannels.filled_slot
+        """,
+        "SELECT pgchannels.recover_log(0, 1)",
+    ],
+    "clear_slots": ["SELECT pgchannels.clear_slots()"],
     "carry_queues": ["SELECT pgchannels.carry_queues(0::smallint)"],
     "rotate": [
         """

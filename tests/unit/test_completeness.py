@@ -38,3 +38,30 @@ def test_new_log_is_read_from_its_beginning() -> None:
 def test_copy_is_read_from_where_it_was_made() -> None:
     assert extent(A, B, C).begin_after(A, 2_500) == 3_000
     assert extent(OTHER, C).begin_after(A, 2_500) == 3_000
+
+
+def recovered(*, last_id: int) -> Extent:
+    """A durable log after a crash: its former identity, A from 1000, has messages up to an id."""
+    former = [(A, 1_000, last_id), (~A, 2_999, 2_999)]
+    return Extent(B, 3_000, former, 1_000, 1_000, 1_000, 3_999)
+
+
+def test_recovered_log_continues_what_was_seen_of_it_whatever_it_has_given_besides() -> None:
+    assert recovered(last_id=1_500).continues(A, 1_500, heard_of=1_999)
+    assert not recovered(last_id=1_500).continues(A, 1_501)
+    assert not extent(A, B).continues(A, 1_500, heard_of=2_500)
+
+
+def test_position_that_a_recovered_log_has_lost_is_of_another_log() -> None:
+    assert recovered(last_id=1_500).leaves_out(1_501)
+    assert not any(map(recovered(last_id=1_500).leaves_out, (1_000, 1_500, 3_000)))
+    assert recovered(last_id=1_500).begin_after(A, 1_501) == 2_999
+
+
+def test_what_a_crash_left_of_a_log_that_was_partly_durable_is_not_read_twice() -> None:
+    partly = Extent(B, 3_000, [(A, 1_000, 999), (~A, 1_200, 1_500)], 1_000, 1_200, 1_200, 3_999)
+    assert not partly.continues(A, 1_400)
+    assert partly.begin_after(A, 1_400) == 1_200
+    assert partly.still_has(A, 1_400)
+    assert not partly.still_has(A, 1_200)
+    assert not recovered(last_id=1_500).still_has(A, 1_400)

@@ -1,0 +1,34 @@
+"""Makes the log of a server durable, and crashes the server."""
+
+import asyncio
+
+import asyncpg
+
+from pgchannels.database.database import Database
+from pgchannels.database.durability import Durability, choose
+from pgchannels.database.tables import schema_named
+from pgchannels.embedded import EmbeddedServer
+from pgchannels.names import DEFAULT_SCHEMA
+from tests.support.log import let_pass, rotate
+
+
+async def make(server: EmbeddedServer, chosen: Durability) -> None:
+    """As `pgchannels durability` does it."""
+    await choose(Database(server.url()), schema_named(DEFAULT_SCHEMA), chosen, timeout_seconds=30)
+
+
+async def make_all_durable(server: EmbeddedServer) -> None:
+    """Make the log durable, and let what was fast leave it."""
+    await make(server, "durable")
+    connection = await asyncpg.connect(server.url())
+    await connection.execute("UPDATE pgchannels.log SET retention = greatest(retention, '60 s')")
+    await let_pass(connection, 600)
+    await rotate(connection)
+    assert await connection.fetchval("SELECT is_durable FROM pgchannels.log_status")
+    await connection.close()
+
+
+async def crash(server: EmbeddedServer) -> None:
+    """SIGKILL, and a start with what was on the disk."""
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
