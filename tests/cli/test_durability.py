@@ -43,7 +43,7 @@ async def test_new_messages_are_durable_at_once_and_all_are_when_the_older_ones_
     assert await status(connection) == ("durable", True, True)
     assert await durability(owner_url) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "The log is durable. Messages outlive a crash of the server, and a failover to a synchronous standby."
+        "The log is durable: messages outlive a crash of the server, and a failover to a synchronous standby."
     ]
 
 
@@ -93,7 +93,7 @@ async def test_open_transaction_that_has_published_puts_it_off_and_is_named(
         assert str(connection.get_server_pid()) in error
         assert "Run the command again" in error
         assert await durability(owner_url) == 0
-        assert "This does not hold yet" in capsys.readouterr().out
+        assert "The log is to be durable, but new messages are not yet" in capsys.readouterr().out
     assert await durability(owner_url, "durable") == 0
     assert (await status(connection))[:2] == ("durable", True)
 
@@ -153,7 +153,7 @@ async def test_role_of_an_application_sees_it_and_may_not_choose(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await durability(database_url) == 0
-    assert "The log is fast." in capsys.readouterr().out
+    assert "The log is fast:" in capsys.readouterr().out
     assert await durability(database_url, "durable") == 1
     assert "permission denied" in capsys.readouterr().err
 
@@ -166,6 +166,14 @@ async def test_database_without_tables_or_with_older_ones_says_what_to_do(
     await migrations.upgrade(empty_database_url, revision="0001")
     assert await durability(empty_database_url) == 1
     assert "at revision 0001, durability needs 0002: run `pgchannels upgrade`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
+async def test_impossible_timeout_is_refused(
+    database_url: str, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    assert await durability(database_url, "durable", f"--timeout={seconds}") == 1
+    assert "--timeout must be a number of seconds from 0 to 86400" in capsys.readouterr().err
 
 
 def test_without_a_database_says_what_to_do(

@@ -14,7 +14,7 @@ PAGE = "docs/how-to/durability.md"
 def test_command(owner_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     [command] = commands(PAGE)
     assert main([*command[1:-1], owner_url]) == 0
-    assert "The log is durable." in capsys.readouterr().out
+    assert "The log is durable:" in capsys.readouterr().out
 
 
 async def test_url_sets_what_a_commit_waits_for(

@@ -12,9 +12,11 @@ from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 from tests.faults.traffic import traffic
+from tests.support.connections import fetchval
 from tests.support.durable import crash, make, make_all_durable
 from tests.support.log import let_pass, rotate
 from tests.support.proxy import Proxy
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS: Final = 0.3
@@ -78,6 +80,7 @@ async def test_message_that_is_published_before_the_nodes_are_back_is_caught_up(
     ):
         before = await layer.publish("room", "before")
         assert (await within(anext(subscription))).payload == "before"
+        await hear_of_ids_that_are_never_used(server, layer)
         proxy.refuse()
         await crash(server)
         async with new_layer(server) as other:
@@ -85,6 +88,14 @@ async def test_message_that_is_published_before_the_nodes_are_back_is_caught_up(
         proxy.restore()
         assert (await within(anext(subscription))).payload == "meanwhile"
         assert before.epoch == after.epoch
+
+
+async def hear_of_ids_that_are_never_used(server: EmbeddedServer, layer: MessageLayer) -> None:
+    """As when a batch is rolled back, or is under way when the server crashes."""
+    taken = await fetchval(server.url(), "SELECT max(nextval('pgchannels.message_id')) FROM generate_series(1, 50)")
+    assert isinstance(taken, int)
+    catch_up = node_of(layer).receiver.catch_up
+    await until(lambda: asyncio.sleep(0, catch_up.extent.last_id >= taken))  # with a heartbeat
 
 
 async def test_messages_of_a_serializable_transaction_outlive_a_crash_in_the_outbox(server: EmbeddedServer) -> None:

@@ -60,7 +60,6 @@ BEGIN
             PERFORM {schema}.keep_topics(filled.slot);
             PERFORM {schema}.note_gone(filled.slot, filled.last_id);
             EXECUTE format('TRUNCATE {schema}.message_%s', filled.slot);
-            PERFORM {schema}.turn_slot(filled.slot);
             DELETE FROM {schema}.filled_slot WHERE slot = filled.slot;
             UPDATE {schema}.log_state SET
                 gone_until = greatest(gone_until, filled.last_id),
