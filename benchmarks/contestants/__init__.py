@@ -24,6 +24,7 @@ ENTRIES: Final = {
         "pgchannels (Channels)", "pgchannels_channels", "PgchannelsChannels", ("pgchannels", "asyncpg", "channels")
     ),
     "pgchannels-api": Entry("pgchannels (plain API)", "pgchannels_api", "PgchannelsApi", ("pgchannels", "asyncpg")),
+    "pgchannels-claim": Entry("pgchannels (claim)", "pgchannels_api", "PgchannelsClaim", ("pgchannels", "asyncpg")),
     "pgchannels-sealed": Entry(
         "pgchannels (encrypted)", "pgchannels_channels", "PgchannelsSealed", ("pgchannels", "cryptography")
     ),

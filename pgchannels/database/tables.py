@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     column,
+    false,
     literal_column,
     table,
     text,
@@ -214,6 +215,11 @@ def _message(metadata: MetaData) -> Table:
     instead: `channel` holds the refused ones as an array, `number` the count of the dropped. A row of a queue without a
     payload stands for a message that left the log unclaimed. A row with the address `gone:` says what has left the log,
     see `note_gone.sql`.
+
+    `attempts` is how often work on a message of a queue has failed, NULL if never. A row `working:`, with the number
+    and the id of a message, says which node works on it (`channel`), until when (`expires_at`), and how many `attempts`
+    it has; a row `done:` says that this has ended, and a row `open:` lists the work that had not: see `open_work.sql`.
+    Rows `idle:` and `woken:` are tokens of nodes that wait, and which are used: see `wake.sql`.
     """
     message = Table(
         "message",
@@ -228,6 +234,7 @@ def _message(metadata: MetaData) -> Table:
         Column("payload", LargeBinary, nullable=False),
         Column("published_at", DateTime(timezone=True), nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False),
+        Column("attempts", Integer),
         postgresql_partition_by="LIST (slot)",
     )
     Index(None, message.c.address, message.c.id)
@@ -276,16 +283,21 @@ def _lease(metadata: MetaData) -> Table:
         Column("leased_until", DateTime(timezone=True), nullable=False),
     )
     Index(None, lease.c.leased_until)
+    Index(None, lease.c.address)
     return lease
 
 
 def _subscription(metadata: MetaData) -> Table:
-    """Which nodes host an address: they are notified of messages to it."""
+    """Which nodes host an address: they are notified of messages to it.
+
+    A node that `takes_turns` is notified of messages to this queue only while it has a token, see `wake.sql`.
+    """
     subscription = Table(
         "subscription",
         metadata,
         Column("address", Text, primary_key=True),
         Column("node", Uuid, primary_key=True),
+        Column("takes_turns", Boolean, nullable=False, server_default=false()),
         prefixes=["UNLOGGED"],
     )
     Index(None, subscription.c.node)

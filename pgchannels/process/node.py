@@ -189,10 +189,15 @@ class Node:
         async with AsyncExitStack() as in_any_case:
             in_any_case.callback(self._on_closed)
             in_any_case.push_async_callback(self._release)
-            in_any_case.push_async_callback(self.receiver.queues.give_back)
+            in_any_case.push_async_callback(self._give_back)
             in_any_case.callback(self.receiver.close, self._failure)
             in_any_case.push_async_callback(self._tasks.stop)
             await self.receiver.queues.close(self._failure, timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
+
+    async def _give_back(self) -> None:
+        await self.receiver.queues.give_back()
+        async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
+            await self.receiver.queues.end_work()
 
     def _fail(self, task: asyncio.Task[None], error: BaseException) -> None:
         logger.error("%s failed: the layer closes in this event loop, open it again", task.get_name(), exc_info=error)
@@ -214,5 +219,6 @@ class Node:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await self._lease.close()
+                await self.receiver.queues.wake_others()
         except Exception as error:
             logger.debug("could not give the lease back, it will end by itself: %r", error)

@@ -37,7 +37,9 @@ from pgchannels.receiving.queues import Queues, Resender
 from pgchannels.receiving.replay import Replays
 from pgchannels.receiving.router import Router
 from pgchannels.receiving.sweep import Sweep
+from pgchannels.receiving.taking import Terms
 from pgchannels.receiving.topics import Topics
+from pgchannels.receiving.work import Taken
 
 Received: TypeAlias = Opened | Gap | ListenerState  # a message with its payload, or news
 
@@ -86,7 +88,7 @@ class Receiver:
             self.log, router, self.hosting, work=work, on_impossible=self.payloads.note_impossible
         )
         self.replays: Replays = Replays(self.log, router, self.catch_up)
-        self.queues: Queues = Queues(connections, router, self.hosting, losses, sender)
+        self.queues: Queues = Queues(connections, router, self.hosting, losses, sender, self._address)
         self._expiry = Expiry(options.expiry, connections)
         self.has_expired: Callable[[Arrival], bool] = self._expiry.is_over
         self.channels: Channels = Channels(
@@ -136,7 +138,7 @@ class Receiver:
             for arrival in arrivals:
                 self.catch_up.arrive(arrival)
         elif kind == "q":
-            self.queues.wake(content)
+            self.queues.tell(content)
         elif kind == "o":
             self._undelivered.deliver_soon()
         else:
@@ -197,8 +199,26 @@ class Receiver:
         """
         await self._require_receivable(channel)
         if is_queue(channel):
-            return self._read(await self.queues.receive(queue_address(self._options.prefix, channel)))
+            return self._read(await self.queues.receive(Terms(queue_address(self._options.prefix, channel))))
         return self._read(await self.channels.receive(channel))
+
+    async def take(self, queue: str, *, attempts: int, visible_seconds: float | None) -> Opened | Gap:
+        """Return the next message of a work queue, or a gap; `queues.finish` or `queues.fail` must follow.
+
+        A message that cannot be read has failed.
+
+        :raises LayerClosed: this node is closed.
+        """
+        await self._require_receivable(queue)
+        terms = Terms(queue_address(self._options.prefix, queue), attempts, visible_seconds)
+        while True:
+            item = await self.queues.receive(terms)
+            if isinstance(item, Gap):
+                return item
+            assert isinstance(item, Taken)
+            for opened in self.payloads.readable([item]):
+                return opened
+            self.queues.fail(item)
 
     async def receive_any(self, prefix: str) -> tuple[str, Received]:
         """As `receive`, from all channels with a prefix that ends with '!'; also return which channel."""

@@ -189,6 +189,27 @@ CALLS: Final = {
         for batch, parts in ((1, "NULL"), (1, "NULL"), (2, "'{1,2,3}'"))
     ],
     "claim": [f"SELECT * FROM pgchannels.claim({number}, 'infinity', 'queue:asgi:jobs', 2)" for number in (5, 5, 6)],
+    "leave_token": ["SELECT pgchannels.leave_token('queue:asgi:jobs', 0::smallint, 'node:asgi:ada', NULL)"] * 2,
+    "wake": ["SELECT pgchannels.wake('queue:asgi:jobs', 1, 0::smallint)"] * 2,
+    "wake_another": ["SELECT pgchannels.wake_another('queue:asgi:jobs')"],
+    "take": [
+        "SELECT * FROM pgchannels.deliver(9, 'infinity', '{queue:asgi:jobs}', NULL, '{a}', '{9}', NULL, 60)",
+        *[
+            f"SELECT * FROM pgchannels.take({number}, 'infinity', 'queue:asgi:jobs', 1, 'node:asgi:ada', NULL, {waits},"
+            " 60, 5, '{1}', '{1}')"
+            for number, waits in ((7, "false"), (7, "true"), (8, "false"))
+        ],
+    ],
+    "open_work": ["SELECT * FROM pgchannels.open_work('queue:asgi:jobs')"],
+    "has_new_work": ["SELECT pgchannels.has_new_work('queue:asgi:jobs')"],
+    "note_open_work": ["SELECT pgchannels.note_open_work('queue:asgi:jobs', 0::smallint, '{1}')"],
+    "carry_work": ["SELECT pgchannels.carry_work(1::smallint, 'queue:asgi:jobs')"],
+    "give_back": [
+        "SELECT pgchannels.give_back('queue:asgi:jobs', array_agg(number), array_agg(id), array_agg(true))"
+        " FROM pgchannels.message WHERE address LIKE 'working:%'"
+    ],
+    "give_back_abandoned": ["SELECT pgchannels.give_back_abandoned('queue:asgi:jobs', 'node:asgi:ada', '{1}')"],
+    "end_work": ["SELECT pgchannels.end_work('queue:asgi:jobs', 0::smallint, '{1}', '{1}')"],
     "host": [
         f"SELECT * FROM pgchannels.host(gen_random_uuid(), 0, {version}, '{{topic:asgi:room}}', '{{a}}', true)"
         for version in ("NULL", "1")
