@@ -84,6 +84,7 @@ class Queues:
         self._is_closed = False
         self._cleared_until = 0
         self._missed_gaps = MissedGaps()
+        self.messages_claimed: int = 0
 
     async def receive(self, address: str) -> Item:
         """Wait for the next message and claim it. Cancelling leaves it to the next receiver."""
@@ -214,6 +215,7 @@ class Queues:
             return None
 
     def _put(self, address: str, arrivals: Sequence[Arrival]) -> None:
+        self.messages_claimed += len(arrivals)
         for arrival in arrivals:
             if arrival.id > self._cleared_until:
                 self._claimed_from(address).put(arrival)
