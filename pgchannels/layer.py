@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+from sqlalchemy import URL
+
 from pgchannels.arguments import (
     DAY,
     TEN_YEARS,
@@ -75,6 +77,9 @@ class MessageLayer:
     :param send_timeout: how long a send waits for the database before it raises `DatabaseUnavailable`.
     :param heartbeat: time between probes of the listening connection; one that has gone deaf is replaced within twice
         that time.
+    :param poll: ask the log at least every so many seconds, more often while messages arrive, in place of LISTEN. Works
+        through any pooler that gives each transaction a session; needs `expiry` of twice that time.
+    :param listen_url: a direct URL of the same database for LISTEN, if the other one leads through such a pooler.
     :raises ConfigurationError: an option has an impossible value; the text names it.
     :raises InvalidName: the prefix or the schema has an impossible name.
     """
@@ -96,6 +101,8 @@ class MessageLayer:
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
+        poll: float | None = None,
+        listen_url: str | URL | None = None,
     ) -> None:
         self._options = Options.among(locals())
         self._process = Process(Database(database, password=password), self._options)

@@ -85,6 +85,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
+        poll: float | None = None,
+        listen_url: str | URL | None = None,
         on_disconnect: str | None = None,
         on_reconnect: str | None = None,
         on_gap: str | None = None,

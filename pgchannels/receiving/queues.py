@@ -46,6 +46,8 @@ class Queues:
         losses: Losses,
         sender: Resender,
         node_address: str,
+        *,
+        is_polled: bool,
     ) -> None:
         self.works: Works = Works(connections)
         self._connections = connections
@@ -53,7 +55,7 @@ class Queues:
         self._hosting = hosting
         self._losses = losses
         self._sender = sender
-        self._taker = Taker(connections, sender, self.works, node_address)
+        self._taker = Taker(connections, sender, self.works, node_address, is_polled)
         self._receivers: dict[str, dict[Terms, int]] = {}
         self._claimed: dict[Terms, Mailbox] = {}
         self._left: list[Arrival] = []  # claimed messages of a closed layer
@@ -68,6 +70,7 @@ class Queues:
         self._cleared_until = 0
         self._missed_gaps = MissedGaps()
         self._unfinished = Unfinished(connections, self.works, node_address, self._taker, self._claiming)
+        self.messages_claimed: int = 0
 
     async def receive(self, terms: Terms) -> Item:
         """Wait for the next message and claim it. Cancelling leaves it to the next receiver.
@@ -239,6 +242,7 @@ class Queues:
         self._put(terms, answer.taken)
 
     def _put(self, terms: Terms, arrivals: Sequence[Arrival]) -> None:
+        self.messages_claimed += len(arrivals)
         for arrival in arrivals:
             if arrival.id > self._cleared_until:
                 self._claimed_from(terms).put(arrival)

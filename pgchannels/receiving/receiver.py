@@ -85,10 +85,18 @@ class Receiver:
         work = asyncio.Event()
         self.hosting: Hosting = Hosting(connections, identity.id, router, work=work, beat_due=beat_due)
         self.catch_up: CatchUp = CatchUp(
-            self.log, router, self.hosting, work=work, on_impossible=self.payloads.note_impossible
+            self.log,
+            router,
+            self.hosting,
+            work=work,
+            on_impossible=self.payloads.note_impossible,
+            is_polled=options.poll is not None,
         )
+        self._received_before = 0
         self.replays: Replays = Replays(self.log, router, self.catch_up)
-        self.queues: Queues = Queues(connections, router, self.hosting, losses, sender, self._address)
+        self.queues: Queues = Queues(
+            connections, router, self.hosting, losses, sender, self._address, is_polled=options.poll is not None
+        )
         self._expiry = Expiry(options.expiry, connections)
         self.has_expired: Callable[[Arrival], bool] = self._expiry.is_over
         self.channels: Channels = Channels(
@@ -120,7 +128,7 @@ class Receiver:
             self.hosting.forget()
             self.catch_up.read_all()
             self._reports.tell_again()
-        if row["is_told"]:
+        if row["is_told"] and self._options.poll is None:
             self.catch_up.note_heard(filled_until=seen.filled_until)
         if row["has_undelivered"]:
             self._undelivered.deliver_soon()
@@ -143,6 +151,31 @@ class Receiver:
             self._undelivered.deliver_soon()
         else:
             self.payloads.note_unreadable("ignored a notification of a kind that this version does not know")
+
+    # Called by the poller, in place of `hear`.
+
+    async def read_new(self) -> bool:
+        """Read everything that has not been read, and see what can be claimed; return whether anything has come."""
+        self.queues.wake_all()
+        self.catch_up.read_all()
+        await self.catch_up.caught_up()
+        before, self._received_before = self._received_before, self._received
+        return before != self._received
+
+    def note_nothing_new(self, extent: Extent) -> None:
+        """Record that everything up to the last id of the log has been read."""
+        self.catch_up.meet(extent)
+        self.catch_up.note_heard(filled_until=extent.filled_until)
+
+    def deliver_undelivered(self) -> None:
+        """Deliver what transactions have left."""
+        self._undelivered.deliver_soon()
+
+    @property
+    def _received(self) -> int:
+        return self.catch_up.messages_read + self.queues.messages_claimed
+
+    # Called by both.
 
     def lost(self) -> None:
         """Report to the channels that the connection was lost, if `on_disconnect` is set."""

@@ -12,6 +12,7 @@ from pgchannels.database.statements.queues import take
 from pgchannels.receiving.work import Taken, Works
 
 _MOST_AT_ONCE: Final = 100
+_POLLS: Final = -1  # in place of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Taker:
     memory: Memory
     works: Works
     node_address: str
+    is_polled: bool = False  # nobody need wake the node
     unresolved: dict[Terms, Call] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     _is_sent_to: set[str] = field(default_factory=set)  # queues whose lock was taken when a token was to be left
@@ -108,7 +110,7 @@ class Taker:
         done = ([taken.number for taken in call.done], [taken.id for taken in call.done]) if call.done else (None, None)
         arguments = (
             *(call.number, valid_until, terms.address, call.most),
-            *(self.node_address, self.tokens.get(terms.address), terms.address in self._is_sent_to),
+            *(self.node_address, self._token(terms.address), terms.address in self._is_sent_to),
             *(terms.visible_seconds, terms.attempts, *done),
         )
         try:
@@ -117,6 +119,9 @@ class Taker:
             if self.connections.database_time() < call.remembered_until:
                 raise
             return None
+
+    def _token(self, address: str) -> int | None:
+        return _POLLS if self.is_polled else self.tokens.get(address)
 
     def _answer(self, terms: Terms, call: Call, rows: "Sequence[asyncpg.Record]") -> Answer:
         first = rows[0]

@@ -262,7 +262,6 @@ class Writer:
     async def _run(
         self, token: int, batch: list[Outgoing], *, valid_until: float, known_until: int
     ) -> "asyncpg.Record":
-        assert self._statement is not None
         addresses = [outgoing.address for outgoing in batch]
         channels = [outgoing.channel for outgoing in batch]
         capacities = [outgoing.capacity for outgoing in batch]
@@ -270,7 +269,7 @@ class Writer:
         keys = [outgoing.key for outgoing in batch]
         expiries = [outgoing.expiry_seconds for outgoing in batch]
         with self._connection.left_when_lost():
-            delivered = await self._statement.fetchrow(
+            delivered = await self._call(
                 token,
                 valid_until,
                 addresses,
@@ -287,12 +286,20 @@ class Writer:
         assert delivered is not None
         return delivered
 
+    async def _call(self, *values: object, timeout: float) -> "asyncpg.Record | None":  # noqa: ASYNC109
+        if self._statement is not None:
+            return await self._statement.fetchrow(*values, timeout=timeout)
+        async with asyncio.timeout(timeout):
+            connection = await self._connection.opened()
+            return await connection.fetchrow(self._connections.text(deliver), *values)
+
     async def _prepare(self, connection: DriverConnection) -> None:
         await self._on_connected(connection)
         row = await connection.fetchrow(self._connections.text(extent))
         assert row is not None
         self._log = Extent.from_row(row)
-        self._statement = await connection.prepare(self._connections.text(deliver))
+        if not self._connections.is_sessionless:
+            self._statement = await connection.prepare(self._connections.text(deliver))
         connection.add_log_listener(self._note_warning)
 
     def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:

@@ -156,7 +156,8 @@ class Scene:
                 await asyncio.sleep(fault.seconds)
                 await asyncio.to_thread(self._server.start)
             case Kind.CUT | Kind.REFUSE | Kind.FREEZE | Kind.FREEZE_REQUESTS | Kind.FREEZE_ANSWERS:
-                await asyncio.gather(*[_disturb(self._crew.proxies[place], fault) for place in fault.places])
+                proxies = [proxy for place in fault.places for proxy in self._crew.proxies[place].all()]
+                await asyncio.gather(*[_disturb(proxy, fault) for proxy in proxies])
             case Kind.KILL:
                 await self._crew.replace(fault.places[0], Ending.KILLED)
             case Kind.END:

@@ -12,7 +12,7 @@ from pgchannels import MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 from tests.chaos.balance import balance
-from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, crew_at_work
+from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, Way, crew_at_work
 from tests.chaos.faults import Kind, Scene, open_transaction
 from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Journal, read_journal
 from tests.chaos.ledger import LAST, Account, Ledger
@@ -42,6 +42,7 @@ class Outcome:
 async def run(
     server: EmbeddedServer,
     directory: Path,
+    way: Way,
     *,
     seed: str,
     seconds: float,
@@ -54,7 +55,7 @@ async def run(
         await make_all_durable(server)
     began, path = time.monotonic(), directory / "run.journal"
     with closing(Journal(path, began=began)) as journal:
-        async with open_transaction(server.url()), crew_at_work(seed, directory, server.url(), began=began) as crew:
+        async with open_transaction(server.url()), crew_at_work(seed, directory, way, began=began) as crew:
             async with asyncio.timeout(_READY_SECONDS):
                 await crew.all_ready()
             await Scene(server, crew, journal, began=began).rage(seed, seconds, only)

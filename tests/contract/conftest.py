@@ -1,15 +1,24 @@
-"""Every test here runs on Channels' own layer, which is the oracle, and on ours."""
+"""Every test here runs on Channels' own layer, which is the oracle, and on ours.
 
-from collections.abc import AsyncIterator
+`PGCHANNELS_TEST_WAY` says how ours reaches its database: `poll`, or through PgBouncer in transaction mode with
+`pgbouncer-poll` and `pgbouncer-listen`; otherwise as usual.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 from channels.layers import InMemoryChannelLayer
+from sqlalchemy import make_url
 
 from pgchannels.django import PostgresChannelLayer
+from tests.support.poolers import pgbouncer
 
 from .layers import CAPACITY, AnyLayer
+
+POLL_SECONDS: Final = 0.05
 
 
 class LayerFactory(Protocol):
@@ -18,12 +27,30 @@ class LayerFactory(Protocol):
     def __call__(self, *, capacity: int) -> AnyLayer: ...
 
 
+@pytest.fixture(scope="session")
+def pooler(server_url: str) -> Iterator[str]:
+    """The server through PgBouncer in transaction mode."""
+    with pgbouncer(server_url, mode="transaction", most=3) as url:
+        yield url
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, database_url: str) -> dict[str, Any]:
+    """How our layer reaches its database, as its arguments."""
+    chosen = os.environ.get("PGCHANNELS_TEST_WAY", "")
+    if not chosen.startswith("pgbouncer"):
+        return {"url": database_url} | ({"poll": POLL_SECONDS} if chosen == "poll" else {})
+    pooled = make_url(request.getfixturevalue("pooler")).set(database=make_url(database_url).database)
+    option = {"poll": POLL_SECONDS} if chosen == "pgbouncer-poll" else {"listen_url": database_url}
+    return {"url": pooled.render_as_string(), **option}
+
+
 @pytest.fixture(params=["in_memory", "postgres"])
 def new_layer(request: pytest.FixtureRequest) -> LayerFactory:
     """The class under test."""
     if request.param == "in_memory":
         return InMemoryChannelLayer
-    return partial(PostgresChannelLayer, url=request.getfixturevalue("database_url"))
+    return partial(PostgresChannelLayer, **request.getfixturevalue("way"))
 
 
 @pytest.fixture
@@ -43,17 +70,17 @@ async def small_layer(new_layer: LayerFactory) -> AsyncIterator[AnyLayer]:
 
 
 @pytest.fixture
-async def postgres_layer(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+async def postgres_layer(way: dict[str, Any]) -> AsyncIterator[PostgresChannelLayer]:
     """Our layer, for what the oracle does not do."""
-    layer = PostgresChannelLayer(url=database_url)
+    layer = PostgresChannelLayer(**way)
     yield layer
     await layer.close()
 
 
 @pytest.fixture
-async def other_node(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+async def other_node(way: dict[str, Any]) -> AsyncIterator[PostgresChannelLayer]:
     """Our layer once more on the same database, as another process would have it."""
-    layer = PostgresChannelLayer(url=database_url)
+    layer = PostgresChannelLayer(**way)
     yield layer
     await layer.close()
 

@@ -245,6 +245,7 @@ ROADS: Final = {
     "releasing many addresses": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS, False)),
     "heartbeat": Road("beat", "node lease log_state", run(nodes.beat, NODE, "node-1", *BEATING)),
     "registration": Road("beat", "node lease log_state", run(nodes.beat, UUID(int=1), "another", *BEATING)),
+    "heartbeat of a node that polls": Road("disown_session", "node", of(nodes.disown_session, NODE)),
     "channel that fills": Road("mark_full", "node full_channel", of(nodes.mark_full, NODE, ["a!", "b!"])),
     "channel that empties": Road("mark_not_full", "full_channel", of(nodes.mark_not_full, ["a!", "b!"])),
     "joining of a queue": Road(
@@ -252,6 +253,7 @@ ROADS: Final = {
     ),
     "leaving of a queue": Road("remove_member", "member", of(membership.remove_member, ROOMS[0], "queue:asgi:x")),
     "extent of the log": Road("extent", "log_state", run(reading.extent)),
+    "look of a node that polls": Road("look", "log_state", run(reading.look)),
     "page of a topic": Road("messages_after", "message", page({ROOMS[0]: 0})),
     "page of a busy topic": Road("messages_after", "message", page({BUSY: 0})),
     "page of many topics": Road("messages_after", "message", page(dict.fromkeys(ROOMS, 0), most=10)),

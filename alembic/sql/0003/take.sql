@@ -6,7 +6,7 @@
 -- `lost` messages, the same number on each row, expired before them; if all expired, one row has only that number.
 -- If there is nothing to take, a node leaves a token: see wake(). The only row then has the number of the `token`; it is
 -- NULL if somebody is sending to the queue: the call should be repeated, and wait for the lock. `known_token` is the
--- last one that the node has left.
+-- last one that the node has left; a node that polls gives -1 and gets it back, since nobody need wake it.
 -- Claims are rows of the log like messages: nothing is ever deleted, and they leave with the slot that they are in.
 CREATE FUNCTION {schema}.take(
     this_claim bigint, valid_until double precision, queue text, most integer,
@@ -58,7 +58,7 @@ BEGIN
                 SELECT m.number INTO claiming FROM {schema}.message AS m
                 WHERE m.address = queue AND m.number > coalesce(claimed, 0) ORDER BY m.number DESC LIMIT 1;
             END IF;
-            EXIT WHEN claiming IS NOT NULL OR node_address IS NULL OR holds_queue;
+            EXIT WHEN claiming IS NOT NULL OR node_address IS NULL OR known_token = -1 OR holds_queue;
             -- Whoever sends must find the token, or this call must find the message. It does not wait here for a lock
             -- that others take before the one that it has.
             PERFORM FROM {schema}.stripe AS s WHERE s.number = hashtext(queue) & 63 FOR UPDATE SKIP LOCKED;
@@ -66,7 +66,9 @@ BEGIN
             holds_queue := true;
         END LOOP;
         IF claiming IS NULL THEN
-            IF most > 0 AND node_address IS NOT NULL AND holds_queue THEN
+            IF known_token = -1 THEN
+                token := known_token;
+            ELSIF most > 0 AND node_address IS NOT NULL AND holds_queue THEN
                 token := {schema}.leave_token(queue, log.slot, node_address, known_token);
             END IF;
             IF node_address IS NOT NULL THEN
