@@ -11,7 +11,7 @@ import pytest
 from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.traffic import traffic
+from tests.faults.traffic import Traffic, traffic
 from tests.support.connections import fetchval
 from tests.support.durable import crash, make, make_all_durable
 from tests.support.log import let_pass, rotate
@@ -124,12 +124,17 @@ async def test_durability_changes_to_and_fro_under_traffic_and_nothing_is_lost_d
                     sending.create_task(within(running.send(100, senders=[0, 1])))
                     await within(running.arriving())
                     await within(make(server, chosen))
+            await until(lambda: has_received(running, 2 * 100 * 3))
             await within(crash_when_all_is_durable(server))
             await within(running.send(20, senders=[0, 1]))
             await within(running.finish())
         running.verify()
     assert [stream.gaps for stream in running.streams] == [[], [], []]
     assert [len(stream.labels) for stream in running.streams] == [2 * 100 * 3 + 2 * 20] * 3
+
+
+async def has_received(running: Traffic, count: int) -> bool:
+    return all(len(stream.labels) == count for stream in running.streams)
 
 
 async def crash_when_all_is_durable(server: EmbeddedServer) -> None:

@@ -1,6 +1,7 @@
 """Makes the log of a server durable, and crashes the server."""
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 
@@ -10,6 +11,7 @@ from pgchannels.database.tables import schema_named
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import DEFAULT_SCHEMA
 from tests.support.log import let_pass, rotate
+from tests.support.waiting import until
 
 
 async def make(server: EmbeddedServer, chosen: Durability) -> None:
@@ -23,9 +25,14 @@ async def make_all_durable(server: EmbeddedServer) -> None:
     connection = await asyncpg.connect(server.url())
     await connection.execute("UPDATE pgchannels.log SET retention = greatest(retention, '60 s')")
     await let_pass(connection, 600)
-    await rotate(connection)
-    assert await connection.fetchval("SELECT is_durable FROM pgchannels.log_status")
+    await until(lambda: _is_all_durable(connection))
     await connection.close()
+
+
+async def _is_all_durable(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    with suppress(asyncpg.LockNotAvailableError):  # a reader is in the way, or a node rotates as well
+        await rotate(connection)
+    return bool(await connection.fetchval("SELECT is_durable FROM pgchannels.log_status"))
 
 
 async def crash(server: EmbeddedServer) -> None:
