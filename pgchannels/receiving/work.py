@@ -10,7 +10,7 @@ from pgchannels.database.connections import Connections
 from pgchannels.database.statements.queues import give_back
 from pgchannels.receiving.arrival import Arrival
 
-_MOST_AT_ONCE: Final = 500
+_MOST_AT_ONCE: Final = 100
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 

@@ -276,6 +276,24 @@ async def test_work_whose_answer_was_lost_is_given_back(clean: Connection) -> No
     assert again["payload"] == b"unknown"
 
 
+async def test_work_of_many_that_died_is_given_back_in_pieces(clean: Connection) -> None:
+    await send(clean, [b"x"] * 250)
+    await take(clean, 1, 250, NODES[0], [])
+    await clean.execute("DELETE FROM pgchannels.lease")
+    for left, seconds in ((150, 0), (50, 0), (0, None)):
+        assert await clean.fetchval("SELECT pgchannels.give_back_abandoned($1)", QUEUE) == seconds
+        assert await clean.fetchval("SELECT count(*) FROM pgchannels.open_work($1)", QUEUE) == left
+
+
+async def test_work_whose_message_has_left_the_log_ends(clean: Connection) -> None:
+    await send(clean, [b"x"])
+    await take(clean, 1, 1, NODES[0], [])
+    await clean.execute("DELETE FROM pgchannels.lease")
+    await clean.execute("DELETE FROM pgchannels.message WHERE address = $1", QUEUE)
+    assert await clean.fetchval("SELECT pgchannels.give_back_abandoned($1)", QUEUE) is None
+    assert await clean.fetchval("SELECT count(*) FROM pgchannels.open_work($1)", QUEUE) == 0
+
+
 async def test_work_of_the_dead_leaves_the_log_when_it_expires(clean: Connection) -> None:
     await send(clean, [b"x"] * 3)
     await take(clean, 1, 3, NODES[0], [])

@@ -18,25 +18,27 @@ DECLARE
 BEGIN
     log := {schema}.lock_addresses(ARRAY[queue, dead, 'claimed' || substr(queue, 6)]);
     FOR returned IN
-        SELECT m.*, has_failed, w.attempts AS most_attempts
+        SELECT m.channel, m.attempts, m.payload, m.published_at, m.expires_at, given.number, given.id, has_failed,
+               w.attempts AS most_attempts
         FROM unnest(numbers, ids, have_failed) WITH ORDINALITY AS given (number, id, has_failed, place)
         CROSS JOIN LATERAL (
             SELECT * FROM {schema}.message AS m WHERE m.address = works AND m.number = given.number AND m.id = given.id LIMIT 1
         ) AS w
-        CROSS JOIN LATERAL (
+        LEFT JOIN LATERAL (
             SELECT * FROM {schema}.message AS m WHERE m.address = queue AND m.number = given.number AND m.id = given.id LIMIT 1
-        ) AS m
+        ) AS m ON true
         WHERE NOT EXISTS (
             SELECT FROM {schema}.message AS e WHERE e.address = ends AND e.number = given.number AND e.id = given.id
         )
         ORDER BY place
     LOOP
+        INSERT INTO {schema}.message (slot, id, address, channel, number, payload, published_at, expires_at)
+        VALUES (log.slot, returned.id, ends, 'given back', returned.number, '', clock_timestamp(), clock_timestamp());
+        CONTINUE WHEN returned.payload IS NULL;  -- it has left the log
         failures := coalesce(returned.attempts, 0) + returned.has_failed::integer;
         to_queue := CASE WHEN returned.has_failed AND failures >= returned.most_attempts AND right(queue, 5) <> '.dead'
                          THEN dead ELSE queue END;
         number_there := ({schema}.number_queued(ARRAY[to_queue], ARRAY[2147483647], NULL))[1];
-        INSERT INTO {schema}.message (slot, id, address, channel, number, payload, published_at, expires_at)
-        VALUES (log.slot, returned.id, ends, 'given back', returned.number, '', clock_timestamp(), clock_timestamp());
         -- A dead letter names its queue in place of a channel: a sealed payload opens only for the queue that it was sealed for.
         INSERT INTO {schema}.message (slot, id, address, channel, number, attempts, payload, published_at, expires_at)
         VALUES (log.slot, nextval('{schema}.message_id'), to_queue,
