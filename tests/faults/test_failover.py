@@ -9,8 +9,8 @@ import pytest
 
 from pgchannels import DatabaseUnavailable, GapReason, MessageLayer
 from tests.faults.cluster import Cluster
-from tests.faults.traffic import traffic
 from tests.support.proxy import Proxy
+from tests.support.traffic import traffic
 from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
