@@ -13,10 +13,11 @@ from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 from tests.chaos.balance import balance
 from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, crew_at_work
-from tests.chaos.faults import Kind, Scene, open_transaction
+from tests.chaos.faults import Kind
 from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Journal, read_journal
 from tests.chaos.ledger import LAST, Account, Ledger
 from tests.chaos.member import Role
+from tests.chaos.scene import Scene, open_transaction
 from tests.chaos.sender import Sender
 from tests.chaos.worker import RECEIVERS
 
