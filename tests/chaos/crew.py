@@ -1,7 +1,7 @@
 """All processes of a run: each place has one at a time, behind a proxy of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -11,8 +11,8 @@ from tests.chaos.journal import Received
 from tests.chaos.ledger import Ending
 from tests.chaos.member import Member, Role
 from tests.chaos.process import Part
+from tests.chaos.proxies import Proxies
 from tests.chaos.subscriber import WIDEST
-from tests.support.proxy import Proxy
 
 TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"
@@ -31,7 +31,7 @@ _SEND_TIMEOUT: Final = 12
 class Crew:
     """The living and the dead; successors of the dead bear the name of their place and the next number."""
 
-    def __init__(self, seed: str, directory: Path, proxies: Mapping[str, Proxy], *, began: float) -> None:
+    def __init__(self, seed: str, directory: Path, proxies: Mapping[str, Proxies], *, began: float) -> None:
         self.proxies = proxies
         self.members: list[Member] = []
         self._seed = seed
@@ -112,10 +112,10 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew_at_work(seed: str, directory: Path, server_url: str, *, began: float) -> AsyncIterator[Crew]:
+async def crew_at_work(seed: str, directory: Path, server_urls: Sequence[str], *, began: float) -> AsyncIterator[Crew]:
     """A crew with somebody in every place; all are gone with the block."""
     async with AsyncExitStack() as stack:
-        proxies = {place: await stack.enter_async_context(Proxy(server_url)) for place in PLACES}
+        proxies = {place: await stack.enter_async_context(Proxies(server_urls)) for place in PLACES}
         crew = Crew(seed, directory, proxies, began=began)
         stack.push_async_callback(crew.close)
         for place in PLACES:

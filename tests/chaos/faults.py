@@ -1,7 +1,7 @@
 """The faults of a run: in the same sequence for the same seed, up to three at a time."""
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -27,14 +27,17 @@ class Kind(StrEnum):
     KILL = "kill"
     END = "end"
     STOP = "stop"
+    SWITCH_OVER = "switch-over"
+    FAIL_OVER = "fail-over"
+    ISOLATE = "isolate"
+    HANG = "hang"
 
 
-# Faults of one lane follow each other; those of different lanes may meet. The figures are weights.
-LANES: Final[tuple[dict[Kind, int], ...]] = (
-    {Kind.TERMINATE: 5, Kind.RESTART: 2, Kind.RESTART_AT_ONCE: 2, Kind.CRASH: 2},
-    {Kind.CUT: 3, Kind.REFUSE: 2, Kind.FREEZE: 2, Kind.FREEZE_REQUESTS: 2, Kind.FREEZE_ANSWERS: 2},
-    {Kind.KILL: 3, Kind.END: 3, Kind.STOP: 4},
-)
+# Faults of one lane follow each other; those of different lanes may meet: of servers, connections and processes. The
+# figures are weights; those of faults of servers come from the servers.
+LANES: Final = 3
+_OF_CONNECTIONS: Final = {Kind.CUT: 3, Kind.REFUSE: 2, Kind.FREEZE: 2, Kind.FREEZE_REQUESTS: 2, Kind.FREEZE_ANSWERS: 2}
+_OF_PROCESSES: Final = {Kind.KILL: 3, Kind.END: 3, Kind.STOP: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Fault:
     @property
     def lane(self) -> int:
         """Which other faults it does not meet."""
-        return next(number for number, kinds in enumerate(LANES) if self.kind in kinds)
+        return 2 if self.kind in _OF_PROCESSES else 1 if self.kind in _OF_CONNECTIONS else 0
 
     def __str__(self) -> str:
         places = self.places[0] if len(self.places) == 1 else "all places"
@@ -61,8 +64,10 @@ class Fault:
                 return f"{self.kind} {self.share:.0%} of the connections"
             case Kind.CRASH:
                 return f"{self.kind}, and start after {self.seconds:.1f} s"
-            case Kind.RESTART | Kind.RESTART_AT_ONCE:
+            case Kind.RESTART | Kind.RESTART_AT_ONCE | Kind.SWITCH_OVER:
                 return str(self.kind)
+            case Kind.FAIL_OVER | Kind.ISOLATE | Kind.HANG:
+                return f"{self.kind} the primary, until {self.seconds:.1f} s after another one leads"
             case Kind.CUT | Kind.KILL | Kind.END:
                 return f"{self.kind} {places}"
             case Kind.REFUSE | Kind.STOP:
@@ -72,14 +77,15 @@ class Fault:
                 return f"{self.kind} {which}{places} for {self.seconds:.1f} s, then {self.held} what was held"
 
 
-def faults(seed: str, only: Collection[Kind] = ()) -> Iterator[Fault]:
-    """Endlessly many faults, of these kinds or of all."""
+def faults(seed: str, of_servers: Mapping[Kind, int], only: Collection[Kind] = ()) -> Iterator[Fault]:
+    """Endlessly many faults, of these kinds or of all that the servers have."""
     rng = random.Random(seed)
-    weights = {kind: weight for kinds in LANES for kind, weight in kinds.items() if not only or kind in only}
+    kinds = {**of_servers, **_OF_CONNECTIONS, **_OF_PROCESSES}
+    weights = {kind: weight for kind, weight in kinds.items() if not only or kind in only}
     while True:
         [kind] = rng.choices(list(weights), list(weights.values()))
         place = rng.choice(list(PLACES))
-        is_everywhere = rng.random() < 0.25 and kind not in LANES[2]
+        is_everywhere = rng.random() < 0.25 and kind not in _OF_PROCESSES
         yield Fault(
             kind,
             pause_seconds=rng.uniform(*_PAUSE_SECONDS),

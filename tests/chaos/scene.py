@@ -11,12 +11,13 @@ from typing import Final
 
 import asyncpg
 
-from pgchannels.embedded import EmbeddedServer
 from tests.chaos.crew import Crew
 from tests.chaos.faults import LANES, Fault, Kind, faults
 from tests.chaos.journal import Crashed, Journal
 from tests.chaos.ledger import Ending
-from tests.support.proxy import Direction, Proxy
+from tests.chaos.proxies import Proxies
+from tests.chaos.servers import Servers
+from tests.support.proxy import Direction
 
 HOLDER: Final = "chaos holder"  # the application_name of a session that no fault is to end
 _FROZEN: Final[dict[Kind, tuple[Direction, ...]]] = {
@@ -29,11 +30,11 @@ _FROZEN: Final[dict[Kind, tuple[Direction, ...]]] = {
 class Scene:
     """Where faults happen."""
 
-    def __init__(self, server: EmbeddedServer, crew: Crew, journal: Journal, *, began: float) -> None:
-        self._server = server
+    def __init__(self, servers: Servers, crew: Crew, journal: Journal, *, began: float) -> None:
+        self._servers = servers
         self._crew = crew
         self._journal = journal
-        self._lanes = [asyncio.Lock() for _ in LANES]
+        self._lanes = [asyncio.Lock() for _ in range(LANES)]
         self._began = began
 
     async def rage(self, seed: str, seconds: float, only: Collection[Kind]) -> None:
@@ -41,7 +42,7 @@ class Scene:
         async with asyncio.TaskGroup() as raging:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    for fault in faults(seed, only):
+                    for fault in faults(seed, self._servers.kinds, only):
                         await asyncio.sleep(fault.pause_seconds)
                         await self._lanes[fault.lane].acquire()
                         raging.create_task(self._happen(fault), name=str(fault))
@@ -63,16 +64,6 @@ class Scene:
         match fault.kind:
             case Kind.TERMINATE:
                 await self._terminate(fault.share)
-            case Kind.RESTART:
-                await asyncio.to_thread(self._server.restart, "fast")
-            case Kind.RESTART_AT_ONCE:
-                with self._crash():
-                    await asyncio.to_thread(self._server.restart, "immediate")
-            case Kind.CRASH:
-                with self._crash():
-                    await asyncio.to_thread(self._server.kill)
-                await asyncio.sleep(fault.seconds)
-                await asyncio.to_thread(self._server.start)
             case Kind.CUT | Kind.REFUSE | Kind.FREEZE | Kind.FREEZE_REQUESTS | Kind.FREEZE_ANSWERS:
                 await asyncio.gather(*[_disturb(self._crew.proxies[place], fault) for place in fault.places])
             case Kind.KILL:
@@ -81,9 +72,11 @@ class Scene:
                 await self._crew.replace(fault.places[0], Ending.TERMINATED)
             case Kind.STOP:
                 await self._stop(fault)
+            case _:
+                await self._servers.cause(fault, self._crash)
 
     async def _terminate(self, share: float) -> None:
-        connection = await asyncpg.connect(self._server.url())
+        connection = await asyncpg.connect(self._servers.url)
         try:
             rows = await connection.fetch(
                 "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
@@ -104,7 +97,7 @@ class Scene:
             member.signal(signal.SIGCONT)
 
 
-async def _disturb(proxy: Proxy, fault: Fault) -> None:
+async def _disturb(proxy: Proxies, fault: Fault) -> None:
     match fault.kind:
         case Kind.CUT:
             proxy.cut()
