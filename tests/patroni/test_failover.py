@@ -1,17 +1,22 @@
-"""From one primary to the next, whatever ended the first one."""
+"""From one primary to the next, whatever ended the first one, as docs/how-to/high-availability.md says."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Any, Final
 
 import pytest
 
-from pgchannels import GapReason, MessageLayer
+from pgchannels import Gap, GapReason, MessageLayer
 from tests.support.patroni import PatroniCluster
+from tests.support.patroni.configuration import haproxy_settings
+from tests.support.snippets import snippet
 from tests.support.traffic import traffic
 from tests.support.waiting import within
 
+PAGE: Final = "docs/how-to/high-availability.md"
 # Longer than a failover takes: no send fails in it.
 new_layer = partial(MessageLayer, heartbeat=0.3, send_timeout=60)
 
@@ -88,3 +93,39 @@ async def test_traffic_follows_the_primary(
         running.verify()
         assert [[gap.reason for gap in stream.gaps] for stream in running.streams] == [[GapReason.CRASH]] * 3
         assert not any(stream.unsent for stream in running.streams)
+
+
+def publish_surely() -> Any:
+    """The function of the page."""
+    names: dict[str, Any] = {}
+    exec(snippet(PAGE, "publish_surely"), names)
+    return names["publish_surely"]
+
+
+def shape(settings: str) -> list[str]:
+    """The settings of HAProxy without names, addresses and ports."""
+    anonymous = re.sub(r"(server) \S+|\d+\.\d+\.\d+\.\d+|(?<=[: ])\d{4,5}\b", r"\1", settings)
+    return sorted(" ".join(line.split()) for line in anonymous.splitlines() if line != "defaults")
+
+
+def test_settings_of_haproxy_are_those_of_the_tests(prepared: PatroniCluster) -> None:
+    settings = haproxy_settings(prepared.proxy_port, list(prepared.nodes.values()))
+    assert shape(snippet(PAGE, "httpchk", "text")) == shape(settings)
+
+
+async def test_every_message_is_published_through_a_switchover(cluster: PatroniCluster) -> None:
+    publish, heard = publish_surely(), list[object]()
+    async with MessageLayer(cluster.url()) as layer, layer.subscribe("room", on_gap=heard.append) as subscription:
+        switching = asyncio.create_task(asyncio.to_thread(cluster.switch_over, to=cluster.standbys()[0]))
+        count = 0
+        while not switching.done():
+            await within(publish(layer, "room", count := count + 1))
+        await switching
+        await within(publish(layer, "room", "last"))
+        while heard[-1:] != ["last"]:
+            heard.append((await within(anext(subscription))).payload)
+    [gap] = [told for told in heard if isinstance(told, Gap)]
+    assert gap.reason is GapReason.CRASH
+    before, after = heard[: heard.index(gap)], heard[heard.index(gap) + 1 : -1]
+    assert before == list(range(1, len(before) + 1))
+    assert after == list(range(count - len(after) + 1, count + 1))

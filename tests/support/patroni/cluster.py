@@ -135,7 +135,10 @@ class PatroniCluster:
 
     def wait_until_whole(self) -> None:
         """Return when one node leads and the others follow it on its timeline, one of them in step if it should."""
-        eventually(self._is_whole)
+        try:
+            eventually(self._is_whole)
+        except AssertionError as error:
+            raise AssertionError(f"the cluster did not become whole:\n{self._description()}") from error
 
     # What may happen
 
@@ -163,8 +166,14 @@ class PatroniCluster:
         _send(self._all_of(name), signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """Let a frozen node go on as if nothing had been."""
-        _send(self._all_of(name), signal.SIGCONT)
+        """Let the PostgreSQL of a frozen node go on as if nothing had been, under a new Patroni.
+
+        The old one would write itself down as the leader again, whoever leads by now: Patroni 3.0 does that without a
+        look, and counts on a watchdog to have reset the machine.
+        """
+        _send(self._patroni_of(name), signal.SIGKILL)
+        _send(self._postgres_of(name), signal.SIGCONT)
+        self.start(name)
 
     def isolate(self, name: str) -> None:
         """Close a node's way to etcd: nothing that it sends there is answered; clients reach it as before."""
@@ -179,8 +188,8 @@ class PatroniCluster:
         others = [name for name in self.nodes if name != after]
         return first(lambda: filter(self._is_primary, others))
 
-    def describe(self) -> str:
-        """What one wants to know when something goes wrong: the members, and the ends of their logs."""
+    def _description(self) -> str:
+        """The members, and the ends of their logs."""
         tails = [
             f"--- {name}\n" + "\n".join(node.log.read_text(errors="replace").splitlines()[-_LINES:])
             for name, node in self.nodes.items()
@@ -250,8 +259,11 @@ class PatroniCluster:
         return None
 
     def _all_of(self, name: str) -> list[int]:
+        return [*self._patroni_of(name), *self._postgres_of(name)]
+
+    def _patroni_of(self, name: str) -> list[int]:
         patroni = self._patroni[name]
-        return [patroni, *descendants_of(patroni), *self._postgres_of(name)]
+        return [patroni, *descendants_of(patroni)]
 
     def _postgres_of(self, name: str) -> list[int]:
         postmaster = [int(line) for line in keeper.lock_of(self.nodes[name].directory)[:1]]
