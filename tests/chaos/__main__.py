@@ -5,14 +5,17 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pgchannels.embedded import EmbeddedServer
 from tests.chaos.crew import Way
 from tests.chaos.faults import Kind
 from tests.chaos.run import Outcome, run
+from tests.chaos.servers import OneServer, PatroniServers, Servers
+from tests.support.patroni import PatroniCluster
 from tests.support.poolers import pgbouncer, pgpool
 
 _SHOWN = 10
@@ -24,12 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print progress and ledger; 0 if every promise was kept."""
     options = _parser().parse_args(arguments)
     print(f"chaos for {options.seconds:g} seconds with seed {options.seed}", flush=True)
-    # Around the loop: a call of the server that is under way in a thread ends before the server does.
-    with EmbeddedServer(durable=True) as server, _way(server, options) as way:
-        directory = options.keep or server.socket_directory / "journals"  # which goes with the server
-        directory.mkdir(parents=True)
+    # Around the loop: a call of the servers that is under way in a thread ends before they do.
+    with ExitStack() as stack:
         try:
-            outcome = asyncio.run(_until_terminated(server, directory, way, options))
+            servers, way = _servers(options, stack)
+            directory = options.keep or Path(stack.enter_context(TemporaryDirectory(prefix="pgchannels-chaos-")))
+            directory.mkdir(parents=True, exist_ok=options.keep is None)
+            outcome = asyncio.run(_until_terminated(servers, directory, way, options))
         except (KeyboardInterrupt, asyncio.CancelledError):
             print("given up")
             return 1
@@ -49,29 +53,39 @@ def _parser() -> argparse.ArgumentParser:
         choices=["pgbouncer", "pgpool"],
         help="between layers and server; PgBouncer in transaction mode, with a listen_url beside it unless --poll",
     )
+    parser.add_argument(
+        "--patroni",
+        nargs="?",
+        const="hosts",
+        choices=["hosts", "haproxy"],
+        help="a Patroni cluster, by the hosts of its servers or by HAProxy, with switchovers and failovers",
+    )
+    parser.add_argument("--synchronous", action="store_true", help="with --patroni: commits wait for a standby")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="leave all journals in this new directory")
     return parser
 
 
-@contextmanager
-def _way(server: EmbeddedServer, options: argparse.Namespace) -> Iterator[Way]:
+def _servers(options: argparse.Namespace, stack: ExitStack) -> tuple[Servers, Way]:
     chosen = {"poll": _POLL_SECONDS} if options.poll else {}
+    if options.patroni is not None:
+        cluster = stack.enter_context(PatroniCluster(synchronous=options.synchronous))
+        servers = PatroniServers(cluster, through_haproxy=options.patroni == "haproxy")
+        return servers, Way(servers.urls, None, chosen)
+    server = stack.enter_context(EmbeddedServer(durable=True))
     if options.pooler == "pgbouncer":
-        with pgbouncer(server, mode="transaction", most=_SESSIONS) as url:
-            yield Way(url, None if options.poll else server.url(), chosen)
-    elif options.pooler == "pgpool":
-        with pgpool(server) as url:
-            yield Way(url, None, chosen)
-    else:
-        yield Way(server.url(), None, chosen)
+        url = stack.enter_context(pgbouncer(server, mode="transaction", most=_SESSIONS))
+        return OneServer(server), Way([url], None if options.poll else server.url(), chosen)
+    if options.pooler == "pgpool":
+        return OneServer(server), Way([stack.enter_context(pgpool(server))], None, chosen)
+    return OneServer(server), Way([server.url()], None, chosen)
 
 
-async def _until_terminated(server: EmbeddedServer, directory: Path, way: Way, options: argparse.Namespace) -> Outcome:
+async def _until_terminated(servers: Servers, directory: Path, way: Way, options: argparse.Namespace) -> Outcome:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     chosen = {"seed": options.seed, "seconds": options.seconds, "only": options.only}
-    return await run(server, directory, way, **chosen, is_durable=options.durable)
+    return await run(servers, directory, way, **chosen, is_durable=options.durable)
 
 
 def _troubles(outcome: Outcome) -> list[str]:

@@ -1,7 +1,7 @@
 """All processes of a run: each place has one at a time, behind a proxy of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,8 @@ from tests.chaos.journal import Received
 from tests.chaos.ledger import Ending
 from tests.chaos.member import Member, Role
 from tests.chaos.process import Part
+from tests.chaos.proxies import Proxies
 from tests.chaos.subscriber import WIDEST
-from tests.support.proxy import Proxy
 
 TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"
@@ -31,21 +31,21 @@ _SEND_TIMEOUT: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How all processes reach the server: by which URL, by another one to listen, by which options of the layer."""
+    """How all processes reach the servers: by which URLs, by another one to listen, by which options of the layer."""
 
-    url: str
+    urls: Sequence[str]
     listen_url: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Proxies:
-    """Those of one place: before the URL and, if there is one, before that to listen."""
+class Paths:
+    """Those of one place: through the proxies of the URLs and, if there is one to listen, through that of its own."""
 
-    main: Proxy
-    listening: Proxy | None
+    main: Proxies
+    listening: Proxies | None
 
-    def all(self) -> list[Proxy]:
+    def all(self) -> list[Proxies]:
         """Both, or the one that there is."""
         return [self.main] if self.listening is None else [self.main, self.listening]
 
@@ -58,7 +58,7 @@ class Crew:
     """The living and the dead; successors of the dead bear the name of their place and the next number."""
 
     def __init__(
-        self, seed: str, directory: Path, proxies: Mapping[str, Proxies], options: Mapping[str, Any], *, began: float
+        self, seed: str, directory: Path, proxies: Mapping[str, Paths], options: Mapping[str, Any], *, began: float
     ) -> None:
         self.proxies = proxies
         self._options = _OPTIONS | dict(options)
@@ -146,7 +146,7 @@ class Crew:
 async def crew_at_work(seed: str, directory: Path, way: Way, *, began: float) -> AsyncIterator[Crew]:
     """A crew with somebody in every place; all are gone with the block."""
     async with AsyncExitStack() as stack:
-        proxies = {place: await _proxies(stack, way) for place in PLACES}
+        proxies = {place: await _paths(stack, way) for place in PLACES}
         crew = Crew(seed, directory, proxies, way.options, began=began)
         stack.push_async_callback(crew.close)
         for place in PLACES:
@@ -154,11 +154,11 @@ async def crew_at_work(seed: str, directory: Path, way: Way, *, began: float) ->
         yield crew
 
 
-async def _proxies(stack: AsyncExitStack, way: Way) -> Proxies:
-    main = await stack.enter_async_context(Proxy(way.url))
+async def _paths(stack: AsyncExitStack, way: Way) -> Paths:
+    main = await stack.enter_async_context(Proxies(way.urls))
     if way.listen_url is None:
-        return Proxies(main, None)
-    return Proxies(main, await stack.enter_async_context(Proxy(way.listen_url)))
+        return Paths(main, None)
+    return Paths(main, await stack.enter_async_context(Proxies([way.listen_url])))
 
 
 def _last_position(member: Member) -> str | None:

@@ -11,10 +11,10 @@ import pytest
 from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer
 from pgchannels.embedded import EmbeddedServer
 from tests.faults.cluster import Cluster
-from tests.faults.traffic import traffic
 from tests.support.connections import fetchval
 from tests.support.durable import make_all_durable
 from tests.support.proxy import Proxy
+from tests.support.traffic import traffic
 from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS: Final = 0.3
@@ -26,7 +26,7 @@ Roads: TypeAlias = dict[EmbeddedServer, Proxy]
 @pytest.fixture
 def durable_cluster(cluster: Cluster) -> Cluster:
     """A pair whose log is durable; commits do not wait for the standby."""
-    asyncio.run(make_all_durable(cluster.primary))
+    asyncio.run(make_all_durable(cluster.primary.url()))
     asyncio.run(cluster.checkpoint())
     return cluster
 

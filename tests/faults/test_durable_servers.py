@@ -11,12 +11,12 @@ import pytest
 from pgchannels import Gap, GapReason, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.traffic import Traffic, traffic
 from tests.support.connections import fetchval
 from tests.support.durable import crash, make, make_all_durable
 from tests.support.log import let_pass, rotate
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of
+from tests.support.traffic import Traffic, traffic
 from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS: Final = 0.3
@@ -36,7 +36,7 @@ def new_layer(server: EmbeddedServer) -> MessageLayer:
 
 
 async def test_nothing_is_lost_when_a_durable_server_is_killed_under_load(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     async with new_layer(server) as receiver, new_layer(server) as sender, new_layer(server) as other:
         async with traffic([sender, other], receiver) as running:
             for _ in range(3):
@@ -54,7 +54,7 @@ async def test_nothing_is_lost_when_a_durable_server_is_killed_under_load(server
 async def test_publish_that_was_committed_before_a_crash_and_not_answered_is_not_sent_twice(
     server: EmbeddedServer,
 ) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     async with (
         Proxy(server.url()) as proxy,
         new_layer(server) as layer,
@@ -72,7 +72,7 @@ async def test_publish_that_was_committed_before_a_crash_and_not_answered_is_not
 
 
 async def test_message_that_is_published_before_the_nodes_are_back_is_caught_up(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     async with (
         Proxy(server.url()) as proxy,
         MessageLayer(proxy.url, heartbeat=HEARTBEAT_SECONDS) as layer,
@@ -99,7 +99,7 @@ async def hear_of_ids_that_are_never_used(server: EmbeddedServer, layer: Message
 
 
 async def test_messages_of_a_serializable_transaction_outlive_a_crash_in_the_outbox(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     connection = await asyncpg.connect(server.url())
     async with connection.transaction(isolation="serializable"):
         await connection.execute("SELECT pgchannels.publish('room', '\"committed\"')")
@@ -123,7 +123,7 @@ async def test_durability_changes_to_and_fro_under_traffic_and_nothing_is_lost_d
                 async with asyncio.TaskGroup() as sending:
                     sending.create_task(within(running.send(100, senders=[0, 1])))
                     await within(running.arriving())
-                    await within(make(server, chosen))
+                    await within(make(server.url(), chosen))
             await until(lambda: has_received(running, 2 * 100 * 3))
             await within(crash_when_all_is_durable(server))
             await within(running.send(20, senders=[0, 1]))
@@ -138,7 +138,7 @@ async def has_received(running: Traffic, count: int) -> bool:
 
 
 async def crash_when_all_is_durable(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     await crash(server)
 
 
@@ -149,7 +149,7 @@ async def test_crash_takes_the_messages_from_before_the_choice_and_that_is_a_gap
     async with new_layer(server) as layer, layer.subscribe("room", on_gap=gaps.append) as subscription:
         old = await layer.publish("room", "fast")
         await layer.send("jobs", "fast")
-        await make(server, "durable")
+        await make(server.url(), "durable")
         read = await layer.publish("room", "durable, read")
         await layer.publish("room", "durable")
         await layer.send("jobs", "durable")
@@ -168,11 +168,11 @@ async def test_crash_takes_the_messages_from_before_the_choice_and_that_is_a_gap
 
 
 async def test_crash_of_a_log_that_is_fast_again_takes_all_of_it(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     gaps: list[Gap] = []
     async with new_layer(server) as layer, layer.subscribe("room", on_gap=gaps.append) as subscription:
         for chosen in ("durable", "fast"):
-            await make(server, chosen)
+            await make(server.url(), chosen)
             await layer.publish("room", chosen)
             await layer.send("jobs", chosen)
             await within(anext(subscription))
@@ -189,7 +189,7 @@ async def test_crash_of_a_log_that_is_fast_again_takes_all_of_it(server: Embedde
 async def test_restart_in_order_keeps_everything_whatever_was_chosen(server: EmbeddedServer) -> None:
     async with new_layer(server) as layer, layer.subscribe("room") as subscription:
         await layer.publish("room", "fast")
-        await make(server, "durable")
+        await make(server.url(), "durable")
         await layer.publish("room", "durable")
         await asyncio.to_thread(server.restart, "fast")
         await within(layer.publish("room", "after"))
@@ -201,7 +201,7 @@ async def test_restart_in_order_keeps_everything_whatever_was_chosen(server: Emb
 async def test_restored_dump_of_a_durable_log_has_its_messages_and_is_durable(
     server: EmbeddedServer, option: str
 ) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     async with new_layer(server) as layer:
         await layer.publish_many([("room", number) for number in range(3)])
     file = str(server.socket_directory / "dump")
@@ -225,7 +225,7 @@ async def run(server: EmbeddedServer, program: str, *arguments: str) -> None:
 
 
 async def test_commit_that_did_not_wait_for_the_disk_is_lost_with_a_gap_or_not_at_all(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     events: list[object] = []
     url = f"{server.url()}&options=-csynchronous_commit%3Doff"
     async with MessageLayer(url, heartbeat=HEARTBEAT_SECONDS) as layer:
@@ -243,7 +243,7 @@ async def test_commit_that_did_not_wait_for_the_disk_is_lost_with_a_gap_or_not_a
 
 
 async def test_durable_log_rotates_and_goes_on_after_a_crash(server: EmbeddedServer) -> None:
-    await make_all_durable(server)
+    await make_all_durable(server.url())
     connection = await asyncpg.connect(server.url())
     async with new_layer(server) as layer:
         positions = []

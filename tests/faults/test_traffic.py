@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from pgchannels import MessageLayer
-from tests.faults.traffic import Traffic, traffic
 from tests.support.proxy import Proxy
+from tests.support.traffic import Traffic, traffic
 from tests.support.waiting import within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -171,6 +171,7 @@ async def test_application_can_neither_change_nor_remove_the_tables(database_url
 # One call at least of each function of ours.
 CALLS: Final = {
     "refuse_late_call": ["SELECT pgchannels.refuse_late_call()"],
+    "mend_sequence": ["SELECT pgchannels.mend_sequence()"],
     "start_epoch": ["SELECT pgchannels.start_epoch()"],
     "extent": ["SELECT * FROM pgchannels.extent()"],
     "find_time": ["SELECT * FROM pgchannels.find_time('topic:asgi:room', now())"],

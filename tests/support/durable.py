@@ -14,15 +14,15 @@ from tests.support.log import let_pass, rotate
 from tests.support.waiting import until
 
 
-async def make(server: EmbeddedServer, chosen: Durability) -> None:
+async def make(url: str, chosen: Durability) -> None:
     """As `pgchannels durability` does it."""
-    await choose(Database(server.url()), schema_named(DEFAULT_SCHEMA), chosen, timeout_seconds=30)
+    await choose(Database(url), schema_named(DEFAULT_SCHEMA), chosen, timeout_seconds=30)
 
 
-async def make_all_durable(server: EmbeddedServer) -> None:
+async def make_all_durable(url: str) -> None:
     """Make the log durable, and let what was fast leave it."""
-    await make(server, "durable")
-    connection = await asyncpg.connect(server.url())
+    await make(url, "durable")
+    connection = await asyncpg.connect(url)
     await connection.execute("UPDATE pgchannels.log SET retention = greatest(retention, '60 s')")
     await let_pass(connection, 600)
     await until(lambda: _is_all_durable(connection))

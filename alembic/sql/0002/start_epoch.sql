@@ -25,6 +25,9 @@ BEGIN
     PERFORM FROM {schema}.log FOR UPDATE;
     SELECT s.*, pg_relation_filepath(s.tableoid) AS file_now INTO known FROM {schema}.log_state AS s;  -- a statement behind the lock
     INSERT INTO {schema}.stripe (number) SELECT generate_series(-1, 127) ON CONFLICT (number) DO NOTHING;
+    IF known IS NULL THEN
+        PERFORM {schema}.mend_sequence();
+    END IF;
     IF known IS NULL AND {schema}.recover_log(lasting, new_identity) THEN
         PERFORM {schema}.save_state();
     ELSIF known IS NULL THEN
