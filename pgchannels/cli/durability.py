@@ -4,7 +4,7 @@ import argparse
 import asyncio
 from typing import Final
 
-from pgchannels.arguments import refusal
+from pgchannels.arguments import DAY, require_seconds
 from pgchannels.cli.target import add_target, require_url
 from pgchannels.database.database import Database
 from pgchannels.database.durability import Status, choose, show
@@ -12,7 +12,6 @@ from pgchannels.database.tables import schema_named
 from pgchannels.names import require_valid_schema
 
 _TIMEOUT_SECONDS: Final = 30
-_DAY_SECONDS: Final = 86_400
 _CHOICES: Final = ("durable", "fast")
 _MEANINGS: Final = {
     "durable": "The log is durable: messages outlive a crash of the server, and a failover to a synchronous standby.",
@@ -31,8 +30,7 @@ def add_durability_command(commands: "argparse._SubParsersAction[argparse.Argume
 
 
 def _durability(arguments: argparse.Namespace) -> int:
-    if not 0 <= arguments.timeout <= _DAY_SECONDS:
-        raise refusal("--timeout", arguments.timeout, "a number of seconds from 0 to 86400")
+    require_seconds("--timeout", arguments.timeout, most=DAY)
     database, schema = Database(require_url(arguments)), schema_named(require_valid_schema(arguments.schema))
     if arguments.chosen is None:
         status = asyncio.run(show(database, schema))

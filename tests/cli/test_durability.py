@@ -168,12 +168,12 @@ async def test_database_without_tables_or_with_older_ones_says_what_to_do(
     assert "at revision 0001, durability needs 0002: run `pgchannels upgrade`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
 async def test_impossible_timeout_is_refused(
     database_url: str, capsys: pytest.CaptureFixture[str], seconds: str
 ) -> None:
     assert await durability(database_url, "durable", f"--timeout={seconds}") == 1
-    assert "--timeout must be a number of seconds from 0 to 86400" in capsys.readouterr().err
+    assert "--timeout must be" in capsys.readouterr().err
 
 
 def test_without_a_database_says_what_to_do(

@@ -302,7 +302,7 @@ async def test_work_of_the_dead_leaves_the_log_when_it_expires(clean: Connection
     for _ in range(6):
         await let_pass(clean, HALF_OF_RETENTION)
         await rotate(clean)
-    assert await clean.fetchval("SELECT count(*) FROM pgchannels.message") == 0
+    assert await clean.fetchval("SELECT count(*) FROM pgchannels.message WHERE address <> 'gone:'") == 0
 
 
 async def test_downgrade_gives_work_back(clean: Connection, owner_url: str) -> None:
