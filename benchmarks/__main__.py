@@ -25,11 +25,13 @@ def main() -> int:
     options = parse_options()
     chosen = set(options.layers or ENTRIES)
     with servers({ENTRIES[name].server for name in chosen}) as addresses:
-        record = asyncio.run(measure(addresses, options, chosen))
+        record, failed = asyncio.run(measure(addresses, options, chosen))
     print(markdown(record))
     if options.save:
         save(record, options.save)
-    return 0
+    for failure in failed:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def save(record: Record, directory: Path) -> None:
@@ -56,8 +58,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-async def measure(addresses: Addresses, options: argparse.Namespace, contestants: set[str]) -> Record:
-    """Run all works that are asked for."""
+async def measure(addresses: Addresses, options: argparse.Namespace, contestants: set[str]) -> tuple[Record, list[str]]:
+    """Run all works that are asked for; return what was measured, and what of ours failed."""
     started = time.monotonic()
     await prepare_template(
         addresses.postgres,
@@ -75,7 +77,7 @@ async def measure(addresses: Addresses, options: argparse.Namespace, contestants
     )
     await run.run(addresses)
     record.machine["took"] = f"{time.monotonic() - started:.0f} s"
-    return record
+    return record, run.failed
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
-from benchmarks.contestants import ENTRIES, Addresses, missing
+from benchmarks.contestants import ENTRIES, WITH_OUR_SQL, Addresses, missing
 from benchmarks.crew import Actors, Crew, Figures, PartFailed
 from benchmarks.databases import settle
 from benchmarks.record import Record
@@ -32,6 +32,7 @@ class Run:
         after_each: Callable[[Record], None] = lambda _: None,
     ) -> None:
         self.record = record
+        self.failed: list[str] = []  # what of ours failed by an error, which is a defect
         self._works = works
         self._contestants = contestants
         self._scale = scale
@@ -86,6 +87,8 @@ class Run:
             measured.missing = f"took more than {limit_seconds:g} s"
         except PartFailed as failure:
             measured.missing = _last_line(str(failure))
+            if crew.contestant in WITH_OUR_SQL:
+                self.failed.append(f"{work.name}, {crew.contestant}: {measured.missing}")
             self._say(str(failure))
         else:
             self._note(work, crew.contestant, figures)

@@ -20,6 +20,7 @@ from pgchannels.errors import (
 from pgchannels.layer import MessageLayer
 from pgchannels.messages import Gap, GapReason, Message, Position, Positions
 from pgchannels.subscription import Subscription
+from pgchannels.work import Work
 
 __version__ = "0.1.0.dev0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "SchemaOutdated",
     "Subscription",
     "UnreadableMessage",
+    "Work",
     "WouldBlock",
     "__version__",
 ]

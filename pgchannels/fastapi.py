@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable, iscoroutinefunction
+from string import Formatter
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import Depends, HTTPException, Query, WebSocketException
@@ -9,9 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
-from pgchannels.arguments import refusal, shown
+from pgchannels.arguments import refusal, require_count, require_one_of, shown
 from pgchannels.errors import ConfigurationError
 from pgchannels.layer import MessageLayer
+from pgchannels.names import require_valid_topic
+from pgchannels.receiving.mailbox import WhenFull
 from pgchannels.subscription import Subscription
 
 _POLICY_VIOLATION: Final = 1008
@@ -62,19 +65,21 @@ class SubscribeTo:
     ) -> None:
         if not topics:
             raise ConfigurationError("SubscribeTo needs at least one topic")
+        for topic in topics:
+            _require_fillable(topic)
         if allow is not None and not callable(allow):
             raise refusal("allow", allow, "a function, or None")
         self._topics = topics
         self._allow = allow
-        self._capacity = capacity
-        self._when_full: Literal["fail", "drop_newest", "drop_oldest"] = when_full
+        self._capacity = None if capacity is None else require_count("capacity", capacity)
+        self._when_full = require_one_of("when_full", when_full, WhenFull)
 
     async def __call__(
         self, connection: HTTPConnection, layer: LayerDep, since: Annotated[str | None, Query()] = None
     ) -> Subscription:
         """Return the subscription, which is still to be entered."""
         topics = [_filled(topic, connection.path_params) for topic in self._topics]
-        subscription = layer.subscribe(*topics, since=since, capacity=self._capacity, when_full=self._when_full)
+        subscription = layer.subscribe(*topics, since=since, capacity=self._capacity, when_full=self._when_full.value)
         for topic in topics:
             if not await self._is_allowed(connection, topic):
                 await _refuse(connection)
@@ -88,6 +93,17 @@ class SubscribeTo:
         else:
             answer = await run_in_threadpool(self._allow, connection, topic)
         return (await answer if isawaitable(answer) else answer) is True
+
+
+def _require_fillable(topic: str) -> None:
+    try:
+        parts = list(Formatter().parse(topic))
+    except (TypeError, ValueError):
+        parts = [("", "", "", None)]
+    names = [name for _, name, _, _ in parts if name is not None]
+    if not all(name.isidentifier() for name in names) or any(spec or conversion for *_, spec, conversion in parts):
+        raise refusal("a topic", topic, "a str such as 'rooms.{room}', with names of path parameters in braces")
+    require_valid_topic(topic.format_map(dict.fromkeys(names, "x")))
 
 
 def _filled(topic: str, path_params: dict[str, Any]) -> str:

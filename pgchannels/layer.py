@@ -3,11 +3,15 @@
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+from sqlalchemy import URL
+
 from pgchannels.arguments import (
     DAY,
+    TEN_YEARS,
     require_callable_or_none,
     require_count,
     require_one_of,
@@ -22,6 +26,7 @@ from pgchannels.messages import Gap, Header, Message, Position
 from pgchannels.names import (
     DEFAULT_PREFIX,
     DEFAULT_SCHEMA,
+    require_claimable,
     require_valid_channel,
     require_valid_topic,
 )
@@ -35,6 +40,7 @@ from pgchannels.servers.nodes import Nodes
 from pgchannels.servers.targets import ServerTargets
 from pgchannels.subscription import Subscription, message_from
 from pgchannels.sync import SyncMessageLayer
+from pgchannels.work import Work, working
 
 
 class MessageLayer:
@@ -73,6 +79,10 @@ class MessageLayer:
     :param send_timeout: how long a send waits for the database before it raises `DatabaseUnavailable`.
     :param heartbeat: time between probes of the listening connection; one that has gone deaf is replaced within twice
         that time.
+    :param poll: ask the log at least every so many seconds, more often while messages arrive, in place of LISTEN. Works
+        through any pooler that gives each transaction a session; needs `expiry` of twice that time.
+    :param listen_url: a direct URL of the same database for LISTEN, if the other one leads through such a pooler. Not
+        with several servers.
     :param pinned: with several servers, the server of topics by pattern, such as `{"orders.*": "a"}`; the first match
         counts. All other topics are placed by their names.
     :param also_receive_from: with several servers, those among which other processes place topics while servers are
@@ -98,6 +108,8 @@ class MessageLayer:
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
+        poll: float | None = None,
+        listen_url: str | URL | None = None,
         pinned: Mapping[str | re.Pattern[str], str] | None = None,
         also_receive_from: ServerTargets | None = None,
     ) -> None:
@@ -309,7 +321,7 @@ class MessageLayer:
 
         `expiry` and `connection` are as for `publish`. Raises the same errors, and `ChannelFull` if as many messages as
         its capacity already wait for the channel; inside a transaction, it is the commit that fails then. A message
-        that nobody receives within `expiry` is gone.
+        that nobody receives within `expiry` is gone; in a work queue, that may be longer than the log keeps messages.
         """
         channel = require_valid_channel(channel)
         message = self._process.packer.to_channel(channel, payload, expiry=expiry)
@@ -340,6 +352,45 @@ class MessageLayer:
                 if on_gap is None:
                     raise MessagesLost(item)
                 on_gap(item)
+
+    def claim(
+        self,
+        queue: str,
+        *,
+        attempts: int = 5,
+        visible_after: float | None = None,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> AbstractAsyncContextManager[Work]:
+        """Wait for the next message of a work queue, and acknowledge it when the block ends::
+
+            async with layer.claim("thumbnails") as work:
+                await make_thumbnail(work.payload)
+
+        If the block raises, or is cancelled, the message goes back to the end of the queue, and the exception
+        propagates. It also goes back when this process is killed and its lease has ended, after six heartbeats and at
+        least 30 seconds; or `visible_after` seconds after it was taken, though the block may still run. So a message is
+        worked on at least once, perhaps more than once: work that was done is done again if the process is killed
+        before the database knows, or took longer than `visible_after`.
+
+        The end of the block does not wait for the database: the message is acknowledged, or given back, right after it.
+        `close` waits for that.
+
+        :param attempts: after so many failures, the message goes to the queue with this name and `.dead` behind it,
+            from which it can be claimed or received. There, it is given back however often it fails.
+        :param on_gap: called with each gap, instead of an error.
+        :raises MessagesLost: messages expired in the queue, or were lost with it; the next call continues after them.
+        :raises LayerClosed: the layer is not open in this event loop, or was closed.
+        :raises InvalidName: the name has a '!', or more than 94 characters.
+        """
+        return working(
+            self._node_here,
+            require_claimable(queue),
+            attempts=require_count("attempts", attempts, most=1_000_000, of="attempts"),
+            visible_after=(
+                None if visible_after is None else require_seconds("visible_after", visible_after, most=TEN_YEARS)
+            ),
+            on_gap=require_callable_or_none("on_gap", on_gap),
+        )
 
     def _node_here(self) -> Node | Nodes:
         node = self._process.here()

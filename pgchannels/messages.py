@@ -139,11 +139,16 @@ class Message:
     @property
     def published_at(self) -> datetime:
         """When the database took the message, by the clock of the database, in UTC."""
-        seconds, microseconds = divmod(self._published_microseconds, 1_000_000)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+        return time_of(self._published_microseconds)
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, {self.payload!r}, position={self.position}, published_at={self.published_at})"
+
+
+def time_of(microseconds_since_1970: int) -> datetime:
+    """Return a moment in UTC."""
+    seconds, microseconds = divmod(microseconds_since_1970, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
 
 class GapReason(StrEnum):

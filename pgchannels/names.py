@@ -15,6 +15,7 @@ from pgchannels.errors import InvalidName
 
 DEFAULT_PREFIX: Final = "asgi"
 DEFAULT_SCHEMA: Final = "pgchannels"
+DEAD_LETTERS: Final = ".dead"  # the end of the name of a queue for what failed in another
 
 # The limit of Channels: its names are shorter than 100 characters.
 _LONGEST_NAME = 99
@@ -55,6 +56,19 @@ def require_valid_channel(name: object) -> str:
         f"{shown(name)} is no channel: a channel is a str of 1 to {_LONGEST_NAME} ASCII letters, digits and '-_.',"
         " with at most one '!' after the first of them"
     )
+
+
+def require_claimable(name: object) -> str:
+    """Return the name of a work queue with which that of its dead letters is valid, or raise `InvalidName`."""
+    queue = require_valid_channel(name)
+    if not is_queue(queue):
+        raise InvalidName(f"{queue!r} is no work queue: it has a '!', so it is the channel of one receiver")
+    if not queue.endswith(DEAD_LETTERS) and len(queue + DEAD_LETTERS) > _LONGEST_NAME:
+        raise InvalidName(
+            f"{queue!r} is too long for a queue whose messages are acknowledged: with {DEAD_LETTERS!r} behind it, it is"
+            f" the name of the dead letters, so it has at most {_LONGEST_NAME - len(DEAD_LETTERS)} characters"
+        )
+    return queue
 
 
 def require_valid_prefix(prefix: object) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Final, Self
 
+from sqlalchemy import URL
+
 from pgchannels.arguments import (
     DAY,
     TEN_YEARS,
@@ -45,6 +47,8 @@ class Options:
     schema: str = DEFAULT_SCHEMA
     send_timeout: float = 30
     heartbeat: float = 5
+    poll: float | None = None
+    listen_url: str | URL | None = field(default=None, repr=False)
     on_disconnect: str | None = None
     on_reconnect: str | None = None
     on_gap: str | None = None
@@ -58,12 +62,14 @@ class Options:
             group_expiry=require_seconds("group_expiry", self.group_expiry, most=TEN_YEARS, or_zero=True),
             send_timeout=require_seconds("send_timeout", self.send_timeout, most=DAY),
             heartbeat=require_seconds("heartbeat", self.heartbeat, most=DAY),
+            poll=None if self.poll is None else require_seconds("poll", self.poll, most=DAY),
             capacity=require_count("capacity", self.capacity),
             channel_capacity=_capacities(self.channel_capacity),
             symmetric_encryption_keys=_keys(self.symmetric_encryption_keys),
             unsealed_topics=_patterns(self.unsealed_topics),
             serializer_format=_format(self.serializer_format),
         )
+        self._require_one_way_to_receive()
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
             _require_message_type(name, getattr(self, name))
         require_callable_or_none("default", self.default)
@@ -77,7 +83,17 @@ class Options:
     def retention(self) -> float:
         """For how long the log must keep messages for this layer."""
         # Each heartbeat tells a node that it has heard everything: until then, nothing may leave the log.
-        return max(self.expiry, 3 * self.heartbeat + _SHORTEST_MEMORY_SECONDS)
+        return max(self.expiry, 3 * self.beat_seconds + _SHORTEST_MEMORY_SECONDS)
+
+    @property
+    def beat_seconds(self) -> float:
+        """The time between two heartbeats: a layer that polls calls the database no more often than it polls."""
+        return max(self.heartbeat, self.poll or 0)
+
+    @property
+    def is_sessionless(self) -> bool:
+        """Whether no statement may rely on the session of the one before, apart from those of a `listen_url`."""
+        return self.poll is not None or self.listen_url is not None
 
     @classmethod
     def among(cls, arguments: Mapping[str, Any], **others: Any) -> Self:
@@ -92,6 +108,17 @@ class Options:
     def may_be_unsealed(self, topic: str) -> bool:
         """Whether messages to a topic are accepted unencrypted although there are keys."""
         return any(expression(pattern).match(topic) for pattern in self.unsealed_topics)
+
+    def _require_one_way_to_receive(self) -> None:
+        if self.poll is None:
+            return
+        if self.listen_url is not None:
+            raise ConfigurationError("poll and listen_url exclude each other: a layer listens, or it polls")
+        if self.expiry < 2 * self.poll:
+            raise ConfigurationError(
+                f"poll={self.poll:g} needs expiry={2 * self.poll:g} or longer, and expiry is {self.expiry:g}: messages"
+                " would expire before they are read"
+            )
 
     def _set(self, **checked: object) -> None:
         for name, value in checked.items():

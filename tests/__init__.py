@@ -12,6 +12,7 @@ Quick, run by `pytest`:
 Slow, run by `pytest --slow`:
 
 * `faults`: lost connections, crashes, failovers, locks, slow links; a state machine over all of them.
+* `patroni`: a Patroni cluster of three servers: switchovers, failovers, partitions, by several hosts and by HAProxy.
 * `processes`: several processes at once.
 * `servers`: one layer with several servers.
 * `chaos`: the ledger of the random faults that `python -m tests.chaos` makes.

@@ -31,6 +31,7 @@ SLOW_SUITES = (
     "embedded",
     "examples",
     "faults",
+    "patroni",
     "processes",
     "servers",
     "transactions",

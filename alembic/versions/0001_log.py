@@ -11,6 +11,7 @@ down_revision = None
 
 FUNCTIONS = (
     "refuse_late_call",
+    "mend_sequence",
     "start_epoch",
     "extent",
     "gone",

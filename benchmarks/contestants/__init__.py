@@ -24,6 +24,7 @@ ENTRIES: Final = {
         "pgchannels (Channels)", "pgchannels_channels", "PgchannelsChannels", ("pgchannels", "asyncpg", "channels")
     ),
     "pgchannels-api": Entry("pgchannels (plain API)", "pgchannels_api", "PgchannelsApi", ("pgchannels", "asyncpg")),
+    "pgchannels-claim": Entry("pgchannels (claim)", "pgchannels_api", "PgchannelsClaim", ("pgchannels", "asyncpg")),
     "pgchannels-sealed": Entry(
         "pgchannels (encrypted)", "pgchannels_channels", "PgchannelsSealed", ("pgchannels", "cryptography")
     ),
@@ -42,6 +43,7 @@ ENTRIES: Final = {
     "broadcaster": Entry("broadcaster (PostgreSQL)", "broadcaster", "Broadcaster", ("broadcaster", "asyncpg")),
     "litestar": Entry("Litestar (PostgreSQL)", "litestar", "Litestar", ("litestar", "asyncpg")),
 }
+WITH_OUR_SQL: Final = frozenset({"pgchannels", "pgchannels-api", "pgchannels-sealed", "bare"})
 
 
 def load(name: str) -> type[Contestant]:

@@ -17,6 +17,7 @@ from benchmarks.contestants.contestant import Addresses, Contestant, Member, Mes
 
 _PART_BYTES = 4_000
 _DELIVER = "SELECT * FROM pgchannels.deliver($1, $2, $3, NULL, $4, NULL, $5, 60)"
+_HOST = "SELECT position FROM pgchannels.host($1, 0, NULL, $2, '{}', false)"
 
 
 class Bare(Contestant):
@@ -52,7 +53,7 @@ class Bare(Contestant):
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._queues.setdefault(_address(group), []).append(queue)
         assert self._writer is not None
-        await self._writer.fetchval("SELECT pgchannels.host($1, $2)", self._node, [_address(group)])
+        await self._writer.fetchval(_HOST, self._node, [_address(group)])
         return Queued(queue)
 
     async def publish(self, group: str, message: Message) -> None:
@@ -68,7 +69,7 @@ class Bare(Contestant):
             time.time() + 10,
             [_address(group)] * count,
             packed,
-            [number // max(1, _PART_BYTES // len(packed[0])) for number in range(count)],
+            _parts(count, max(1, _PART_BYTES // len(packed[0]))),
         )
 
     def _hear(self, _connection: object, _pid: int, _channel: str, text: Any) -> None:
@@ -91,6 +92,11 @@ class Queued(Member):
 
     async def leave(self) -> None:
         """It gets on no one's nerves until the end."""
+
+
+def _parts(count: int, size: int) -> list[int]:
+    """The first message of each part has the number of its last, the others have 0; see `deliver.sql`."""
+    return [0 if number % size else min(number + size, count) for number in range(count)]
 
 
 def _address(group: str) -> str:

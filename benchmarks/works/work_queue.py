@@ -105,7 +105,7 @@ WORKS: Final = (
     Work(
         name="queue-one",
         title="work queue, 4 producers and 4 consumers in one process",
-        contestants=(OURS, "pgchannels-api", *except_for(OURS, "redis-pubsub", of=CHANNELS)),
+        contestants=(OURS, "pgchannels-api", "pgchannels-claim", *except_for(OURS, "redis-pubsub", of=CHANNELS)),
         measure=_measure_in_one,
         figures=_FIGURES,
         goals=_GOALS,
@@ -114,7 +114,7 @@ WORKS: Final = (
     Work(
         name="queue-eight",
         title="work queue, 4 producers and 4 consumers in 8 processes",
-        contestants=(OURS, "pgchannels-api", "redis-core", "channels-nats"),
+        contestants=(OURS, "pgchannels-api", "pgchannels-claim", "redis-core", "channels-nats"),
         measure=_measure_in_eight,
         figures=_FIGURES,
         goals=_GOALS,

@@ -1,4 +1,6 @@
-"""Makes demo.png beside this file: four people talk in `pgchannels demo`, two of their windows stand side by side.
+"""Makes demo.png beside this file: four people talk in `pgchannels demo`, and somebody changes a row by SQL.
+
+Two of their windows stand side by side.
 
     python docs/images/make_demo_screenshot.py [dark]
 
@@ -6,6 +8,7 @@ Needs `pgchannels[demo]`, playwright and a Chromium on the PATH.
 """
 
 import base64
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,7 +31,7 @@ CONVERSATION = [
     ("Alan", "None. Just the PostgreSQL we have"),
     ("Grace", "One commit, and everybody reads it"),
     ("Radia", "I reconnected, and nothing is missing"),
-    ("Ada", "And latecomers can read the history"),
+    ("Ada", "And an UPDATE in psql shows at once"),
 ]
 SERVER_OF = {"Ada": 0, "Alan": 0, "Grace": 1, "Radia": 1}
 COMPOSITION = """
@@ -54,10 +57,11 @@ COLOURS: dict[Scheme, dict[str, str]] = {
 
 def main(scheme: Scheme = "light") -> None:
     """Make the image."""
-    with running_demo() as addresses, sync_playwright() as playwright:
+    with running_demo() as (addresses, command), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         pages = {name: join(browser, addresses[SERVER_OF[name]], name, scheme) for name in SERVER_OF}
         converse(pages)
+        change_row(pages, command)
         windows = [(pages["Ada"], "Ada"), (pages["Grace"], "Grace")]
         figures = [figure(page, f"{addresses[SERVER_OF[name]]}?room=lobby&name={name}") for page, name in windows]
         compose(browser, "".join(figures), scheme)
@@ -65,16 +69,15 @@ def main(scheme: Scheme = "light") -> None:
 
 
 @contextmanager
-def running_demo() -> Iterator[list[str]]:
-    """The addresses of the two servers."""
+def running_demo() -> Iterator[tuple[list[str], str]]:
+    """The addresses of the two servers, and the command that changes a row."""
     command = [sys.executable, "-m", "pgchannels", "demo", "--no-browser", f"--port={PORT}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:  # noqa: S603 -- this interpreter
         try:
             assert demo.stdout is not None
-            for line in demo.stdout:
-                if "Ctrl-C" in line:
-                    break
-            yield [f"http://127.0.0.1:{PORT}/", f"http://127.0.0.1:{PORT + 1}/"]
+            lines = list(iter(demo.stdout.readline, "Ctrl-C stops everything.\n"))
+            [command] = [line.strip() for line in lines if "UPDATE" in line]
+            yield [f"http://127.0.0.1:{PORT}/", f"http://127.0.0.1:{PORT + 1}/"], command
         finally:
             demo.send_signal(signal.SIGINT)
             demo.communicate(timeout=30)
@@ -101,6 +104,15 @@ def converse(pages: dict[str, Page]) -> None:
             page.wait_for_selector(f".message >> nth={number - 1}")
     for page in pages.values():
         page.wait_for_function("document.getElementById('count').textContent === '4'")
+
+
+def change_row(pages: dict[str, Page], command: str) -> None:
+    """Somebody pastes the command into a terminal, and all pages show the row, still marked."""
+    for page in pages.values():
+        page.add_style_tag(content="#orders .changed td { background: var(--tone-soft) }")  # motion is reduced
+    subprocess.run(shlex.split(command), check=True, stdout=subprocess.DEVNULL)  # noqa: S603 -- what the demo shows
+    for page in pages.values():
+        page.wait_for_selector("#orders .changed")
 
 
 def figure(page: Page, address: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
+from orders import TOPICS, all_orders
 from presence import ANNOUNCE_EVERY_SECONDS, PROCESS, SERVER, Presence
 from pydantic import BaseModel, Field, ValidationError
 
@@ -64,7 +65,7 @@ async def chat(socket: WebSocket, room: Room, name: Name) -> None:
     await socket.accept()
     topic = f"chat.{room}"
     # Subscribe before reading the history: a message sent in between arrives twice, and the page knows its id.
-    async with layer.subscribe(topic) as subscription:
+    async with layer.subscribe(topic, *TOPICS) as subscription:
         presence.join(topic, socket, name)
         try:
             await converse(socket, subscription, topic, name)
@@ -80,6 +81,8 @@ async def greet(socket: WebSocket, topic: str) -> None:
     recent = [message.payload for message in await layer.history(topic, limit=1000)]
     said = [payload for payload in recent if isinstance(payload, dict) and payload.get("type") == "chat.message"]
     await socket.send_json({"type": "chat.history", "messages": said[-50:]})
+    if TOPICS:
+        await socket.send_json(await all_orders())
 
 
 async def converse(socket: WebSocket, subscription: Subscription, topic: str, name: str) -> None:
@@ -99,11 +102,11 @@ async def converse(socket: WebSocket, subscription: Subscription, topic: str, na
 
 
 async def relay(subscription: Subscription, socket: WebSocket, topic: str) -> None:
-    """Hand the topic's messages to the page, old and new; answer roll calls for this process."""
+    """Hand messages to the page, old and new; answer roll calls for this process."""
     await greet(socket, topic)
     async for message in subscription:
         match message.payload:
-            case {"type": "chat.message" | "chat.presence"}:
+            case {"type": "chat.message" | "chat.presence" | "row.change"}:
                 await socket.send_json(message.payload)
             case {"type": "chat.roll_call"}:
                 await announce_once(socket, topic)

@@ -1,4 +1,4 @@
-"""A page that shows a table as it is, whoever changes it; and an order that is stored and announced together."""
+"""A page that shows a table as it is, whoever changes it."""
 
 import os
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from pgchannels import MessageLayer, Subscription
 from pgchannels.fastapi import SubscribeTo
@@ -24,7 +24,6 @@ if not os.environ.get("PGCHANNELS_URL"):
 URL = os.environ["PGCHANNELS_URL"]
 layer = MessageLayer(URL)
 engine = create_async_engine(URL.replace("postgresql://", "postgresql+asyncpg://"))
-new_session = async_sessionmaker(engine)
 
 
 @asynccontextmanager
@@ -35,14 +34,7 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
     await engine.dispose()
 
 
-async def session_in_transaction() -> AsyncIterator[AsyncSession]:
-    """A transaction for a request: it commits when the request has succeeded."""
-    async with new_session.begin() as session:
-        yield session
-
-
 app = FastAPI(lifespan=running, exception_handlers=exception_handlers)
-Session = Annotated[AsyncSession, Depends(session_in_transaction)]
 Changes = Annotated[Subscription, Depends(SubscribeTo("orders"))]
 
 
@@ -72,14 +64,3 @@ async def orders() -> dict[str, Any]:
 async def changes(request: Request, subscription: Changes) -> Response:
     """The changes since then, as the trigger publishes them."""
     return event_source(request, subscription, retry=RECONNECT_SECONDS)
-
-
-@app.post("/orders", status_code=201)
-async def order(customer: str, item: str, session: Session) -> dict[str, int]:
-    """Store an order, and give the mailer its job: both, or neither."""
-    statement = text("INSERT INTO orders (customer, item) VALUES (:customer, :item) RETURNING id")
-    number = (await session.execute(statement, {"customer": customer, "item": item})).scalar_one()
-    await layer.send("mails", {"to": customer, "order": number}, connection=session)
-    if item == "nothing":
-        raise ValueError("there is no such item")  # the transaction is rolled back, and no mail is sent
-    return {"id": number}

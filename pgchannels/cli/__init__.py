@@ -9,6 +9,7 @@ from pgchannels import __version__
 from pgchannels.arguments import redacted
 from pgchannels.cli.bench import add_bench_command
 from pgchannels.cli.demo import add_demo_command
+from pgchannels.cli.durability import add_durability_command
 from pgchannels.cli.retention import add_retention_command
 from pgchannels.cli.status import add_status_command
 from pgchannels.cli.target import given_url
@@ -53,6 +54,7 @@ def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     add_bench_command(commands)
     add_retention_command(commands)
     add_status_command(commands)
+    add_durability_command(commands)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -69,7 +71,8 @@ def run(parsed: argparse.Namespace) -> int:
             raise
         if lacks_privilege(error):
             text = (
-                f"{_place(parsed)} refused: {in_words(error)}; do it as a role that owns the schema, or may CREATE one"
+                f"{_place(parsed)} refused: {in_words(error)}; do it as a role that owns the schema, or may CREATE one,"
+                " or let this role use the tables: `pgchannels upgrade --grant-to ROLE`"
             )
             raise CommandFailed(text) from error
         raise CommandFailed(str(explained(error, _place(parsed)))) from error

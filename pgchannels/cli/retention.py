@@ -1,7 +1,6 @@
 """`pgchannels retention`: show or set how long the log keeps messages."""
 
 import argparse
-import asyncio
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,9 +9,7 @@ from typing import Final, Self
 from sqlalchemy import Connection
 
 from pgchannels.arguments import TEN_YEARS, refusal, shown
-from pgchannels.cli.target import add_target, require_tables, require_url
-from pgchannels.database.connections import run_sync
-from pgchannels.database.database import Database
+from pgchannels.cli.target import add_target, in_transaction, require_tables
 from pgchannels.database.statements.retention import keep_topics_for, kept_topics, retention, set_retention
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.errors import ConfigurationError
@@ -88,7 +85,7 @@ def require_topic_pattern(pattern: str) -> str:
 
 
 def _retention(arguments: argparse.Namespace) -> int:
-    database, schema = Database(require_url(arguments)), schema_named(require_valid_schema(arguments.schema))
+    schema = schema_named(require_valid_schema(arguments.schema))
     chosen = None if arguments.duration is None else duration_of(arguments.duration)
     topic = None if arguments.topic is None else require_topic_pattern(arguments.topic)
     prefix = require_valid_prefix(arguments.prefix)
@@ -103,7 +100,7 @@ def _retention(arguments: argparse.Namespace) -> int:
             connection.execute(set_retention(schema, chosen))
         return RetentionStatus.read(connection, schema)
 
-    _print(asyncio.run(run_sync(database, apply)))
+    _print(in_transaction(arguments, apply))
     return 0
 
 

@@ -1,7 +1,6 @@
 """`pgchannels status`: what the log keeps, who is there, and what waits."""
 
 import argparse
-import asyncio
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,9 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from pgchannels.cli.retention import RetentionStatus, in_units
-from pgchannels.cli.target import add_target, require_tables, require_url
-from pgchannels.database.connections import run_sync
-from pgchannels.database.database import Database
+from pgchannels.cli.target import add_target, in_transaction, require_tables
+from pgchannels.database.revision import REVISIONS
 from pgchannels.database.statements.status import status
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.names import DEFAULT_PREFIX, require_valid_schema
@@ -30,8 +28,8 @@ def add_status_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    database, schema = Database(require_url(arguments)), schema_named(require_valid_schema(arguments.schema))
-    found, kept = asyncio.run(run_sync(database, lambda connection: _read(connection, schema)))
+    schema = schema_named(require_valid_schema(arguments.schema))
+    found, kept = in_transaction(arguments, lambda connection: _read(connection, schema))
     found["warnings"] = list(_warnings(found))
     if arguments.json:
         print(json.dumps(found | _retention_in_seconds(kept)))
@@ -54,6 +52,9 @@ def _lines(found: dict[str, Any], kept: RetentionStatus) -> Iterator[tuple[str, 
     yield "schema", f"{found['schema']}, revision {found['revision']}, PostgreSQL {found['postgresql']}"
     rotated = "empty: nothing was sent yet" if ago is None else f"rotated {ago:.0f} s ago"
     yield "log", f"{_size(found['log_bytes'])} in {found['slots']} slots, {rotated}"
+    if found["durability"] is not None:
+        older = "" if found["is_durable"] == (found["durability"] == "durable") else ", some older messages are not"
+        yield "durability", f"{found['durability']}{older}"
     set_to = in_units(kept.set_to) if kept.set_to else "nothing"
     yield "retention", f"{in_units(kept.kept)} (set to {set_to}; layers need {in_units(kept.needed)})"
     for topic, duration in _topics(kept):
@@ -87,6 +88,12 @@ def _retention_in_seconds(kept: RetentionStatus) -> dict[str, Any]:
 
 
 def _warnings(found: dict[str, Any]) -> Iterator[str]:
+    if found["revision"] not in REVISIONS:
+        yield f"this version of pgchannels knows the tables up to revision {REVISIONS[-1]}"
+    if found["durability_holds"] is False:
+        yield f"the log is not yet {found['durability']}: run `pgchannels durability {found['durability']}`"
+    if not found["nodes"]:
+        return  # nobody rotates the log, and nobody needs that
     if found["is_overdue"]:
         yield "the log cannot rotate, and grows: another session holds locks on rows of log_state or stripe"
     if found["locked_slots"]:

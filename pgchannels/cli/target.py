@@ -1,16 +1,23 @@
 """Which database and schema a command works on."""
 
 import argparse
+import asyncio
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
+from pgchannels.database.connections import run_sync
+from pgchannels.database.database import Database
 from pgchannels.database.revision import version_query, version_table_query
 from pgchannels.errors import ConfigurationError, SchemaMissing
 from pgchannels.names import DEFAULT_SCHEMA
 
-_URL_VARIABLE = "PGCHANNELS_URL"
+_URL_VARIABLE: Final = "PGCHANNELS_URL"
+_LIMIT_WAITING: Final = "SET LOCAL lock_timeout = '5s'"  # others would wait behind us
+
+T = TypeVar("T")
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +39,20 @@ def require_url(arguments: argparse.Namespace) -> Any:
     if not (url := given_url(arguments)):
         raise ConfigurationError(f"give the database with --url postgresql://…, or set {_URL_VARIABLE}")
     return url
+
+
+def in_transaction(arguments: argparse.Namespace, work: Callable[[Connection], T]) -> T:
+    """Run a function in a transaction of the database, which waits for five seconds at most for each lock.
+
+    :raises ConfigurationError: no database is given.
+    """
+    database = Database(require_url(arguments))
+
+    def limited(connection: Connection) -> T:
+        connection.exec_driver_sql(_LIMIT_WAITING)
+        return work(connection)
+
+    return asyncio.run(run_sync(database, limited))
 
 
 def require_tables(connection: Connection, schema: str) -> str:

@@ -1,14 +1,11 @@
 """`pgchannels watch` and `unwatch`: publish the changes of a table's rows, or stop that."""
 
 import argparse
-import asyncio
 
 from sqlalchemy import Connection
 
-from pgchannels.cli.target import add_target, require_url
+from pgchannels.cli.target import add_target, in_transaction
 from pgchannels.database import row_changes
-from pgchannels.database.connections import run_sync
-from pgchannels.database.database import Database
 from pgchannels.names import DEFAULT_PREFIX
 
 _USUAL_SEARCH_PATH = 'SET LOCAL search_path = "$user", public'  # the table is named as its owner would
@@ -53,10 +50,8 @@ def _unwatch(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, statement: str) -> None:
-    database = Database(require_url(arguments))
-
     def work(connection: Connection) -> None:
         connection.exec_driver_sql(_USUAL_SEARCH_PATH)
         connection.exec_driver_sql(statement)
 
-    asyncio.run(run_sync(database, work))
+    in_transaction(arguments, work)

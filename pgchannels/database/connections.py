@@ -14,8 +14,9 @@ from pgchannels.database.compiling import compiled, driver_text
 from pgchannels.database.database import PIN_SETTINGS, Database, no_host, prepare
 from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
 from pgchannels.database.failures import LOST_STATEMENTS, SessionShared, loss_recognised
-from pgchannels.database.held_connection import HeldConnection, Session
+from pgchannels.database.held_connection import HeldConnection, Session, Statement
 from pgchannels.database.pooler import is_pooled, require_own_session
+from pgchannels.database.sessionless import has_no_session
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.database.wording import Place
 from pgchannels.names import DEFAULT_SCHEMA
@@ -27,21 +28,25 @@ _LOCK_WAIT_OF_SILENCE: Final = 0.25  # the server gives up before we take its si
 
 # In addition to the settings of all our connections. A plan lives as long as its connection, and may be made while
 # tables are empty: so it uses indexes, whatever the statistics say.
-_PREPARE: Final = """
-    SELECT extract(epoch FROM clock_timestamp())::double precision, pid, backend_start,
-           set_config('plan_cache_mode', 'force_generic_plan', false),
-           set_config('enable_indexscan', 'on', false),
-           set_config('enable_indexonlyscan', 'on', false),
-           set_config('enable_nestloop', 'on', false),
-           set_config('lock_timeout', $1, false),
-           set_config('enable_seqscan', 'off', false),
-           set_config('enable_bitmapscan', 'off', false),
-           set_config('enable_hashjoin', 'off', false),
-           set_config('enable_mergejoin', 'off', false),
-           set_config('max_parallel_workers_per_gather', '0', false),
-           set_config('jit', 'off', false)
+_SETTINGS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_nestloop": "on",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+_CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
+_PREPARE: Final = f"""
+    {_CLOCK}, pid, backend_start, set_config('lock_timeout', $1, false),
+           {", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())}
     FROM pg_stat_get_activity(pg_backend_pid())
 """
+_SET_IN_TRANSACTION: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,6 +96,11 @@ class Connections:
         self._held.append(held)
         return held
 
+    @property
+    def is_sessionless(self) -> bool:
+        """Whether each statement is a transaction of its own, perhaps in another session."""
+        return self._database.is_sessionless
+
     def when_opened(self, on_open: Callable[[DriverConnection], Awaitable[None]]) -> None:
         """Run this on each new shared connection, before anything else."""
         self._for_all.on_open = on_open
@@ -111,6 +121,10 @@ class Connections:
     async def fetch(self, build: Callable[[Schema], ClauseElement], *arguments: object) -> Records:
         """Run a statement on the shared connection; see `text` and `HeldConnection.fetch`."""
         return await self._fetch(self.text(build), *arguments)
+
+    async def fetch_text(self, text: str, *arguments: object, then: Statement = ()) -> Records:
+        """As `fetch`, for the text of a statement; see `HeldConnection.fetch` for `then`."""
+        return await self._fetch(text, *arguments, then=then)
 
     async def ask(
         self, build: Callable[Concatenate[Schema, P], Executable], *values: P.args, **named: P.kwargs
@@ -138,16 +152,18 @@ class Connections:
         for held in self._held:
             held.abandon()
 
-    async def _fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
+    async def _fetch(
+        self, text: str, *arguments: object, silence_seconds: float | None = None, then: Statement = ()
+    ) -> Records:
         self._asking += 1
         try:
-            return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds)
+            return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds, then=then)
         finally:
             self._asking -= 1
             if not self.keep and not self._asking:
                 await self.close()
 
-    async def _open(self) -> tuple[DriverConnection, Session]:
+    async def _open(self) -> tuple[DriverConnection, Session | None]:
         async with asyncio.timeout(self._database.open_timeout_seconds + _PREPARE_TIMEOUT_SECONDS):
             connection = await self._connected()
             return connection, await self._prepare(connection)
@@ -167,12 +183,18 @@ class Connections:
                 await require_own_session(connection, self._connected)
                 self._has_own_sessions = True
 
-    async def _prepare(self, connection: DriverConnection) -> Session:
+    async def _prepare(self, connection: DriverConnection) -> Session | None:
+        lock_wait = f"{1000 * self._lock_wait_seconds:.0f}ms"
         try:
             keep_alive(connection)
             know_array_types(connection)
             with loss_recognised(connection):
-                row = await connection.fetchrow(_PREPARE, f"{1000 * self._lock_wait_seconds:.0f}ms")
+                if has_no_session(connection):
+                    connection.begin += f"; SET LOCAL lock_timeout = '{lock_wait}'; {_SET_IN_TRANSACTION}"
+                    [(seconds,)] = await connection.fetch(_CLOCK)
+                    self.set_clock(seconds)
+                    return None
+                row = await connection.fetchrow(_PREPARE, lock_wait)
             assert row is not None
             seconds, process, began_at, *_ = row
             if is_pooled(connection, process):

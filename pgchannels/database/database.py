@@ -4,8 +4,9 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -22,13 +23,16 @@ from pgchannels.database.failures import (
 )
 from pgchannels.database.functions import FUNCTION_TIMEOUT_SECONDS, answer_of, type_of
 from pgchannels.database.passfile import password_in_file
+from pgchannels.database.sessionless import SessionlessConnection, has_no_session
 from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
-from pgchannels.database.wording import Place, advice_at_opening, in_words
+from pgchannels.database.wording import IS_STANDBY, Place, advice_at_opening, in_words
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import program_name
+from pgchannels.options import Options
 
 CONNECT_TIMEOUT_SECONDS: Final = 10
 _NO_TLS: Final = "rejected SSL upgrade"  # in the driver's words
+_STATEMENTS: Final = 100  # what the driver keeps by default
 _LONGEST_NAME: Final = 63  # of an application, as of any name in the server
 
 # In any other schema, a role that may create objects could define operators and functions that our statements run.
@@ -49,16 +53,27 @@ _SETTINGS: Final = {
     "plpgsql.extra_errors": "none",
     "plpgsql.extra_warnings": "none",
 }
-_PAIRS: Final = ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
-PIN_SETTINGS: Final = f"""
-    SELECT pg_catalog.count(pg_catalog.set_config(setting.name, setting.value, false))
-    FROM (VALUES {_PAIRS}) AS setting (name, value) WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL
-"""  # noqa: S608
 
-_PREPARE: Final = f"""
-    SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool,
-           ({PIN_SETTINGS})
+
+def _pinning(settings: Mapping[str, str], *, until_end_of: Literal["session", "transaction"]) -> str:
+    pairs = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
+    is_local = "true" if until_end_of == "transaction" else "false"
+    return f"""
+        SELECT pg_catalog.count(pg_catalog.set_config(setting.name, setting.value, {is_local}))
+        FROM (VALUES {pairs}) AS setting (name, value)
+        WHERE pg_catalog.current_setting(setting.name, true) IS NOT NULL
+    """  # noqa: S608
+
+
+PIN_SETTINGS: Final = _pinning(_SETTINGS, until_end_of="session")
+
+_LOOK_AT_SERVER: Final = """
+    SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
 """
+_PREPARE: Final = f"{_LOOK_AT_SERVER}, ({PIN_SETTINGS})"
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; " + _pinning(
+    _SETTINGS | {"client_connection_check_interval": "1s"}, until_end_of="transaction"
+)
 
 
 Password = str | Callable[[], str | Awaitable[str]]
@@ -86,6 +101,23 @@ class Database:
             parse_url(target)  # type: ignore[arg-type]  # raises an error that says what it should be
         self._password = _require_password(password, self.engine)
         self._latest: Host | None = None
+        self.is_sessionless: bool = False
+        self.listening: Database | None = None
+
+    def reached_as(self, options: Options) -> Self:
+        """Return it as a layer with these options reaches it: perhaps without sessions, and by another URL to listen.
+
+        :raises ConfigurationError: an engine cannot be reached so; or the other URL cannot be used.
+        """
+        if self.engine is not None and options.is_sessionless:
+            name = "listen_url" if options.poll is None else "poll"
+            raise ConfigurationError(f"{name}= goes with a URL, and the layer has an AsyncEngine: give its URL instead")
+        found = copy(self)
+        found.is_sessionless = options.is_sessionless
+        if options.listen_url is not None:
+            with _naming("listen_url"):
+                found.listening = Database(options.listen_url, password=self._password)
+        return found
 
     @property
     def place(self) -> Place:
@@ -118,7 +150,7 @@ class Database:
         failures: dict[Host, Exception] = {}
         for host in sorted(url.hosts, key=lambda host: host != self._latest):
             try:
-                connection = await _open(url, host, password)
+                connection = await _open(url, host, password, is_sessionless=self.is_sessionless)
             except Exception as failure:  # whatever it is, another host may work
                 failures[host] = failure
             else:
@@ -174,12 +206,22 @@ def _require_password(password: object, engine: AsyncEngine | None) -> Any:
     raise ConfigurationError(f"password must be a str, or a function that returns one, and not {type_of(password)}")
 
 
-async def _open(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
+async def _open(
+    url: DatabaseUrl, host: Host, password: str | None, *, is_sessionless: bool
+) -> "asyncpg.Connection[asyncpg.Record]":
     async with asyncio.timeout(_seconds_for_each(url)):
         with _other_servers_named(url):
-            connection = await _connected(url, host, password)
+            connection = await _connected(url, host, password, is_sessionless=is_sessionless)
         await prepare(connection)
     return connection
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{option}: {error}") from None
 
 
 @contextmanager
@@ -193,20 +235,33 @@ def _other_servers_named(url: DatabaseUrl) -> Iterator[None]:
         raise
 
 
-async def _connected(url: DatabaseUrl, host: Host, password: str | None) -> "asyncpg.Connection[asyncpg.Record]":
+async def _connected(
+    url: DatabaseUrl, host: Host, password: str | None, *, is_sessionless: bool
+) -> "asyncpg.Connection[asyncpg.Record]":
     user, database = url.user_name(), url.database_name()
     if password is None:
         password = password_in_file(url.passfile, host=host.name, port=host.port, database=database, user=user)
-    return await asyncpg.connect(
+    settings = {"application_name": f"pgchannels {program_name()}"[:_LONGEST_NAME]} | dict(url.settings)
+    role = settings.pop("role", None) if is_sessionless else None  # the parameter would be one of the session
+    connection = await asyncpg.connect(
         url.dsn,
         host=host.name or None,
         port=host.port,
         user=user,
         password=lambda: password,  # type: ignore[arg-type]  # for None, the driver would read the file itself
         database=database,
-        server_settings={"application_name": f"pgchannels {program_name()}"[:_LONGEST_NAME]} | dict(url.settings),
+        server_settings=settings,
         target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
+        connection_class=SessionlessConnection if is_sessionless else asyncpg.Connection,
+        statement_cache_size=0 if is_sessionless else _STATEMENTS,
     )
+    if has_no_session(connection):
+        connection.begin = _BEGIN if role is None else f"{_BEGIN}; SET LOCAL ROLE {_quoted(role)}"
+    return connection
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 def _seconds_for_each(url: DatabaseUrl) -> float:
@@ -234,13 +289,13 @@ async def prepare(connection: "asyncpg.Connection[Any]") -> None:
 async def _prepare(connection: "asyncpg.Connection[Any]") -> None:
     with loss_recognised(connection):
         try:
-            row = await connection.fetchrow(_PREPARE)
+            row = await connection.fetchrow(_LOOK_AT_SERVER if has_no_session(connection) else _PREPARE)
         except LOST_STATEMENTS as error:
             raise SessionShared from error
     assert row is not None
-    is_standby, is_read_only, _ = row
+    is_standby, is_read_only = row[:2]
     if is_standby:
-        raise ConnectionError("it is a standby, which takes no writes until it is promoted")
+        raise ConnectionError(f"{IS_STANDBY}, which takes no writes until it is promoted")
     if is_read_only:
         raise ConnectionError("it takes no writes: default_transaction_read_only is on")
 

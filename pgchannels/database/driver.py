@@ -13,7 +13,13 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "
 
 # The driver queries the server about each array type, which takes some milliseconds per connection. PostgreSQL's own
 # types are the same everywhere (`pg_type.dat`): by name, the oids of the array and of its elements.
-_ARRAY_TYPES: Final = {"int4": (1007, 23), "int8": (1016, 20), "bytea": (1001, 17), "uuid": (2951, 2950)}
+_ARRAY_TYPES: Final = {
+    "int4": (1007, 23),
+    "int8": (1016, 20),
+    "float8": (1022, 701),
+    "bytea": (1001, 17),
+    "uuid": (2951, 2950),
+}
 
 DriverConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Records: TypeAlias = "Sequence[asyncpg.Record]"

@@ -12,7 +12,8 @@ class Extent:
     """Which stretch of a log exists; see `extent.sql`.
 
     A log changes its identity when its server is started, or when it is restored. `former` holds the earlier ones, each
-    with its first and its last id. Ids grow from one identity to the next, and skip some in between.
+    with its first and its last id. Ids grow from one identity to the next, and skip some in between. An identity that a
+    durable log had before a crash has a second entry, with all bits inverted; see `recover_log.sql`.
     """
 
     identity: int
@@ -29,11 +30,21 @@ class Extent:
         identity, identity_from, former, *numbers = row[-7:]
         return cls(identity, identity_from, former, *numbers)
 
-    def continues(self, identity: int, seen_until: int) -> bool:
-        """Whether everything seen of a log, up to an id, is in the past of this one."""
-        return identity == self.identity or any(
-            identity == former and seen_until <= last for former, _, last in self.former
-        )
+    def continues(self, identity: int, seen_until: int, *, heard_of: int = 0) -> bool:
+        """Whether everything seen of a log, messages up to an id, is in the past of this one.
+
+        A log may also be known to have given a later id, `heard_of`. If it was durable and the server crashed, that may
+        have been for a batch that was never committed.
+        """
+        if identity == self.identity:
+            return True
+        crashed = {~former for former, _, _ in self.former}
+        until = seen_until if identity in crashed else max(seen_until, heard_of)
+        return any(identity == former and until <= last for former, _, last in self.former)
+
+    def still_has(self, identity: int, position: int) -> bool:
+        """Whether a crash that took messages from a former identity of this log has left those after a position."""
+        return any(former == ~identity and first < position <= last for former, first, last in self.former)
 
     @property
     def start(self) -> int:

@@ -48,8 +48,30 @@ class SessionShared(asyncpg.PostgresError):
     def __str__(self) -> str:
         return (
             "a pooler stands between that gives each transaction another session, as PgBouncer in transaction mode"
-            " does, and LISTEN needs one of its own; give the address of the server itself, or of a pooler in session"
-            " mode"
+            " does, and LISTEN needs one of its own; give the address of the server itself, as listen_url= beside this"
+            " one or in place of it, or set poll=0.2 to do without LISTEN"
+        )
+
+
+class TransactionsRefused(asyncpg.PostgresError):
+    """A pooler in between allows no transaction of several statements."""
+
+    def __str__(self) -> str:
+        return (
+            "a pooler stands between that allows no transactions, as PgBouncer in statement mode does, and each"
+            " statement needs one, for its settings; let the pooler use transaction mode for this database, or give"
+            " the address of the server itself"
+        )
+
+
+class NothingHeard(ConnectionError):
+    """The database answers, and none of its notifications arrives."""
+
+    def __str__(self) -> str:
+        return (
+            "LISTEN receives nothing through this connection: something stands between that does not pass"
+            " notifications on; give the address of the server itself, as listen_url= beside this one or in"
+            " place of it, or set poll=0.2 to do without LISTEN"
         )
 
 

@@ -22,7 +22,7 @@ _TABLES: Final = {
     "message": "SELECT, INSERT, DELETE",
     "node": "SELECT, INSERT, UPDATE, DELETE",
     "lease": "SELECT, INSERT, UPDATE, DELETE",
-    "subscription": "SELECT, INSERT, DELETE",
+    "subscription": "SELECT, INSERT, UPDATE, DELETE",
     "full_channel": "SELECT, INSERT, DELETE",
     "member": "SELECT, INSERT, UPDATE, DELETE",
     "undelivered": "SELECT",

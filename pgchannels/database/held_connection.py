@@ -10,6 +10,7 @@ import asyncpg
 
 from pgchannels.database.driver import DriverConnection, Progress, Records, cancellation_kept, close_socket
 from pgchannels.database.failures import is_connection_failure, loss_recognised
+from pgchannels.database.sessionless import has_no_session
 
 _LEAVE_TIMEOUT_SECONDS: Final = 1
 
@@ -20,6 +21,7 @@ _END_SESSION: Final = """
 """
 
 Session: TypeAlias = tuple[int, datetime]  # of a server process: its ID, and its start
+Statement: TypeAlias = tuple[object, ...]  # its text, and its values
 
 
 class HeldConnection:
@@ -32,7 +34,7 @@ class HeldConnection:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[tuple[DriverConnection, Session]]],
+        connect: Callable[[], Awaitable[tuple[DriverConnection, Session | None]]],
         *,
         on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
         silence_seconds: float | None = None,
@@ -73,22 +75,25 @@ class HeldConnection:
                 raise
         return connection
 
-    async def fetch(self, text: str, *arguments: object, silence_seconds: float | None = None) -> Records:
+    async def fetch(
+        self, text: str, *arguments: object, silence_seconds: float | None = None, then: Statement = ()
+    ) -> Records:
         """Run a statement, which the driver prepares once, and return its rows.
 
         :param silence_seconds: replaces the connection's own. The time starts when the statement is sent, and restarts
             whenever anything arrives: a slow link with much to carry is not lost.
+        :param then: another statement to run in the same transaction, on a connection without a session.
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
         async with self._one_at_a_time:
             connection = await self.opened()
             if self._silence_seconds is None:
                 with self.left_when_lost():
-                    return await connection.fetch(text, *arguments)
+                    return await _run(connection, text, *arguments, then=then)
             try:
                 async with self._progress.required_within(silence_seconds or self._silence_seconds):
                     with self.left_when_lost():
-                        return await connection.fetch(text, *arguments)
+                        return await _run(connection, text, *arguments, then=then)
             except TimeoutError:
                 self.leave()
                 raise
@@ -106,6 +111,9 @@ class HeldConnection:
             if not isinstance(error, asyncpg.PostgresError) or is_connection_failure(error):
                 self.leave()
             raise
+        finally:
+            if has_no_session(self._connection) and self._connection.is_unfinished:
+                self.leave()  # its transaction would hold its locks
 
     def leave(self) -> None:
         """Give the connection up, and cancel what runs on it: the server would continue it, and hold its locks."""
@@ -120,9 +128,9 @@ class HeldConnection:
         self.leave()
         await self._left()
 
-    async def _take_over(self, connection: DriverConnection, session: Session) -> None:
+    async def _take_over(self, connection: DriverConnection, session: Session | None) -> None:
         """End the session of the previous connection, in case it still runs in the server."""
-        if self._session is not None:
+        if self._session is not None and session is not None:
             await connection.execute(_END_SESSION, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
         self._session = session
 
@@ -135,6 +143,17 @@ class HeldConnection:
     async def _left(self) -> None:
         if self._leaving:
             await asyncio.wait(self._leaving)
+
+
+async def _run(connection: DriverConnection, text: str, *arguments: object, then: Statement) -> Records:
+    if not then:
+        return await connection.fetch(text, *arguments)
+    assert has_no_session(connection)
+    async with connection.one_transaction():
+        rows = await connection.fetch(text, *arguments)
+        following, *values = then
+        await connection.fetch(str(following), *values)
+    return rows
 
 
 async def _leave(connection: DriverConnection) -> None:

@@ -87,7 +87,7 @@ _REFUSED: Final = (
 _REMEDIES: Final = {
     "channel_binding": "leave it out; sslmode=verify-full with sslrootcert keeps others out as well",
     "hostaddr": "give the address as the host",
-    "pgbouncer": "give the address of the server itself, or of a pooler in session mode, since LISTEN needs a session",
+    "pgbouncer": "leave it out; through a pooler that shares sessions, a layer needs poll= or listen_url=",
     "sslrootcert": "name a file, such as /etc/ssl/certs/ca-certificates.crt for the authorities of the system",
 }
 _NO_PRIMARY: Final = ("standby", "read-only")

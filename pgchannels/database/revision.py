@@ -8,7 +8,7 @@ from pgchannels.errors import ConfigurationError, SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a host application has one of its own
-REVISIONS: Final = ("0001",)  # all that are in alembic/, oldest first
+REVISIONS: Final = ("0001", "0002", "0003")  # all that are in alembic/, oldest first
 
 
 async def require_current_schema(

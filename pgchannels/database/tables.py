@@ -23,11 +23,12 @@ from sqlalchemy import (
     Text,
     Uuid,
     column,
+    false,
     literal_column,
     table,
     text,
 )
-from sqlalchemy.dialects.postgresql import OID
+from sqlalchemy.dialects.postgresql import JSONB, OID
 from sqlalchemy.sql.functions import Function
 
 LARGEST_BATCH = 512  # messages per call of deliver(): ids are taken from the sequence in blocks of this size
@@ -50,6 +51,7 @@ class Schema:
         self.metadata: MetaData = MetaData(schema=name, naming_convention=_NAMING_CONVENTION)
         self.log: Table = _log(self.metadata)
         self.log_state: Table = _log_state(self.metadata)
+        self.durability: Table = _durability(self.metadata)
         self.stripe: Table = _stripe(self.metadata)
         self.filled_slot: Table = _filled_slot(self.metadata)
         self.kept_topic: Table = _kept_topic(self.metadata)
@@ -99,13 +101,13 @@ def _log(metadata: MetaData) -> Table:
 
 
 def _log_state(metadata: MetaData) -> Table:
-    """One row that a crash removes together with the messages: the slot that takes new ones.
+    """One row that a crash removes, as it does unlogged slots: the slot that takes new messages.
 
     The ids of this log begin at `began_at`; what was lost with an earlier log was published at `lost_at` or before. All
     up to `filled_until` are in earlier slots; messages with ids up to `gone_until`, published at `gone_at` or before,
     may have left the log. Of topics that are kept for longer, `kept_gone_until` and `kept_gone_at` say this. No other
     log has its `identity`: see `start_epoch.sql`. `former` holds its earlier identities, each with its first and its
-    last id.
+    last id, or with two entries, see `recover_log.sql`.
     Transactions before `swept_until` have left nothing in the outbox.
     """
     return Table(
@@ -128,6 +130,22 @@ def _log_state(metadata: MetaData) -> Table:
         Column("filenode", OID, nullable=False),
         Column("swept_until", BigInteger, nullable=False, server_default="0"),
         prefixes=["UNLOGGED"],
+    )
+
+
+def _durability(metadata: MetaData) -> Table:
+    """One row that survives a crash: whether the log is to survive one as well, `durable` or `fast`.
+
+    While new messages go into a logged slot, `state`, `filled` and `kept` hold the rows of `log_state`, `filled_slot`
+    and `kept_slot`; see `save_state.sql` and `recover_log.sql`.
+    """
+    return Table(
+        "durability",
+        metadata,
+        Column("chosen", Text, primary_key=True),
+        Column("state", JSONB),
+        Column("filled", JSONB),
+        Column("kept", JSONB),
     )
 
 
@@ -185,7 +203,8 @@ def _kept_slot(metadata: MetaData) -> Table:
 
 
 def _message(metadata: MetaData) -> Table:
-    """The log, in slots `message_0` …: unlogged partitions that are emptied in turn by TRUNCATE.
+    """The log, in slots `message_0` …: partitions that are emptied in turn by TRUNCATE. They are unlogged or, for a
+    durable log, logged.
 
     `channel` is the one that a message was sent to; for a message to a topic, the one that does not get it. A message
     with a `key` is delivered once, however often it is published.
@@ -196,6 +215,11 @@ def _message(metadata: MetaData) -> Table:
     instead: `channel` holds the refused ones as an array, `number` the count of the dropped. A row of a queue without a
     payload stands for a message that left the log unclaimed. A row with the address `gone:` says what has left the log,
     see `note_gone.sql`.
+
+    `attempts` is how often work on a message of a queue has failed, NULL if never. A row `working:`, with the number
+    and the id of a message, says which node works on it (`channel`), until when (`expires_at`), and how many `attempts`
+    it has; a row `done:` says that this has ended, and a row `open:` lists the work that had not: see `open_work.sql`.
+    Rows `idle:` and `woken:` are tokens of nodes that wait, and which are used: see `wake.sql`.
     """
     message = Table(
         "message",
@@ -210,6 +234,7 @@ def _message(metadata: MetaData) -> Table:
         Column("payload", LargeBinary, nullable=False),
         Column("published_at", DateTime(timezone=True), nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False),
+        Column("attempts", Integer),
         postgresql_partition_by="LIST (slot)",
     )
     Index(None, message.c.address, message.c.id)
@@ -258,16 +283,21 @@ def _lease(metadata: MetaData) -> Table:
         Column("leased_until", DateTime(timezone=True), nullable=False),
     )
     Index(None, lease.c.leased_until)
+    Index(None, lease.c.address)
     return lease
 
 
 def _subscription(metadata: MetaData) -> Table:
-    """Which nodes host an address: they are notified of messages to it."""
+    """Which nodes host an address: they are notified of messages to it.
+
+    A node that `takes_turns` is notified of messages to this queue only while it has a token, see `wake.sql`.
+    """
     subscription = Table(
         "subscription",
         metadata,
         Column("address", Text, primary_key=True),
         Column("node", Uuid, primary_key=True),
+        Column("takes_turns", Boolean, nullable=False, server_default=false()),
         prefixes=["UNLOGGED"],
     )
     Index(None, subscription.c.node)

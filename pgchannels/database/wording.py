@@ -16,7 +16,9 @@ from pgchannels.database.failures import (
     NOTIFICATION_QUEUE_FULL,
     HostsRefused,
     HostsUnreachable,
+    NothingHeard,
     SessionShared,
+    TransactionsRefused,
     advice_of_pooler,
     is_connection_failure,
     is_database_failure,
@@ -24,6 +26,7 @@ from pgchannels.database.failures import (
     is_undone,
     of_driver,
 )
+from pgchannels.database.hosted import hint
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, PgChannelsError
 
 _ERROR_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
@@ -50,6 +53,9 @@ _ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --
 
 _OF_ROLE: Final = re.compile(r'role "')
 
+
+IS_STANDBY: Final = "it is a standby"
+_TO_THE_PRIMARY: Final = "; give the address of the primary, or add it to the hosts"
 
 _ASK_THE_SERVER: Final = "look into the log of the server for the reason, or correct host and port"
 
@@ -127,14 +133,14 @@ def explained(error: Exception, place: Place) -> Exception:
         return error
     if isinstance(of_driver(error), HostsRefused):
         return DatabaseRefused(f"cannot open {_told(error, place)}")
-    return DatabaseRefused(f"{place} refused: {in_words(error)}{advice(error)}")
+    return DatabaseRefused(f"{place} refused: {in_words(error)}{advice(error)}{_hint(error, place)}")
 
 
 def advice(error: BaseException) -> str:
     """Return what to do about a failure, as the end of a sentence; empty if unknown."""
     failure = of_driver(error) or error
     if isinstance(failure, HostsRefused | HostsUnreachable) and failure.__cause__ is not None:
-        return advice_at_opening(failure.__cause__)
+        return advice_at_opening(failure.__cause__) or (_TO_THE_PRIMARY if IS_STANDBY in str(failure) else "")
     return _advice(failure, _ADVICE)
 
 
@@ -158,7 +164,15 @@ def _advice(failure: BaseException, table: _Advice) -> str:
 
 def _told(error: Exception, place: Place) -> str:
     its_own = isinstance(of_driver(error), HostsRefused | HostsUnreachable)  # the text names the hosts
-    return f"{f'{place.title} at ' if its_own else f'{place}: '}{in_words(error)}{advice(error)}"
+    where = f"{place.title} at " if its_own else f"{place}: "
+    return f"{where}{in_words(error)}{advice(error)}{_hint(error, place)}"
+
+
+def _hint(error: Exception, place: Place) -> str:
+    failure = of_driver(error)
+    causes = {failure, failure.__cause__ if isinstance(failure, HostsRefused | HostsUnreachable) else failure}
+    is_of_host = any(isinstance(cause, SessionShared | NothingHeard | TransactionsRefused) for cause in causes)
+    return hint(place.hosts) if is_of_host or IS_STANDBY in str(failure) else ""
 
 
 def in_words(error: BaseException, *, of_engine: bool = False) -> str:

@@ -89,6 +89,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         schema: str = DEFAULT_SCHEMA,
         send_timeout: float = 30,
         heartbeat: float = 5,
+        poll: float | None = None,
+        listen_url: str | URL | None = None,
         on_disconnect: str | None = None,
         on_reconnect: str | None = None,
         on_gap: str | None = None,
@@ -118,6 +120,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             urls=urls,
             pinned=pinned,
             also_receive_from=also_receive_from,
+            listen_url=listen_url,
         )
         self._lock = threading.Lock()
         self._used: tuple[Hashable, Engine] | None = None

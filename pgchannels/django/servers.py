@@ -12,7 +12,7 @@ from pgchannels.process.process import Process
 from pgchannels.servers.engine import Engine, require_one_server
 from pgchannels.servers.placement import Pins, Placement
 from pgchannels.servers.servers import Servers
-from pgchannels.servers.targets import ServerTargets, require_different
+from pgchannels.servers.targets import ServerTargets, require_different, require_no_listen_url
 
 
 class ServersInSettings:
@@ -32,6 +32,7 @@ class ServersInSettings:
         urls: ServerTargets | None,
         pinned: Pins | None,
         also_receive_from: ServerTargets | None,
+        listen_url: str | URL | None,
     ) -> None:
         self._placement: Placement | None = None
         if only is not None:
@@ -42,6 +43,7 @@ class ServersInSettings:
         given = {**given, "urls": urls} if option == "databases" else given
         if too_many := [name for name, value in given.items() if value is not None]:
             raise ConfigurationError(f"CHANNEL_LAYERS: CONFIG has {option!r} and {too_many[0]!r}: leave one out")
+        require_no_listen_url(listen_url)
         sources = sources_of_servers(option, servers)
         also = {} if also_receive_from is None else sources_of_servers(option, also_receive_from)
         self._placement = Placement(tuple(sources), also=tuple(also), pinned=pinned)

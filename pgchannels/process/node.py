@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, TypeVar
 
 from pgchannels.database.connections import Connections, together
 from pgchannels.database.database import Database
+from pgchannels.database.driver import DriverConnection
 from pgchannels.database.retry import insist
+from pgchannels.database.same_database import require_same_database
 from pgchannels.database.wording import explained
 from pgchannels.errors import LayerClosed
-from pgchannels.messages import Position, Positions
+from pgchannels.messages import Gap, Position, Positions
 from pgchannels.names import Identity, topic_address
 from pgchannels.options import Options
 from pgchannels.points import Point, in_topic
@@ -19,9 +21,11 @@ from pgchannels.process.tasks import Tasks
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.listener import Listener
 from pgchannels.receiving.losses import QUEUE_IN_TOPIC, Losses
-from pgchannels.receiving.payloads import PayloadReader
+from pgchannels.receiving.payloads import Opened, PayloadReader
+from pgchannels.receiving.poller import Poller
 from pgchannels.receiving.receiver import Received, Receiver
 from pgchannels.receiving.router import Router
+from pgchannels.receiving.work import Taken
 from pgchannels.sending.outgoing import Outgoing
 from pgchannels.sending.sender import Sender
 from pgchannels.upkeep.lease import Lease
@@ -51,9 +55,13 @@ class Node:
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
         self._connections = connections = Connections(database, options.schema, silence_seconds=silence_seconds)
-        router, beat_due = Router(), asyncio.Event()
+        self._router = router = Router()
+        beat_due = asyncio.Event()
         self.sender: Sender = Sender(
-            connections, options, on_dropped=self.losses.at(QUEUE_IN_TOPIC), on_sent=router.note_sent
+            connections,
+            options,
+            on_dropped=self.losses.at(QUEUE_IN_TOPIC),
+            on_sent=self._note_sent if options.poll else router.note_sent,
         )
         self._lease = Lease(connections, self.identity, options, retention_seconds=options.retention)
         self._reports = Reports(connections, self.identity.id)
@@ -70,8 +78,11 @@ class Node:
             undelivered=self._undelivered,
             beat_due=beat_due,
         )
-        self._listener = Listener(connections, self.identity.id, self.receiver, options, beat_due=beat_due)
-        self._retention = Retention(connections, expiry_seconds=options.expiry)
+        self._retention = Retention(connections, expiry_seconds=options.expiry, is_on_request=options.poll is not None)
+        self._listening = connections if database.listening is None else Connections(database.listening, options.schema)
+        self._listener = self._new_listener(beat_due)
+        self._poller = self._new_poller(beat_due) if options.poll else None
+        self._hearing = self._poller or self._listener
         self._tasks = Tasks(on_failure=self._fail)
         self._failure: LayerClosed | None = None
         self._on_closed = on_closed
@@ -91,7 +102,7 @@ class Node:
         """
         try:
             # Three connections at the same time; if the schema is missing, all fail, and the sender reports it.
-            await together(self.sender.open(), self.receiver.open(is_late=is_late), self._listener.open())
+            await together(self.sender.open(), self.receiver.open(is_late=is_late), self._hearing.open())
             await self.receiver.catch_up.settle()
         except BaseException as error:
             await self._release()
@@ -100,9 +111,26 @@ class Node:
             raise
         assert self.sender.task is not None
         self._tasks.watch(self.sender.task)
-        for part in (self._listener, *self.receiver.parts(), self._reports, self._undelivered, self._retention):
+        for part in (self._hearing, *self.receiver.parts(), self._reports, self._undelivered, self._retention):
             self._tasks.start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
+
+    def _new_listener(self, beat_due: asyncio.Event) -> Listener:
+        check = None if self._listening is self._connections else self._require_same_database
+        return Listener(self._listening, self.identity.id, self.receiver, self._options, beat_due=beat_due, check=check)
+
+    def _new_poller(self, beat_due: asyncio.Event) -> Poller:
+        return Poller(
+            self._connections,
+            self.identity.id,
+            self.receiver,
+            self._options,
+            beat_due=beat_due,
+            on_beat=self._retention.rotate_soon,
+        )
+
+    async def _require_same_database(self, listening: DriverConnection) -> None:
+        await require_same_database(self._connections, listening, self._listening.place)
 
     @property
     def is_closing(self) -> bool:
@@ -125,11 +153,12 @@ class Node:
 
     def beat_now(self) -> None:
         """Request a heartbeat before it is due."""
-        self._listener.beat_due.set()
+        self._hearing.beat_due.set()
 
     def abandon(self) -> None:
         """Disconnect after the event loop was closed: nothing else can be done there any more."""
         self._connections.abandon()
+        self._listening.abandon()
 
     async def send(self, outgoing: Outgoing) -> int:
         """Send to a channel of this node; returns the message's id.
@@ -158,6 +187,18 @@ class Node:
     def receive_any(self, prefix: str) -> Awaitable[tuple[str, Received]]:
         """See `Receiver.receive_any`."""
         return self.receiver.receive_any(prefix)
+
+    def take(self, queue: str, *, attempts: int, visible_seconds: float | None) -> Awaitable[Opened | Gap]:
+        """See `Receiver.take`; `finish` or `fail` must follow."""
+        return self.receiver.take(queue, attempts=attempts, visible_seconds=visible_seconds)
+
+    def finish(self, taken: Taken) -> None:
+        """See `Queues.finish`."""
+        self.receiver.queues.finish(taken)
+
+    def fail(self, taken: Taken) -> None:
+        """See `Queues.fail`."""
+        self.receiver.queues.fail(taken)
 
     def release(self, channel: str) -> None:
         """See `Channels.release`."""
@@ -204,6 +245,11 @@ class Node:
             step, place=self._connections.place, seconds=self._options.send_timeout, what_failed=what_failed
         )
 
+    def _note_sent(self, last_ids: Mapping[str, int]) -> None:
+        self._router.note_sent(last_ids)
+        if self._poller is not None and any(map(self._router.has, last_ids)):
+            self._poller.look_soon()
+
     async def _keep(self) -> None:
         # `asyncio.run` and the like cancel every task before they close the loop: the last chance to disconnect.
         try:
@@ -217,10 +263,15 @@ class Node:
         async with AsyncExitStack() as in_any_case:
             in_any_case.callback(self._on_closed)
             in_any_case.push_async_callback(self._release)
-            in_any_case.push_async_callback(self.receiver.queues.give_back)
+            in_any_case.push_async_callback(self._give_back)
             in_any_case.callback(self.receiver.close, self._failure)
             in_any_case.push_async_callback(self._tasks.stop)
             await self.receiver.queues.close(self._failure, timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
+
+    async def _give_back(self) -> None:
+        await self.receiver.queues.give_back()
+        async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
+            await self.receiver.queues.end_work()
 
     def _fail(self, task: asyncio.Task[None], error: BaseException) -> None:
         logger.error("%s failed: the layer closes in this event loop, open it again", task.get_name(), exc_info=error)
@@ -233,8 +284,9 @@ class Node:
     async def _release(self) -> None:
         async with AsyncExitStack() as in_any_case:  # in reverse order, even if a step is cancelled
             in_any_case.push_async_callback(self._connections.close)
+            in_any_case.push_async_callback(self._listening.close)
             in_any_case.push_async_callback(self._give_lease_back)
-            in_any_case.push_async_callback(self._listener.close)
+            in_any_case.push_async_callback(self._hearing.close)
             in_any_case.push_async_callback(self.sender.close)
             in_any_case.push_async_callback(self._tasks.stop)
 
@@ -242,5 +294,6 @@ class Node:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await self._lease.close()
+                await self.receiver.queues.wake_others()
         except Exception as error:
             logger.debug("could not give the lease back, it will end by itself: %r", error)

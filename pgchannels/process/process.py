@@ -32,7 +32,7 @@ class Process:
     """
 
     def __init__(self, database: Database, options: Options, *, idle_seconds: float | None = None) -> None:
-        self._database = database
+        self._database = database = database.reached_as(options)
         self._options = options
         self.packer: Packer = Packer(options)
         self._outbox = Outbox(options, lambda: database.place)

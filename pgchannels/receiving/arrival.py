@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import asyncpg
 
-from pgchannels.names import is_queue_address, is_topic_address, topic_of_address
+from pgchannels.names import DEAD_LETTERS, is_queue_address, is_topic_address, topic_of_address
 
 GREATEST_ID: Final = 2**63 - 1  # the database's limit: with a position beyond it, every later read would fail
 _LATEST_MICROSECONDS: Final = (datetime.max - datetime(1970, 1, 1)) // timedelta(microseconds=1)
@@ -75,7 +75,7 @@ class Arrival:
         """What a sealed envelope must be bound to. A queue's copy keeps the seal of its topic."""
         if self.channel is None:
             return self.address if self.left_out is None else f"{self.address} {self.left_out}"
-        return self.channel if self.is_of_topic else f"{self.address} {self.channel}"
+        return self.channel if self.is_of_topic or self.is_dead_letter else f"{self.address} {self.channel}"
 
     @property
     def is_of_topic(self) -> bool:
@@ -84,6 +84,11 @@ class Arrival:
             return is_topic_address(self.address)
         # Only a topic counts: a message to one queue must not open in another that names it as its channel.
         return is_queue_address(self.address) and is_topic_address(self.channel)
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether it comes from the queue that its channel names, to which it was sent."""
+        return is_queue_address(self.address) and self.address == f"{self.channel}{DEAD_LETTERS}"
 
     @property
     def topic(self) -> str:

@@ -30,12 +30,24 @@ class CatchUp:
     An arrival with an id far beyond the known ones waits until the log has been asked for its last id. A greater id is
     impossible: as a position, it would keep out every later message.
 
+    A node that polls hears nothing: it reads all addresses whenever there may be something new.
+
     One task hosts and reads, in turns: an address is hosted before it is read, so nothing is missed in between.
     """
 
     def __init__(
-        self, log: Log, router: Router, hosting: Hosting, *, work: asyncio.Event, on_impossible: Callable[[], None]
+        self,
+        log: Log,
+        router: Router,
+        hosting: Hosting,
+        *,
+        work: asyncio.Event,
+        on_impossible: Callable[[], None],
+        is_polled: bool = False,
     ) -> None:
+        self._is_polled = is_polled
+        self._became_live = asyncio.Event()
+        self.messages_read: int = 0
         self._on_impossible = on_impossible
         self._log = log
         self._router = router
@@ -94,6 +106,12 @@ class CatchUp:
         self._is_all_to_read = True
         self._begin_reading()
 
+    async def caught_up(self) -> None:
+        """Wait until everything that is to be read has been routed."""
+        while not self._is_live:
+            self._became_live.clear()
+            await self._became_live.wait()
+
     def stop_listening(self) -> None:
         """Read everything once `begin_listening` is called: arrivals until then may follow missed messages."""
         self.is_listening = False
@@ -132,9 +150,10 @@ class CatchUp:
         if known is None:
             self._accounted_until = extent.filled_until
             return
-        seen_until = max(known.last_id, self._router.greatest_position())
-        if not extent.continues(known.identity, seen_until):
-            begin = self._accounted_until = self._heard_until = extent.begin_after(known.identity, seen_until)
+        seen_until = self._router.greatest_position()
+        if not extent.continues(known.identity, seen_until, heard_of=known.last_id):
+            begin = extent.begin_after(known.identity, max(seen_until, known.last_id))
+            self._accounted_until = self._heard_until = begin
             self._router.lose(Gap(GapReason.CRASH, None))
             self._router.begin_anew(begin, last_id=extent.last_id)
             self._hosting.forget()  # a restored table may have only part of what is hosted
@@ -176,6 +195,7 @@ class CatchUp:
             self._route_held(until=GREATEST_ID)
             if not self._to_read:
                 self._is_live = True
+                self._became_live.set()
                 self._work.clear()
             if self._hosting.is_behind:
                 self._work.set()
@@ -194,10 +214,12 @@ class CatchUp:
 
     def _is_heard(self, addresses: set[str]) -> bool:
         """Whether there are any, and everything sent before they were hosted has been heard."""
+        if self._is_polled:
+            return bool(addresses)
         return bool(addresses) and self._heard_until >= max(map(self._router.hosted_at, addresses))
 
     async def _read(self) -> None:
-        is_all, some = self._is_all_to_read, self._to_read
+        is_all, some = self._is_all_to_read or self._is_polled, self._to_read
         self._is_all_to_read, self._to_read = False, set()
         is_complete = False
         try:
@@ -231,6 +253,7 @@ class CatchUp:
         heard_meanwhile = () if self._is_all_to_read else self._held
         self._held = deque(sorted([*arrivals, *heard_meanwhile], key=_id_of))
         ids = [arrival.id for arrival in page.arrivals]
+        self.messages_read += len(ids)
         self._heard_until = max([self._heard_until, *ids[-1:]])
         limit.note_page(ids, is_full=page.is_full, last_id=page.last_id)
         if limit.is_complete and addresses is None:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 class Line:
@@ -56,6 +57,10 @@ class Turn(Generic[T]):
             return self.take()
 
         return Turn(self.line, take, self.age)
+
+    def of(self, origin: K) -> "Turn[tuple[K, T]]":
+        """Return the same turn that also says where the item comes from."""
+        return Turn(self.line, lambda: None if (taken := self.take()) is None else (origin, taken), self.age)
 
 
 async def first_of(turns: Sequence[Turn[T]]) -> T:

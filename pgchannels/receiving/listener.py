@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import asyncpg
 
 from pgchannels.database.connections import Connections
 from pgchannels.database.driver import DriverConnection
-from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, is_connection_failure
+from pgchannels.database.failures import NOTIFICATION_QUEUE_FULL, NothingHeard, is_connection_failure
 from pgchannels.database.retry import repeat
 from pgchannels.database.statements.nodes import listen
 from pgchannels.options import Options
@@ -56,6 +57,7 @@ class Listener:
     """Keeps one connection on LISTEN, and replaces it whenever it is lost, or nothing arrives on it any more.
 
     :param beat_due: set to request a heartbeat before it is due.
+    :param check: called with each new connection, before it listens.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class Listener:
         options: Options,
         *,
         beat_due: asyncio.Event,
+        check: Callable[[DriverConnection], Awaitable[None]] | None = None,
     ) -> None:
         self._connections = connections
+        self._check = check
         self._held = connections.hold(on_open=self._listen)
         self._connection: DriverConnection | None = None
         self._node = node
@@ -76,6 +80,7 @@ class Listener:
         self._probe_seconds = max(options.heartbeat, _SHORTEST_PROBE_SECONDS)
         self._token = ""
         self._heard_token = asyncio.Event()
+        self._is_answered = False  # the probe, though perhaps its token was not heard
         self._heard_count = 0
         self._lost = asyncio.Event()
         self.beat_due: asyncio.Event = beat_due
@@ -151,6 +156,8 @@ class Listener:
             self._hearer.lost()
 
     async def _listen(self, connection: DriverConnection) -> None:
+        if self._check is not None:
+            await self._check(connection)
         self._hearer.begin()  # for every listening connection, however it was opened
         self._connection = connection
         self._is_new = True
@@ -170,9 +177,11 @@ class Listener:
         Anything heard meanwhile proves that the connection is not deaf: behind heavy traffic, the token is slow.
 
         :raises TimeoutError: nothing arrived for the time of a heartbeat.
+        :raises NothingHeard: the same, though the statement was answered.
         """
         self._token = secrets.token_hex(8)
         self._heard_token.clear()
+        self._is_answered = False
         asking = asyncio.create_task(self._ask(text, *arguments, self._token, *behind_token), name="pgchannels probe")
         try:
             heard_until_then = -1
@@ -184,6 +193,8 @@ class Listener:
                 asking.cancel()
                 await asyncio.wait([asking])
         if asking.cancelled():
+            if self._is_answered:
+                raise NothingHeard
             raise TimeoutError("no probe came back through the listening connection")
         return asking.result()
 
@@ -191,6 +202,7 @@ class Listener:
         if not self._held.is_open:
             raise ConnectionError("the listening connection was lost")  # not reopened here: it must be reported first
         [row] = await self._held.fetch(text, *arguments)
+        self._is_answered = True
         if row["is_told"]:
             self._is_new = False
             await self._heard_token.wait()

@@ -2,21 +2,17 @@
 
 import asyncio
 import logging
-import secrets
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
-
-import asyncpg
+from typing import Protocol
 
 from pgchannels.database.chore import Chore
 from pgchannels.database.connections import Connections
 from pgchannels.database.retry import insist
-from pgchannels.database.statements.queues import claim as claim_messages
+from pgchannels.database.statements.queues import wake_another
 from pgchannels.errors import PgChannelsError
 from pgchannels.messages import Gap, GapReason
 from pgchannels.receiving.arrival import Arrival
@@ -26,32 +22,15 @@ from pgchannels.receiving.losses import Losses
 from pgchannels.receiving.mailbox import Item, Mailbox, WhenFull
 from pgchannels.receiving.missed_gaps import MissedGaps
 from pgchannels.receiving.router import Router
-
-_MOST_AT_ONCE: Final = 100
+from pgchannels.receiving.taking import Answer, Memory, Taker, Terms
+from pgchannels.receiving.unfinished import Unfinished
+from pgchannels.receiving.work import Taken, Works
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A claim that may have been committed; it is repeated with its number until answered.
-
-    The log remembers the number at least until `remembered_until`, by the database's clock. A later repetition that is
-    not remembered takes nothing: it would take other messages, and those of the first call would be lost unnoticed.
-    """
-
-    number: int
-    most: int
-    remembered_until: float
-
-
-class Resender(Protocol):
+class Resender(Memory, Protocol):
     """Puts messages back into the queues that they were claimed from."""
-
-    retention_seconds: float
-
-    def valid_until(self) -> float:
-        """Return until when, by the database's clock, a call made now may take effect."""
 
     async def resend(self, address: str, channel: str | None, envelope: bytes) -> object:
         """Put a message at the end of the queue that it was claimed from."""
@@ -67,47 +46,75 @@ class Queues:
         hosting: Hosting,
         losses: Losses,
         sender: Resender,
+        node_address: str,
+        *,
+        is_polled: bool,
     ) -> None:
+        self.works: Works = Works(connections)
         self._connections = connections
         self._router = router
         self._hosting = hosting
         self._losses = losses
         self._sender = sender
-        self._receivers: dict[str, int] = {}
-        self._claimed: dict[str, Mailbox] = {}
+        self._taker = Taker(connections, sender, self.works, node_address, is_polled)
+        self._receivers: dict[str, dict[Terms, int]] = {}
+        self._claimed: dict[Terms, Mailbox] = {}
         self._left: list[Arrival] = []  # claimed messages of a closed layer
-        self._unresolved: dict[str, _Claim] = {}
         self._ready: set[str] = set()
+        self._told: set[str] = set()  # queues of which the database has told this node, and perhaps nobody else
         self._claims = Chore(self._claim_ready, what_failed="could not claim from queues")
         self._returns = Chore(self.give_back, what_failed="could not give claimed messages back")
+        self._work_returns = Chore(self.works.give_back, what_failed="could not give back work that failed")
         self._claiming = asyncio.Lock()
         self._giving_back = asyncio.Lock()
         self._is_closed = False
         self._cleared_until = 0
         self._missed_gaps = MissedGaps()
+        self._unfinished = Unfinished(connections, self.works, node_address, self._taker, self._claiming)
+        self.messages_claimed: int = 0
 
-    async def receive(self, address: str) -> Item:
-        """Wait for the next message and claim it. Cancelling leaves it to the next receiver."""
-        with self._receiving(address) as claimed:
-            await self._host(address)
+    async def receive(self, terms: Terms) -> Item:
+        """Wait for the next message and claim it. Cancelling leaves it to the next receiver.
+
+        With `attempts` in the terms, `finish` or `fail` must follow.
+        """
+        with self._receiving(terms) as claimed:
+            await self._host(terms.address)
             return await claimed.get()
 
     @contextmanager
-    def turn(self, address: str) -> Iterator[Turn[Item]]:
+    def turn(self, terms: Terms) -> Iterator[Turn[Item]]:
         """As `receive`, for a task that waits elsewhere, too: it does not wait for the database."""
-        with self._receiving(address) as claimed, claimed.turn() as turn:
-            hosting = asyncio.ensure_future(self._host(address))
+        with self._receiving(terms) as claimed, claimed.turn() as turn:
+            hosting = asyncio.ensure_future(self._host(terms.address))
             hosting.add_done_callback(lambda _: turn.line.wake(len(turn.line.places)))
             try:
                 yield turn.unless(lambda: _error_of(hosting))
             finally:
                 hosting.add_done_callback(_error_of)  # which nobody is told any more
                 hosting.cancel()
+                if terms.visible_seconds is not None:  # the time of what is left here runs
+                    self._returns.ask()
+
+    def finish(self, taken: Taken) -> None:
+        """Acknowledge a message soon: the work on it is done."""
+        self.works.finish(taken)
+        self.wake(taken.address)
+
+    def fail(self, taken: Taken, *, is_counted: bool = True) -> None:
+        """Give a message back soon: the work on it has failed."""
+        self.works.return_(taken, has_failed=is_counted)
+        self._work_returns.ask()
 
     def wake(self, address: str) -> None:
         """Check whether there is something to claim."""
         self._ready.add(address)
         self._claims.ask()
+
+    def tell(self, address: str) -> None:
+        """Check whether there is something to claim: the database says so, and perhaps to nobody else."""
+        self._told.add(address)
+        self.wake(address)
 
     def wake_all(self) -> None:
         """Check every queue that somebody waits for."""
@@ -116,13 +123,14 @@ class Queues:
 
     async def run(self) -> None:
         """Claim what there is to claim, and give back what nobody waits for any more, forever."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._claims.run())
-            both.create_task(self._returns.run())
+        async with asyncio.TaskGroup() as chores:
+            for chore in (self._claims, self._returns, self._work_returns, self._unfinished.chore):
+                chores.create_task(chore.run())
 
     def give_back_soon(self) -> None:
-        """Start to give back what was claimed for receivers that went away; return at once."""
+        """Start to give back what was claimed for receivers or workers that went away; return at once."""
         self._returns.ask()
+        self._unfinished.look_at({*self._receivers, *self.works.queues})
 
     def lose(self, gap: Gap) -> None:
         """Report to all receivers that the contents of the queues are lost."""
@@ -154,15 +162,35 @@ class Queues:
                 mailbox.close(error)
             self._receivers.clear()
             self._left = self._take_abandoned()  # before the waiting receivers wake up
+            self.works.return_all()
+
+    async def end_work(self) -> None:
+        """Tell the database how the work of a closed layer has ended; what it does not learn is given back later."""
+        try:
+            await self.works.give_back()
+            while waiting := self.works.queues_with_done():
+                await self._taker.take(Terms(waiting[0]), 0)
+        except Exception as failure:
+            logger.warning(
+                "the layer closed, and could not tell the database which work is done: it is given to others when the"
+                " lease ends: %s",
+                _reason(failure),
+            )
+
+    async def wake_others(self) -> None:
+        """Wake another node for each queue whose next message this one was to take; it is gone."""
+        for address in self._taker.tokens:
+            await self._connections.ask(wake_another, address)
 
     @contextmanager
-    def _receiving(self, address: str) -> Iterator[Mailbox]:
-        self._receivers[address] = self._receivers.get(address, 0) + 1
-        self._router.reserve(address, self)  # so that it is hosted; its messages are claimed
+    def _receiving(self, terms: Terms) -> Iterator[Mailbox]:
+        receivers = self._receivers.setdefault(terms.address, {})
+        receivers[terms] = receivers.get(terms, 0) + 1
+        self._router.reserve(terms.address, self)  # so that it is hosted; its messages are claimed
         try:
-            yield self._claimed_from(address)
+            yield self._claimed_from(terms)
         finally:
-            self._stop_receiving(address)
+            self._stop_receiving(terms)
 
     async def _host(self, address: str) -> None:
         # Host before claiming: if the claim finds nothing, whatever is sent afterwards wakes this node.
@@ -170,19 +198,22 @@ class Queues:
             await self._hosting.positions_of([address], is_patient=True)
         self.wake(address)
 
-    def _stop_receiving(self, address: str) -> None:
+    def _stop_receiving(self, terms: Terms) -> None:
         if self._is_closed:
             return
-        self._receivers[address] -= 1
-        if not self._receivers[address]:
-            del self._receivers[address]
-            self._router.remove(address, self)
-            self._forget_if_idle(address)
+        receivers = self._receivers[terms.address]
+        receivers[terms] -= 1
+        if not receivers[terms]:
+            del receivers[terms]
+            self._forget_if_idle(terms)
+        if not receivers:
+            del self._receivers[terms.address]
+            self._router.remove(terms.address, self)
 
-    def _forget_if_idle(self, address: str) -> None:
-        if self._claimed_from(address).is_idle:
-            del self._claimed[address]
-            self._missed_gaps.leave(address)
+    def _forget_if_idle(self, terms: Terms) -> None:
+        if self._claimed_from(terms).is_idle:
+            del self._claimed[terms]
+            self._missed_gaps.leave(terms.name)
 
     async def _claim_ready(self) -> None:
         async with self._claiming:
@@ -190,77 +221,83 @@ class Queues:
                 await self._claim_all(self._ready.pop())
 
     async def _claim_all(self, address: str) -> None:
+        is_told = address in self._told
+        self._told.discard(address)
         try:
-            while await self._claim(address):
-                pass
+            for terms in self._terms_of(address):
+                while await self._claim(terms):
+                    is_told = False  # at the end, it leaves a token, or nobody waits here: who does next looks again
+            if is_told and not self._is_closed and not any(map(self._wanted, self._receivers.get(address, ()))):
+                await self._connections.ask(wake_another, address)
         except BaseException:
+            if is_told:
+                self._told.add(address)
             self.wake(address)
             raise
 
-    async def _claim(self, address: str) -> bool:
+    def _terms_of(self, address: str) -> list[Terms]:
+        unresolved = (terms for terms in self._taker.unresolved if terms.address == address)
+        return list(dict.fromkeys([*unresolved, *self._receivers.get(address, ()), Terms(address)]))
+
+    async def _claim(self, terms: Terms) -> bool:
         """Claim once; return whether there may be more for waiting receivers."""
-        if address not in self._unresolved:
-            if not (wanted := self._wanted(address)):
-                return False
-            self._unresolved[address] = self._new_claim(wanted)
-        rows = await self._answer(address, self._unresolved[address])
-        if rows is None:
-            del self._unresolved[address]
-            self._claimed_from(address).lose(Gap(GapReason.EXPIRED, None))
-            return True
-        arrivals = [Arrival.from_row(row) for row in rows if row["id"] is not None]
-        del self._unresolved[address]
-        if rows and rows[0]["lost"]:
-            self._claimed_from(address).lose(Gap(GapReason.EXPIRED, rows[0]["lost"]))
-        self._put(address, arrivals)
-        return bool(rows)
+        wanted = self._wanted(terms)
+        if terms in self._taker.unresolved or wanted or self.works.are_done(terms.address):
+            answer = await self._taker.take(terms, wanted)
+            self._settle(terms, answer)
+            return answer.may_be_more
+        return False
 
-    def _new_claim(self, wanted: int) -> _Claim:
-        remembered_until = self._connections.database_time() + self._sender.retention_seconds
-        return _Claim(secrets.randbits(63), min(wanted, _MOST_AT_ONCE), remembered_until)
+    def _settle(self, terms: Terms, answer: Answer) -> None:
+        if answer.lost != 0:
+            self._claimed_from(terms).lose(Gap(GapReason.EXPIRED, answer.lost))
+        if terms.attempts is not None:
+            for taken in answer.taken:
+                self.works.begin(taken)
+            if answer.taken and terms.visible_seconds is not None:
+                self._unfinished.look_within(terms.address, terms.visible_seconds)
+                if not self._receivers.get(terms.address, {}).get(terms):
+                    self._returns.ask()
+        self._put(terms, answer.taken)
 
-    async def _answer(self, address: str, claim: _Claim) -> "Sequence[asyncpg.Record] | None":
-        """Return what the claim took; None if it is too late to know."""
-        valid_until = min(self._sender.valid_until(), claim.remembered_until)
-        try:
-            return await self._connections.fetch(claim_messages, claim.number, valid_until, address, claim.most)
-        except asyncpg.QueryCanceledError:
-            if self._connections.database_time() < claim.remembered_until:
-                raise
-            return None
-
-    def _put(self, address: str, arrivals: Sequence[Arrival]) -> None:
+    def _put(self, terms: Terms, arrivals: Sequence[Arrival]) -> None:
+        self.messages_claimed += len(arrivals)
         for arrival in arrivals:
             if arrival.id > self._cleared_until:
-                self._claimed_from(address).put(arrival)
+                self._claimed_from(terms).put(arrival)
 
     def _take_abandoned(self) -> list[Arrival]:
-        abandoned = [address for address in self._claimed if address not in self._receivers]
+        abandoned = [terms for terms in self._claimed if not self._receivers.get(terms.address, {}).get(terms)]
         arrivals, self._left = self._left, []
-        for address in abandoned:
-            arrivals += self._claimed[address].clear()
-            self._forget_if_idle(address)
+        for terms in abandoned:
+            arrivals += self._claimed[terms].clear()
+            self._forget_if_idle(terms)
+        for taken in [taken for taken in arrivals if isinstance(taken, Taken) and self.works.has(taken)]:
+            arrivals.remove(taken)
+            self.fail(taken, is_counted=False)
         return arrivals
 
     async def _resolve(self, timeout_seconds: float) -> None:
         try:
             # Wait for giving back and claiming under way: their messages have left the queue already.
             async with asyncio.timeout(timeout_seconds), self._giving_back, self._claiming:
-                for address in list(self._unresolved):
+                for terms in list(self._taker.unresolved):
                     # Nobody claims again after this, so it must survive one more lost connection.
                     await insist(
-                        partial(self._claim, address),
+                        partial(self._claim, terms),
                         place=self._connections.place,
                         seconds=timeout_seconds,
                         what_failed="could not learn what was claimed from a queue",
                     )
         except (PgChannelsError, TimeoutError) as failure:
-            for address, claim in self._unresolved.items():
+            for terms, claim in self._taker.unresolved.items():
+                if terms.attempts is not None:
+                    continue  # it is given back when the lease ends
                 self._losses.count(Gap(GapReason.EXPIRED, None))
                 logger.error(
                     "%s: the layer closes without an answer to its last claim: up to %d messages may be lost."
                     " Close it while the database can be reached, or send again what was not done: %s",
-                    address,
+                    terms.address,
                     claim.most,
                     _reason(failure),
                 )
@@ -294,24 +331,25 @@ class Queues:
                 *(address, len(failures), len(unsent), unknown, _reason(failure)),
             )
             return
-        claimed = self._claimed_from(address)
+        claimed = self._claimed_from(Terms(address))
         logger.warning("%s: could not give %d claimed messages back: %s", address, len(failures), _reason(failure))
         if unknown:
             claimed.lose(Gap(GapReason.EXPIRED, None))
-        self._put(address, [*unsent, *claimed.clear()])
+        self._put(Terms(address), [*unsent, *claimed.clear()])
 
-    def _wanted(self, address: str) -> int:
+    def _wanted(self, terms: Terms) -> int:
         # Messages that cancelled receivers left behind go to the next ones, and may outnumber them.
-        return 0 if self._is_closed else max(self._receivers.get(address, 0) - len(self._claimed.get(address, ())), 0)
+        receivers = self._receivers.get(terms.address, {}).get(terms, 0)
+        return 0 if self._is_closed else max(receivers - len(self._claimed.get(terms, ())), 0)
 
-    def _claimed_from(self, address: str) -> Mailbox:
-        if address not in self._claimed:
-            mailbox = self._claimed[address] = Mailbox(
-                capacity=sys.maxsize, when_full=WhenFull.FAIL, on_lost=self._losses.at(address)
+    def _claimed_from(self, terms: Terms) -> Mailbox:
+        if terms not in self._claimed:
+            mailbox = self._claimed[terms] = Mailbox(
+                capacity=sys.maxsize, when_full=WhenFull.FAIL, on_lost=self._losses.at(terms.address)
             )
-            for gap in self._missed_gaps.come_back(address):
+            for gap in self._missed_gaps.come_back(terms.name):
                 mailbox.lose(gap)
-        return self._claimed[address]
+        return self._claimed[terms]
 
 
 def _error_of(task: "asyncio.Task[None]") -> BaseException | None:

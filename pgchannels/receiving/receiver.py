@@ -39,7 +39,9 @@ from pgchannels.receiving.queues import Queues, Resender
 from pgchannels.receiving.replay import Replays
 from pgchannels.receiving.router import Router
 from pgchannels.receiving.sweep import Sweep
+from pgchannels.receiving.taking import Terms
 from pgchannels.receiving.topics import Topics
+from pgchannels.receiving.work import Taken
 
 Received: TypeAlias = Opened | Gap | ListenerState  # a message with its payload, or news
 
@@ -85,10 +87,18 @@ class Receiver:
         work = asyncio.Event()
         self.hosting: Hosting = Hosting(connections, identity.id, router, work=work, beat_due=beat_due)
         self.catch_up: CatchUp = CatchUp(
-            self.log, router, self.hosting, work=work, on_impossible=self.payloads.note_impossible
+            self.log,
+            router,
+            self.hosting,
+            work=work,
+            on_impossible=self.payloads.note_impossible,
+            is_polled=options.poll is not None,
         )
+        self._received_before = 0
         self.replays: Replays = Replays(self.log, router, self.catch_up)
-        self.queues: Queues = Queues(connections, router, self.hosting, losses, sender)
+        self.queues: Queues = Queues(
+            connections, router, self.hosting, losses, sender, self._address, is_polled=options.poll is not None
+        )
         self._expiry = Expiry(options.expiry, connections)
         self.has_expired: Callable[[Arrival], bool] = self._expiry.is_over
         self.channels: Channels = Channels(
@@ -120,7 +130,7 @@ class Receiver:
             self.hosting.forget()
             self.catch_up.read_all()
             self._reports.tell_again()
-        if row["is_told"]:
+        if row["is_told"] and self._options.poll is None:
             self.catch_up.note_heard(filled_until=seen.filled_until)
         if row["has_undelivered"]:
             self._undelivered.deliver_soon()
@@ -138,11 +148,36 @@ class Receiver:
             for arrival in arrivals:
                 self.catch_up.arrive(arrival)
         elif kind == "q":
-            self.queues.wake(content)
+            self.queues.tell(content)
         elif kind == "o":
             self._undelivered.deliver_soon()
         else:
             self.payloads.note_unreadable("ignored a notification of a kind that this version does not know")
+
+    # Called by the poller, in place of `hear`.
+
+    async def read_new(self) -> bool:
+        """Read everything that has not been read, and see what can be claimed; return whether anything has come."""
+        self.queues.wake_all()
+        self.catch_up.read_all()
+        await self.catch_up.caught_up()
+        before, self._received_before = self._received_before, self._received
+        return before != self._received
+
+    def note_nothing_new(self, extent: Extent) -> None:
+        """Record that everything up to the last id of the log has been read."""
+        self.catch_up.meet(extent)
+        self.catch_up.note_heard(filled_until=extent.filled_until)
+
+    def deliver_undelivered(self) -> None:
+        """Deliver what transactions have left."""
+        self._undelivered.deliver_soon()
+
+    @property
+    def _received(self) -> int:
+        return self.catch_up.messages_read + self.queues.messages_claimed
+
+    # Called by both.
 
     def lost(self) -> None:
         """Report to the channels that the connection was lost, if `on_disconnect` is set."""
@@ -202,14 +237,37 @@ class Receiver:
         """
         await self.require_receivable(channel)
         if is_queue(channel):
-            return self.opened(await self.queues.receive(queue_address(self._options.prefix, channel)))
+            return self.opened(await self.queues.receive(Terms(queue_address(self._options.prefix, channel))))
         return self.opened(await self.channels.receive(channel))
 
     def turn(self, channel: str) -> AbstractContextManager[Turn[Item]]:
         """As `receive`, for a task that waits elsewhere, too; `require_receivable` comes first."""
         if is_queue(channel):
-            return self.queues.turn(queue_address(self._options.prefix, channel))
+            return self.queues.turn(Terms(queue_address(self._options.prefix, channel)))
         return self.channels.turn(channel)
+
+    async def take(self, queue: str, *, attempts: int, visible_seconds: float | None) -> Opened | Gap:
+        """Return the next message of a work queue, or a gap; `queues.finish` or `queues.fail` must follow.
+
+        A message that cannot be read has failed.
+
+        :raises LayerClosed: this node is closed.
+        """
+        await self.require_receivable(queue)
+        terms = Terms(queue_address(self._options.prefix, queue), attempts, visible_seconds)
+        while (opened := self.to_work_on(await self.queues.receive(terms))) is None:
+            pass
+        return opened
+
+    def to_work_on(self, item: Item) -> Opened | Gap | None:
+        """Return a message that was taken to work on, or a gap; None if it cannot be read: then it has failed."""
+        if isinstance(item, Gap):
+            return item
+        assert isinstance(item, Taken)
+        opened = next(self.payloads.readable([item]), None)
+        if opened is None:
+            self.queues.fail(item)
+        return opened
 
     async def receive_any(self, prefix: str) -> tuple[str, Received]:
         """As `receive`, from all channels with a prefix that ends with '!'; also return which channel."""

@@ -65,7 +65,10 @@ class Cursor:
             return True
         else:
             begin = extent.begin_after(known, position)
-        self.positions = dict.fromkeys(self.positions, begin)
+        self.positions = {
+            address: read if known is not None and extent.still_has(known, read) else begin
+            for address, read in self.positions.items()
+        }
         self._accounted_until = max(extent.gone_until, begin)
         self.items.append(Gap(GapReason.CRASH, None))
         return False

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pgchannels.arguments import require_pairs, require_seconds, require_text
+from pgchannels.arguments import TEN_YEARS, require_pairs, require_seconds, require_text
 from pgchannels.codec import Codec
 from pgchannels.messages import Header
 from pgchannels.names import channel_address, require_valid_topic, topic_address
@@ -66,7 +66,9 @@ class Packer:
         envelope = self._codec.encode(payload, bound_to=bound_to, headers=headers)
         if key is not None:
             key = require_text("key", key, most=_LONGEST_KEY)
-        return Outgoing(address, exclude, envelope, None, key, None if expiry is None else self._seconds(expiry))
+        most = self._options.retention
+        seconds = None if expiry is None else require_seconds("expiry", expiry, most=most)
+        return Outgoing(address, exclude, envelope, None, key, seconds)
 
     def to_topics(self, messages: Iterable[tuple[str, Any]]) -> list[Outgoing]:
         """Return messages for pairs of a topic and a payload; raises as `to_topic`."""
@@ -82,9 +84,7 @@ class Packer:
         bound_to = address if local_channel is None else f"{address} {local_channel}"
         envelope = self._codec.encode(payload, bound_to=bound_to, headers=headers)
         capacity = self._options.capacity_of(channel)
-        return Outgoing(
-            address, local_channel, envelope, capacity, None, None if expiry is None else self._seconds(expiry)
-        )
-
-    def _seconds(self, expiry: object) -> float:
-        return require_seconds("expiry", expiry, most=self._options.retention)
+        # What waits in a queue is kept for longer than the log, if need be.
+        most = self._options.retention if local_channel is not None else TEN_YEARS
+        seconds = None if expiry is None else require_seconds("expiry", expiry, most=most)
+        return Outgoing(address, local_channel, envelope, capacity, None, seconds)

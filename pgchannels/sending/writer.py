@@ -50,11 +50,16 @@ _FORGOTTEN: Final = (
 )
 # Notifications that all have read leave the queue only when somebody looks; while it is full, NOTIFY does not.
 _FORGET_READ_NOTIFICATIONS: Final = "SELECT pg_catalog.pg_notification_queue_usage()"
+# A commit whose connection was lost may be visible before a synchronous standby has it. That a repeated call finds it
+# writes nothing, so it would not wait; this writes a few bytes behind it.
+_WAIT_FOR_EARLIER_COMMITS: Final = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgchannels', '')"
 
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """A batch that may have been committed: in which log, the last id seen of it, and until when to retry.
+    """A batch that may have been committed: in which log, the last ids known of it, and until when to retry.
+
+    `seen_until` is the id of an earlier batch of the same writer, which was committed; `heard_of` may be of any.
 
     The log remembers the number of a batch for the retention, from the first attempt on. Until then, by the loop's
     clock and by the database's, the batch may be retried.
@@ -62,6 +67,7 @@ class _Doubt:
 
     identity: int
     seen_until: int
+    heard_of: int
     until: float
     database_until: float
 
@@ -197,8 +203,11 @@ class Writer:
                         self._require_memory(doubt)
                     begun = doubt or self._doubt_from_now()
                     valid_until = min(self._valid_until(), begun.database_until)
-                    known_until = 0 if doubt else begun.seen_until  # a repeated call is looked up
-                    return await self._run(token, batch, valid_until=valid_until, known_until=known_until)
+                    known_until = 0 if doubt else max(begun.seen_until, begun.heard_of)  # a repeated call is looked up
+                    delivered = await self._run(token, batch, valid_until=valid_until, known_until=known_until)
+                    if doubt is not None:
+                        await self._connection.fetch(_WAIT_FOR_EARLIER_COMMITS)
+                    return delivered
             except Exception as error:
                 if isinstance(error, PgChannelsError) and (doubt is None or not isinstance(error, ConfigurationError)):
                     raise
@@ -226,7 +235,8 @@ class Writer:
         now = asyncio.get_running_loop().time()
         return _Doubt(
             self._log.identity,
-            max(self._seen_until, self._log.last_id),
+            self._seen_until,
+            self._log.last_id,
             now + self._retention_seconds,
             self._connections.database_time() + self._retention_seconds,
         )
@@ -234,7 +244,7 @@ class Writer:
     def _require_memory(self, doubt: "_Doubt") -> None:
         """Require that the log is still the one that a batch may be in."""
         assert self._log is not None
-        if not self._log.continues(doubt.identity, doubt.seen_until):
+        if not self._log.continues(doubt.identity, doubt.seen_until, heard_of=doubt.heard_of):
             raise DatabaseUnavailable(_CRASHED, may_have_been_sent=True)
 
     def _give_up_overdue(self, batch: list[Outgoing], failure: Exception | None, *, maybe_sent: bool) -> float | None:
@@ -252,7 +262,6 @@ class Writer:
     async def _run(
         self, token: int, batch: list[Outgoing], *, valid_until: float, known_until: int
     ) -> "asyncpg.Record":
-        assert self._statement is not None
         addresses = [outgoing.address for outgoing in batch]
         channels = [outgoing.channel for outgoing in batch]
         capacities = [outgoing.capacity for outgoing in batch]
@@ -260,7 +269,7 @@ class Writer:
         keys = [outgoing.key for outgoing in batch]
         expiries = [outgoing.expiry_seconds for outgoing in batch]
         with self._connection.left_when_lost():
-            delivered = await self._statement.fetchrow(
+            delivered = await self._call(
                 token,
                 valid_until,
                 addresses,
@@ -277,12 +286,20 @@ class Writer:
         assert delivered is not None
         return delivered
 
+    async def _call(self, *values: object, timeout: float) -> "asyncpg.Record | None":  # noqa: ASYNC109
+        if self._statement is not None:
+            return await self._statement.fetchrow(*values, timeout=timeout)
+        async with asyncio.timeout(timeout):
+            connection = await self._connection.opened()
+            return await connection.fetchrow(self._connections.text(deliver), *values)
+
     async def _prepare(self, connection: DriverConnection) -> None:
         await self._on_connected(connection)
         row = await connection.fetchrow(self._connections.text(extent))
         assert row is not None
         self._log = Extent.from_row(row)
-        self._statement = await connection.prepare(self._connections.text(deliver))
+        if not self._connections.is_sessionless:
+            self._statement = await connection.prepare(self._connections.text(deliver))
         connection.add_log_listener(self._note_warning)
 
     def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:

@@ -16,7 +16,7 @@ from pgchannels.servers.nodes import Nodes
 from pgchannels.servers.placement import Pins, Placement
 from pgchannels.servers.servers import Servers
 from pgchannels.servers.subscription import SubscriptionToServers
-from pgchannels.servers.targets import ServerTargets, databases_of, is_one, targets_by_name
+from pgchannels.servers.targets import ServerTargets, databases_of, is_one, require_no_listen_url, targets_by_name
 from pgchannels.subscription import Subscription
 
 Engine: TypeAlias = Process | Servers
@@ -37,6 +37,7 @@ def engine_of(
     if is_one(database):
         require_one_server(pinned=pinned, also_receive_from=also_receive_from)
         return Process(Database(database, password=password), options)
+    require_no_listen_url(options.listen_url)
     targets = targets_by_name("database", database)
     also = {} if also_receive_from is None else targets_by_name("also_receive_from", also_receive_from)
     placement = Placement(tuple(targets), also=tuple(also), pinned=pinned)

@@ -10,15 +10,24 @@ from typing import Any, Final, TypeVar
 
 from pgchannels.database.retry import until_there
 from pgchannels.errors import DatabaseUnavailable, PgChannelsError
-from pgchannels.messages import Position, Positions
-from pgchannels.names import is_queue, new_channel_name, new_node_name, node_name_of, topic_address
+from pgchannels.messages import Gap, Position, Positions
+from pgchannels.names import (
+    is_queue,
+    new_channel_name,
+    new_node_name,
+    node_name_of,
+    queue_address,
+    topic_address,
+)
 from pgchannels.points import Point
 from pgchannels.process.node import Node
 from pgchannels.process.process import Process
 from pgchannels.receiving.arrival import Arrival
 from pgchannels.receiving.line import Line, Turn, first_of
-from pgchannels.receiving.payloads import PayloadReader
+from pgchannels.receiving.payloads import Opened, PayloadReader
 from pgchannels.receiving.receiver import Received
+from pgchannels.receiving.taking import Terms
+from pgchannels.receiving.work import Taken
 from pgchannels.servers.beginnings import Beginnings
 from pgchannels.servers.placement import Placement
 from pgchannels.servers.senders import all_of
@@ -108,13 +117,31 @@ class Nodes:
 
     async def receive(self, channel: str) -> Received:
         """See `Receiver.receive`: the oldest message of what the servers have."""
-        item = await self._first(channel, lambda node: node.receiver.turn(channel))
-        return self._any.receiver.opened(item)
+        server, item = await self._first(channel, lambda node: node.receiver.turn(channel))
+        return self._nodes[server].receiver.opened(item)
 
     async def receive_any(self, prefix: str) -> tuple[str, Received]:
         """See `Receiver.receive_any`."""
-        channel, item = await self._first(prefix, lambda node: node.receiver.channels.turn_of_any(prefix))
-        return channel, self._any.receiver.opened(item)
+        server, (channel, item) = await self._first(prefix, lambda node: node.receiver.channels.turn_of_any(prefix))
+        return channel, self._nodes[server].receiver.opened(item)
+
+    async def take(self, queue: str, *, attempts: int, visible_seconds: float | None) -> Opened | Gap:
+        """See `Receiver.take`: the oldest message of what the servers have, which stays on its server meanwhile."""
+        terms = Terms(queue_address(self._prefix, queue), attempts, visible_seconds)
+        while True:
+            server, item = await self._first(queue, lambda node: node.receiver.queues.turn(terms))
+            if isinstance(item, Taken):
+                item.server = server
+            if (opened := self._nodes[server].receiver.to_work_on(item)) is not None:
+                return opened
+
+    def finish(self, taken: Taken) -> None:
+        """See `Queues.finish`; the server that the message came from learns it."""
+        self._nodes[taken.server].finish(taken)
+
+    def fail(self, taken: Taken) -> None:
+        """See `Queues.fail`; the message goes back on the server that it came from."""
+        self._nodes[taken.server].fail(taken)
 
     def release(self, channel: str) -> None:
         """See `Channels.release`."""
@@ -153,14 +180,16 @@ class Nodes:
             return point
         return Positions(Beginnings(point, first=self._placement.names[0]).on(topic, server))
 
-    async def _first(self, channel: str, turn_of: Callable[[Node], AbstractContextManager[Turn[T]]]) -> T:
+    async def _first(self, channel: str, turn_of: Callable[[Node], AbstractContextManager[Turn[T]]]) -> tuple[str, T]:
         while True:
-            nodes = list(self._nodes.values())
-            for node in nodes:
+            nodes = dict(self._nodes)
+            for node in nodes.values():
                 await node.receiver.require_receivable(channel)
             with ExitStack() as waiting:
-                turns: list[Turn[Any]] = [waiting.enter_context(turn_of(node)) for node in nodes]
-                item: T | _News = await first_of([*turns, self._news(known=len(nodes))])
+                turns: list[Turn[Any]] = [
+                    waiting.enter_context(turn_of(node)).of(server) for server, node in nodes.items()
+                ]
+                item: tuple[str, T] | _News = await first_of([*turns, self._news(known=len(nodes))])
             if not isinstance(item, _News):
                 return item
 

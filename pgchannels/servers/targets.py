@@ -40,6 +40,18 @@ def targets_by_name(argument: str, targets: object) -> dict[str, DatabaseTarget]
     return by_name
 
 
+def require_no_listen_url(listen_url: object) -> None:
+    """Require that a layer with several servers listens where it sends.
+
+    :raises ConfigurationError: it has a URL to listen at.
+    """
+    if listen_url is not None:
+        raise ConfigurationError(
+            "listen_url leads to one database, and the layer has several servers: give the direct URL of each, or let"
+            " the layer poll, as with poll=0.2"
+        )
+
+
 def databases_of(
     targets: Mapping[str, DatabaseTarget], also: Mapping[str, DatabaseTarget], *, password: Password | None
 ) -> dict[str, Database]:

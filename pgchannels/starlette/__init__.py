@@ -1,7 +1,7 @@
 """For Starlette and FastAPI: keep a layer open while the application runs, end websockets well, explain errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
@@ -26,6 +26,7 @@ from pgchannels.layer import MessageLayer
 from pgchannels.messages import Gap, GapReason, Message
 from pgchannels.subscription import Subscription
 from pgchannels.web.encoding import as_dict, gap_as_dict, json_text
+from pgchannels.web.unhandled import Unhandled
 
 __all__ = ["as_dict", "exception_handlers", "lifespan", "websocket_messages"]
 
@@ -35,7 +36,6 @@ _TRY_AGAIN_LATER: Final = 1013
 _LONGEST_REASON_BYTES: Final = 123
 _AWAY: Final = "the service is away for a moment: try again"
 _CLOSE_SECONDS: Final = 1
-_MOST_UNHANDLED: Final = 16  # messages of a client; behind more, it is not noticed that the client leaves
 _SILENCE_SECONDS: Final = 15
 _CLIENTS_FAULT: Final = (InvalidName, InvalidPosition, InvalidMessage, MessageTooLarge)
 _PASSING: Final = (DatabaseUnavailable, LayerClosed, ChannelFull)
@@ -59,7 +59,8 @@ def lifespan(layer: MessageLayer, *, wait: float = 0) -> Callable[[Starlette], A
 
     @asynccontextmanager
     async def opened(application: Starlette) -> AsyncIterator[None]:
-        application.state.pgchannels_layer = layer  # where pgchannels.fastapi finds it
+        for each in _with_mounted(application):
+            each.state.pgchannels_layer = layer  # where pgchannels.fastapi finds it
         await layer.open(wait=wait)
         try:
             yield
@@ -88,7 +89,8 @@ async def websocket_messages(
     :param encode: turns a message into what is sent: str and bytes as they are, anything else as JSON, with UUID, date,
         datetime and Decimal as text, bytes as base64, sets as lists, NaN and infinity as null.
     :param received: called with what the client sends, one message after another, and cancelled when either side ends.
-        An exception from it ends the websocket, and is raised here. By default, what the client sends is ignored.
+        An exception from it ends the websocket, and is raised here. By default, what the client sends is ignored. While
+        1,000 messages, or more than 1 MiB, wait for it, no more is read, and a client that leaves is noticed later.
     :param send_timeout: seconds; a client that accepts nothing for this long is too slow.
     :param resumable: also send `{"since": str}`, at the beginning and every 15 seconds of silence: what to pass as
         `since` when reconnecting. So a client can resume that has received no message yet, or none for long.
@@ -99,13 +101,13 @@ async def websocket_messages(
     send_timeout = require_seconds("send_timeout", send_timeout, most=DAY)
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.accept()
-    events: asyncio.Queue[str | bytes] = asyncio.Queue(_MOST_UNHANDLED)
+    unhandled = Unhandled()
     work = {
-        "read a websocket": _read(websocket, events if received is not None else None),
+        "read a websocket": _read(websocket, unhandled if received is not None else None),
         "write to a websocket": _write(websocket, subscription, encode, send_timeout, resumable),
     }
     if received is not None:
-        work["handle what a websocket has sent"] = _handle(events, received)
+        work["handle what a websocket has sent"] = _handle(unhandled, received)
     tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -121,20 +123,27 @@ async def websocket_messages(
         await _disconnect(websocket, failures[0])
 
 
-async def _read(websocket: WebSocket, events: "asyncio.Queue[str | bytes] | None") -> None:
+def _with_mounted(application: Starlette) -> Iterator[Starlette]:
+    yield application
+    for route in application.routes:
+        if isinstance(mounted := getattr(route, "app", None), Starlette):
+            yield from _with_mounted(mounted)
+
+
+async def _read(websocket: WebSocket, unhandled: Unhandled | None) -> None:
     """Read until the client leaves or the server stops; then raise `WebSocketDisconnect`."""
     while True:
         event = await websocket.receive()
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1005))
-        if events is not None:
+        if unhandled is not None:
             text = event.get("text")
-            await events.put(event["bytes"] if text is None else text)
+            await unhandled.put(event["bytes"] if text is None else text)
 
 
-async def _handle(events: "asyncio.Queue[str | bytes]", received: Callable[[str | bytes], Awaitable[object]]) -> None:
+async def _handle(unhandled: Unhandled, received: Callable[[str | bytes], Awaitable[object]]) -> None:
     while True:
-        taken = received(await events.get())
+        taken = received(await unhandled.get())
         if not isawaitable(taken):
             raise refusal("received", received, "a coroutine function")
         await taken

@@ -33,7 +33,7 @@ class Lease:
         self._address = node_address(options.prefix, identity.name)
         self._may_be_taken = False
         self._retention = timedelta(seconds=retention_seconds)
-        self._duration = timedelta(seconds=max(6 * options.heartbeat, _SHORTEST_SECONDS))
+        self._duration = timedelta(seconds=max(6 * options.beat_seconds, _SHORTEST_SECONDS))
 
     async def beat(self, probe: "Callable[..., Awaitable[asyncpg.Record]]") -> "tuple[int, asyncpg.Record]":
         """Take or renew the lease; return the version of what the node hosts in the database, and the log's extent.

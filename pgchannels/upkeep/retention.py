@@ -17,10 +17,14 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Retention:
-    """Keeps messages for as long as they may be needed, and the log as small as that allows."""
+    """Keeps messages for as long as they may be needed, and the log as small as that allows.
 
-    def __init__(self, connections: Connections, *, expiry_seconds: float) -> None:
+    :param is_on_request: rotate only after `rotate_soon`: the database is not to be called for this alone.
+    """
+
+    def __init__(self, connections: Connections, *, expiry_seconds: float, is_on_request: bool = False) -> None:
         self._connections = connections
+        self._requested = asyncio.Event() if is_on_request else None
         self._interval_seconds = min(_INTERVAL_SECONDS, expiry_seconds / 2)
         self._is_overdue = False
 
@@ -28,8 +32,17 @@ class Retention:
         """Rotate when it is due, forever; the first node to try does it."""
         await repeat(self._rotate_later, what_failed="could not rotate the log")
 
+    def rotate_soon(self) -> None:
+        """Rotate if it is due, without waiting for it."""
+        if self._requested is not None:
+            self._requested.set()
+
     async def _rotate_later(self) -> None:
-        await asyncio.sleep(self._interval_seconds)
+        if self._requested is None:
+            await asyncio.sleep(self._interval_seconds)
+        else:
+            await self._requested.wait()
+            self._requested.clear()
         try:
             for _ in range(_MOST_STEPS):  # each is a transaction of its own
                 if not (await self._connections.ask(rotate))[0][0]:

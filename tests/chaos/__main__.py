@@ -6,25 +6,34 @@ import secrets
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pgchannels.embedded import EmbeddedServer
+from tests.chaos.crew import Way
 from tests.chaos.faults import Kind
 from tests.chaos.run import Outcome, run
+from tests.chaos.servers import OneServer, PatroniServers, Servers
+from tests.support.patroni import PatroniCluster
+from tests.support.poolers import pgbouncer, pgpool
 
 _SHOWN = 10
+_POLL_SECONDS = 0.2
+_SESSIONS = 10  # of the server, for several times as many connections
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print progress and ledger; 0 if every promise was kept."""
     options = _parser().parse_args(arguments)
     print(f"chaos for {options.seconds:g} seconds with seed {options.seed}", flush=True)
-    # Around the loop: a call of the server that is under way in a thread ends before the server does.
-    with EmbeddedServer(durable=True) as server:
-        directory = options.keep or server.socket_directory / "journals"  # which goes with the server
-        directory.mkdir(parents=True)
+    # Around the loop: a call of the servers that is under way in a thread ends before they do.
+    with ExitStack() as stack:
         try:
-            outcome = asyncio.run(_until_terminated(server, directory, options))
+            servers, way = _servers(options, stack)
+            directory = options.keep or Path(stack.enter_context(TemporaryDirectory(prefix="pgchannels-chaos-")))
+            directory.mkdir(parents=True, exist_ok=options.keep is None)
+            outcome = asyncio.run(_until_terminated(servers, directory, way, options))
         except (KeyboardInterrupt, asyncio.CancelledError):
             print("given up")
             return 1
@@ -37,15 +46,46 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60, help="how long faults happen")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="the same seed gives the same sequence of faults")
     parser.add_argument("--only", type=Kind, nargs="+", default=[], choices=list(Kind), help="only these faults")
+    parser.add_argument("--durable", action="store_true", help="a durable log: crashes of the server lose nothing")
+    parser.add_argument("--poll", action="store_true", help="all layers poll, in place of LISTEN")
+    parser.add_argument(
+        "--pooler",
+        choices=["pgbouncer", "pgpool"],
+        help="between layers and server; PgBouncer in transaction mode, with a listen_url beside it unless --poll",
+    )
+    parser.add_argument(
+        "--patroni",
+        nargs="?",
+        const="hosts",
+        choices=["hosts", "haproxy"],
+        help="a Patroni cluster, by the hosts of its servers or by HAProxy, with switchovers and failovers",
+    )
+    parser.add_argument("--synchronous", action="store_true", help="with --patroni: commits wait for a standby")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="leave all journals in this new directory")
     return parser
 
 
-async def _until_terminated(server: EmbeddedServer, directory: Path, options: argparse.Namespace) -> Outcome:
+def _servers(options: argparse.Namespace, stack: ExitStack) -> tuple[Servers, Way]:
+    chosen = {"poll": _POLL_SECONDS} if options.poll else {}
+    if options.patroni is not None:
+        cluster = stack.enter_context(PatroniCluster(synchronous=options.synchronous))
+        servers = PatroniServers(cluster, through_haproxy=options.patroni == "haproxy")
+        return servers, Way(servers.urls, None, chosen)
+    server = stack.enter_context(EmbeddedServer(durable=True))
+    if options.pooler == "pgbouncer":
+        url = stack.enter_context(pgbouncer(server, mode="transaction", most=_SESSIONS))
+        return OneServer(server), Way([url], None if options.poll else server.url(), chosen)
+    if options.pooler == "pgpool":
+        return OneServer(server), Way([stack.enter_context(pgpool(server))], None, chosen)
+    return OneServer(server), Way([server.url()], None, chosen)
+
+
+async def _until_terminated(servers: Servers, directory: Path, way: Way, options: argparse.Namespace) -> Outcome:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await run(server, directory, seed=options.seed, seconds=options.seconds, only=options.only)
+    chosen = {"seed": options.seed, "seconds": options.seconds, "only": options.only}
+    return await run(servers, directory, way, **chosen, is_durable=options.durable)
 
 
 def _troubles(outcome: Outcome) -> list[str]:

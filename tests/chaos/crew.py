@@ -1,18 +1,19 @@
 """All processes of a run: each place has one at a time, behind a proxy of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pgchannels import Position
 from tests.chaos.journal import Received
 from tests.chaos.ledger import Ending
 from tests.chaos.member import Member, Role
 from tests.chaos.process import Part
+from tests.chaos.proxies import Proxies
 from tests.chaos.subscriber import WIDEST
-from tests.support.proxy import Proxy
 
 TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"
@@ -22,17 +23,45 @@ PLACES: Final = {
     for letter in ("a", "b")
 }
 RECEIVING: Final = (Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
-_OPTIONS: Final = {"expiry": 20, "heartbeat": 0.5}
+_OPTIONS: Final[dict[str, Any]] = {"expiry": 20, "heartbeat": 0.5}
 # One publisher gives up soon, so that there are sends with an unknown outcome.
 _SEND_TIMEOUTS: Final = {"publisher-a": 1.5}
 _SEND_TIMEOUT: Final = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How all processes reach the servers: by which URLs, by another one to listen, by which options of the layer."""
+
+    urls: Sequence[str]
+    listen_url: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Those of one place: through the proxies of the URLs and, if there is one to listen, through that of its own."""
+
+    main: Proxies
+    listening: Proxies | None
+
+    def all(self) -> list[Proxies]:
+        """Both, or the one that there is."""
+        return [self.main] if self.listening is None else [self.main, self.listening]
+
+    def options(self) -> dict[str, Any]:
+        """What the layer must know of them."""
+        return {} if self.listening is None else {"listen_url": self.listening.url}
+
+
 class Crew:
     """The living and the dead; successors of the dead bear the name of their place and the next number."""
 
-    def __init__(self, seed: str, directory: Path, proxies: Mapping[str, Proxy], *, began: float) -> None:
+    def __init__(
+        self, seed: str, directory: Path, proxies: Mapping[str, Paths], options: Mapping[str, Any], *, began: float
+    ) -> None:
         self.proxies = proxies
+        self._options = _OPTIONS | dict(options)
         self.members: list[Member] = []
         self._seed = seed
         self._directory = directory
@@ -55,11 +84,13 @@ class Crew:
         name = f"{place}{1 + sum(member.part.name.startswith(place) for member in self.members)}"
         part = Part(
             name=name,
-            url=self.proxies[place].url,
+            url=self.proxies[place].main.url,
             journal=str(self._directory / f"{name}.journal"),
             began=self._began,
             seed=f"{self._seed} {name}",
-            options=_OPTIONS | {"send_timeout": _SEND_TIMEOUTS.get(place, _SEND_TIMEOUT)},
+            options=self._options
+            | self.proxies[place].options()
+            | {"send_timeout": _SEND_TIMEOUTS.get(place, _SEND_TIMEOUT)},
             topics=TOPICS,
             queue=JOBS,
             since=None if predecessor is None else _last_position(predecessor),
@@ -112,15 +143,22 @@ class Crew:
 
 
 @asynccontextmanager
-async def crew_at_work(seed: str, directory: Path, server_url: str, *, began: float) -> AsyncIterator[Crew]:
+async def crew_at_work(seed: str, directory: Path, way: Way, *, began: float) -> AsyncIterator[Crew]:
     """A crew with somebody in every place; all are gone with the block."""
     async with AsyncExitStack() as stack:
-        proxies = {place: await stack.enter_async_context(Proxy(server_url)) for place in PLACES}
-        crew = Crew(seed, directory, proxies, began=began)
+        proxies = {place: await _paths(stack, way) for place in PLACES}
+        crew = Crew(seed, directory, proxies, way.options, began=began)
         stack.push_async_callback(crew.close)
         for place in PLACES:
             await crew.start(place)
         yield crew
+
+
+async def _paths(stack: AsyncExitStack, way: Way) -> Paths:
+    main = await stack.enter_async_context(Proxies(way.urls))
+    if way.listen_url is None:
+        return Paths(main, None)
+    return Paths(main, await stack.enter_async_context(Proxies([way.listen_url])))
 
 
 def _last_position(member: Member) -> str | None:

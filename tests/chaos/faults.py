@@ -1,25 +1,13 @@
 """The faults of a run: in the same sequence for the same seed, up to three at a time."""
 
-import asyncio
-import math
 import random
-import signal
-import time
-from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-import asyncpg
+from tests.chaos.crew import PLACES
 
-from pgchannels.embedded import EmbeddedServer
-from tests.chaos.crew import PLACES, Crew
-from tests.chaos.journal import Crashed, Journal
-from tests.chaos.ledger import Ending
-from tests.support.proxy import Direction, Proxy
-
-HOLDER: Final = "chaos holder"  # the application_name of a session that no fault is to end
 _PAUSE_SECONDS: Final = (0.2, 1.5)
 _LAST_SECONDS: Final = (0.5, 3.0)
 
@@ -39,19 +27,17 @@ class Kind(StrEnum):
     KILL = "kill"
     END = "end"
     STOP = "stop"
+    SWITCH_OVER = "switch-over"
+    FAIL_OVER = "fail-over"
+    ISOLATE = "isolate"
+    HANG = "hang"
 
 
-# Faults of one lane follow each other; those of different lanes may meet. The figures are weights.
-_LANES: Final[tuple[dict[Kind, int], ...]] = (
-    {Kind.TERMINATE: 5, Kind.RESTART: 2, Kind.RESTART_AT_ONCE: 2, Kind.CRASH: 2},
-    {Kind.CUT: 3, Kind.REFUSE: 2, Kind.FREEZE: 2, Kind.FREEZE_REQUESTS: 2, Kind.FREEZE_ANSWERS: 2},
-    {Kind.KILL: 3, Kind.END: 3, Kind.STOP: 4},
-)
-_FROZEN: Final[dict[Kind, tuple[Direction, ...]]] = {
-    Kind.FREEZE: ("to_server", "to_client"),
-    Kind.FREEZE_REQUESTS: ("to_server",),
-    Kind.FREEZE_ANSWERS: ("to_client",),
-}
+# Faults of one lane follow each other; those of different lanes may meet: of servers, connections and processes. The
+# figures are weights; those of faults of servers come from the servers.
+LANES: Final = 3
+_OF_CONNECTIONS: Final = {Kind.CUT: 3, Kind.REFUSE: 2, Kind.FREEZE: 2, Kind.FREEZE_REQUESTS: 2, Kind.FREEZE_ANSWERS: 2}
+_OF_PROCESSES: Final = {Kind.KILL: 3, Kind.END: 3, Kind.STOP: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +55,7 @@ class Fault:
     @property
     def lane(self) -> int:
         """Which other faults it does not meet."""
-        return next(number for number, kinds in enumerate(_LANES) if self.kind in kinds)
+        return 2 if self.kind in _OF_PROCESSES else 1 if self.kind in _OF_CONNECTIONS else 0
 
     def __str__(self) -> str:
         places = self.places[0] if len(self.places) == 1 else "all places"
@@ -78,8 +64,10 @@ class Fault:
                 return f"{self.kind} {self.share:.0%} of the connections"
             case Kind.CRASH:
                 return f"{self.kind}, and start after {self.seconds:.1f} s"
-            case Kind.RESTART | Kind.RESTART_AT_ONCE:
+            case Kind.RESTART | Kind.RESTART_AT_ONCE | Kind.SWITCH_OVER:
                 return str(self.kind)
+            case Kind.FAIL_OVER | Kind.ISOLATE | Kind.HANG:
+                return f"{self.kind} the primary, until {self.seconds:.1f} s after another one leads"
             case Kind.CUT | Kind.KILL | Kind.END:
                 return f"{self.kind} {places}"
             case Kind.REFUSE | Kind.STOP:
@@ -89,14 +77,15 @@ class Fault:
                 return f"{self.kind} {which}{places} for {self.seconds:.1f} s, then {self.held} what was held"
 
 
-def faults(seed: str, only: Collection[Kind] = ()) -> Iterator[Fault]:
-    """Endlessly many faults, of these kinds or of all."""
+def faults(seed: str, of_servers: Mapping[Kind, int], only: Collection[Kind] = ()) -> Iterator[Fault]:
+    """Endlessly many faults, of these kinds or of all that the servers have."""
     rng = random.Random(seed)
-    weights = {kind: weight for kinds in _LANES for kind, weight in kinds.items() if not only or kind in only}
+    kinds = {**of_servers, **_OF_CONNECTIONS, **_OF_PROCESSES}
+    weights = {kind: weight for kind, weight in kinds.items() if not only or kind in only}
     while True:
         [kind] = rng.choices(list(weights), list(weights.values()))
         place = rng.choice(list(PLACES))
-        is_everywhere = rng.random() < 0.25 and kind not in _LANES[2]
+        is_everywhere = rng.random() < 0.25 and kind not in _OF_PROCESSES
         yield Fault(
             kind,
             pause_seconds=rng.uniform(*_PAUSE_SECONDS),
@@ -106,127 +95,3 @@ def faults(seed: str, only: Collection[Kind] = ()) -> Iterator[Fault]:
             held=rng.choice(("forward", "forward", "drop")),
             freezes_new=rng.random() < 0.5,
         )
-
-
-class Scene:
-    """Where faults happen."""
-
-    def __init__(self, server: EmbeddedServer, crew: Crew, journal: Journal, *, began: float) -> None:
-        self._server = server
-        self._crew = crew
-        self._journal = journal
-        self._lanes = [asyncio.Lock() for _ in _LANES]
-        self._began = began
-
-    async def rage(self, seed: str, seconds: float, only: Collection[Kind]) -> None:
-        """Let faults happen for this long; returns when the last one is over and everything restored."""
-        async with asyncio.TaskGroup() as raging:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    for fault in faults(seed, only):
-                        await asyncio.sleep(fault.pause_seconds)
-                        await self._lanes[fault.lane].acquire()
-                        raging.create_task(self._happen(fault), name=str(fault))
-
-    async def _happen(self, fault: Fault) -> None:
-        print(f"{time.monotonic() - self._began:6.1f} s  {fault}", flush=True)
-        try:
-            await self._cause(fault)
-        finally:
-            self._lanes[fault.lane].release()
-
-    @contextmanager
-    def _crash(self) -> Iterator[None]:
-        began = self._journal.now()
-        yield
-        self._journal.write(Crashed(began))
-
-    async def _cause(self, fault: Fault) -> None:
-        match fault.kind:
-            case Kind.TERMINATE:
-                await self._terminate(fault.share)
-            case Kind.RESTART:
-                await asyncio.to_thread(self._server.restart, "fast")
-            case Kind.RESTART_AT_ONCE:
-                with self._crash():
-                    await asyncio.to_thread(self._server.restart, "immediate")
-            case Kind.CRASH:
-                with self._crash():
-                    await asyncio.to_thread(self._server.kill)
-                await asyncio.sleep(fault.seconds)
-                await asyncio.to_thread(self._server.start)
-            case Kind.CUT | Kind.REFUSE | Kind.FREEZE | Kind.FREEZE_REQUESTS | Kind.FREEZE_ANSWERS:
-                await asyncio.gather(*[_disturb(self._crew.proxies[place], fault) for place in fault.places])
-            case Kind.KILL:
-                await self._crew.replace(fault.places[0], Ending.KILLED)
-            case Kind.END:
-                await self._crew.replace(fault.places[0], Ending.TERMINATED)
-            case Kind.STOP:
-                await self._stop(fault)
-
-    async def _terminate(self, share: float) -> None:
-        connection = await asyncpg.connect(self._server.url())
-        try:
-            rows = await connection.fetch(
-                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
-                " AND pid <> pg_backend_pid() AND application_name <> $1 ORDER BY pid",
-                HOLDER,
-            )
-            chosen = random.Random(share).sample(rows, math.ceil(share * len(rows)))
-            await connection.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", chosen)
-        finally:
-            await connection.close()
-
-    async def _stop(self, fault: Fault) -> None:
-        member = self._crew.at(fault.places[0])
-        member.signal(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(fault.seconds)
-        finally:
-            member.signal(signal.SIGCONT)
-
-
-async def _disturb(proxy: Proxy, fault: Fault) -> None:
-    match fault.kind:
-        case Kind.CUT:
-            proxy.cut()
-            return
-        case Kind.REFUSE:
-            proxy.refuse()
-            proxy.cut()
-        case _:
-            proxy.freeze(*_FROZEN[fault.kind], new_connections=fault.freezes_new)
-    try:
-        await asyncio.sleep(fault.seconds)
-    finally:
-        proxy.restore(held=fault.held)
-
-
-@asynccontextmanager
-async def open_transaction(url: str) -> AsyncIterator[None]:
-    """Meanwhile another session has a transaction open; a restart of the server ends it, and a new one is begun."""
-    holding = asyncio.create_task(_hold_transactions(url), name="hold a transaction")
-    try:
-        yield
-    finally:
-        holding.cancel()
-        await asyncio.gather(holding, return_exceptions=True)
-
-
-async def _hold_transactions(url: str) -> None:
-    while True:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await _hold_transaction(url)
-        await asyncio.sleep(0.1)
-
-
-async def _hold_transaction(url: str) -> None:
-    connection = await asyncpg.connect(url, server_settings={"application_name": HOLDER})
-    lost = asyncio.Event()
-    connection.add_termination_listener(lambda _: lost.set())
-    try:
-        # With an id and a snapshot, so that nothing that is deleted from now on can be cleaned away.
-        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_current_xact_id()")
-        await lost.wait()
-    finally:
-        connection.terminate()

@@ -15,6 +15,9 @@ server after anybody knew of a message in it. Gaps are matched with missing mess
 uncovered; those are *unaccounted*. What counts tell beyond them is *told in excess*: no failure by itself, since
 messages whose position nobody knows, and those outside of what is due, may rightly be in them.
 
+A durable log. With `--durable`, no epoch ends with a crash: whatever a crash takes is unaccounted, and so is a gap of
+a crash by itself.
+
 Groups. A channel is a certain member of a group from the moment when adding it had returned, in whatever process,
 until somebody began to discard it. What began to be sent to the group and returned meanwhile is due to it. A removal
 that did not return may take effect at any later time. A membership outlasts a crash if the channel's own process had

@@ -10,15 +10,17 @@ from typing import Final
 
 from pgchannels import MessageLayer
 from pgchannels.database import migrations
-from pgchannels.embedded import EmbeddedServer
 from tests.chaos.balance import balance
-from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, crew_at_work
-from tests.chaos.faults import Kind, Scene, open_transaction
+from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, Way, crew_at_work
+from tests.chaos.faults import Kind
 from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Journal, read_journal
 from tests.chaos.ledger import LAST, Account, Ledger
 from tests.chaos.member import Role
+from tests.chaos.scene import Scene, open_transaction
 from tests.chaos.sender import Sender
+from tests.chaos.servers import Servers
 from tests.chaos.worker import RECEIVERS
+from tests.support.durable import make_all_durable
 
 _READY_SECONDS: Final = 30
 _CATCH_UP_SECONDS: Final = 40
@@ -38,20 +40,31 @@ class Outcome:
         return self.ledger.is_balanced and not self.troubles
 
 
-async def run(server: EmbeddedServer, directory: Path, *, seed: str, seconds: float, only: Collection[Kind]) -> Outcome:
+async def run(
+    servers: Servers,
+    directory: Path,
+    way: Way,
+    *,
+    seed: str,
+    seconds: float,
+    only: Collection[Kind],
+    is_durable: bool = False,
+) -> Outcome:
     """Let faults happen for some seconds; journals and errors of all processes are in the directory afterwards."""
-    await migrations.upgrade(server.url())
+    await migrations.upgrade(servers.url)
+    if is_durable:
+        await make_all_durable(servers.url)
     began, path = time.monotonic(), directory / "run.journal"
     with closing(Journal(path, began=began)) as journal:
-        async with open_transaction(server.url()), crew_at_work(seed, directory, server.url(), began=began) as crew:
+        async with open_transaction(servers.url), crew_at_work(seed, directory, way, began=began) as crew:
             async with asyncio.timeout(_READY_SECONDS):
                 await crew.all_ready()
-            await Scene(server, crew, journal, began=began).rage(seed, seconds, only)
+            await Scene(servers, crew, journal, began=began).rage(seed, seconds, only)
             print("no more faults: until all publishers are done and everybody has caught up", flush=True)
-            late = await _settle(crew, server.url(), journal)
+            late = await _settle(crew, servers.url, journal)
     accounts = [*[member.account() for member in crew.members], Account(LAST, read_journal(path))]
     troubles = [trouble for member in crew.members for trouble in member.troubles()]
-    return Outcome(balance(accounts), late + troubles)
+    return Outcome(balance(accounts, is_durable=is_durable), late + troubles)
 
 
 async def _settle(crew: Crew, url: str, journal: Journal) -> list[str]:

@@ -3,10 +3,13 @@
 from itertools import islice
 
 from tests.chaos.faults import Fault, Kind, faults
+from tests.chaos.servers import OneServer, PatroniServers
+
+KINDS = {**OneServer.kinds, **PatroniServers.kinds}
 
 
 def first_faults(seed: str, *only: Kind) -> list[Fault]:
-    return list(islice(faults(seed, only), 300))
+    return list(islice(faults(seed, KINDS, only), 300))
 
 
 def test_same_seed_gives_the_same_faults_and_another_seed_others() -> None:

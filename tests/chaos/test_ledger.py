@@ -74,11 +74,12 @@ def account(process: str, *records: Record | Sequence[Record], ending: Ending = 
     return Account(process, flat, ending, may_hold=2)
 
 
-def balanced(sending: Sequence[Record], *receivers: Account) -> Ledger:
+def balanced(sending: Sequence[Record], *receivers: Account, is_durable: bool = False) -> Ledger:
     """The ledger of one publisher, of the run itself with its last message to the room, and of these receivers."""
     latest = max((record.position.epoch for record in sending if isinstance(record, Sent)), default=1)
     crashes = [Crashed(during(epoch) + 5, at=during(epoch) + 5) for epoch in range(1, latest)]
-    return balance([account("publisher", sending), account(LAST, crashes, sent(99, epoch=9)), *receivers])
+    accounts = [account("publisher", sending), account(LAST, crashes, sent(99, epoch=9)), *receivers]
+    return balance(accounts, is_durable=is_durable)
 
 
 def subscriber(
@@ -294,6 +295,16 @@ def test_crash_that_no_consumer_lived_to_see_is_told_to_nobody() -> None:
     assert ledger.is_balanced
     assert ledger.lost == {UNTOLD: 2}
     assert offences(balanced(sending, account("one", consumed(1, 4, 5)))) == (2, 0, 0)
+
+
+def test_crash_takes_nothing_from_a_durable_log() -> None:
+    sending = sent(1, 2) + sent(3, epoch=2)
+    complete = subscriber(got(1, 2), got(3, epoch=2))
+    assert balanced(sending, complete, is_durable=True).is_balanced
+    without_a_word = subscriber(got(1), got(3, epoch=2))
+    assert offences(balanced(sending, without_a_word, is_durable=True)) == (1, 0, 0)
+    with_a_gap = subscriber(got(1), told("crash", epoch=2), got(3, epoch=2))
+    assert offences(balanced(sending, with_a_gap, is_durable=True)) == (2, 0, 0)
 
 
 def test_counted_gap_of_any_consumer_covers_that_many_of_the_queue() -> None:

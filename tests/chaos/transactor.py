@@ -79,7 +79,8 @@ class _Transactor:
 
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None:
-            self._connection = await asyncpg.connect(self._player.part.url)
+            # As an application does whose connections may lead through a pooler.
+            self._connection = await asyncpg.connect(self._player.part.url, statement_cache_size=0)
             with suppress(asyncpg.UniqueViolationError):  # another one creates it, too
                 await self._connection.execute(_COUNTER)
         return self._connection

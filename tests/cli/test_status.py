@@ -53,7 +53,10 @@ async def test_running_layer_shows_with_what_it_receives(
         )
         text = await status(database_url, capsys)
         found = await status_for_programs(database_url, capsys)
-    assert "\nretention      90s (set to nothing; layers need 90s)\n               7d for orders.*\n" in text
+    assert (
+        "\ndurability     fast\nretention      90s (set to nothing; layers need 90s)\n               7d for orders.*\n"
+        in text
+    )
     assert "\nnodes          1, and 1 that ended without closing\n" in text
     assert re.search(r"\nqueues         1, 1 messages wait, the oldest for \d+ s\n", text)
     assert found["kept_topics"] == [{"prefix": "asgi", "topic": "orders.*", "seconds": 604_800}]
@@ -101,3 +104,31 @@ async def test_database_without_tables_is_told(empty_database_url: str, capsys: 
 async def test_stranger_is_refused(stranger_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert await asyncio.to_thread(main, ["status", "--url", stranger_url]) == 1
     assert "permission denied" in capsys.readouterr().err
+
+
+async def test_log_that_nobody_rotates_because_nobody_is_there_is_no_warning(
+    database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with MessageLayer(database_url) as layer:
+        await layer.publish("room", 1)
+    await connection.execute("UPDATE pgchannels.log_state SET rotated_at = now() - interval '1 day'")
+    assert (await status_for_programs(database_url, capsys))["warnings"] == []
+
+
+async def test_tables_of_a_newer_version_are_a_warning(
+    database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await connection.execute("UPDATE pgchannels.pgchannels_version SET version_num = '9999'")
+    assert "\nwarning: this version of pgchannels knows the tables up to revision 0" in await status(
+        database_url, capsys
+    )
+
+
+@pytest.mark.parametrize("command", [["status"], ["retention"], ["retention", "1h"], ["retention", "1h", "--topic=a"]])
+async def test_lock_of_somebody_else_is_an_error_and_no_wait_for_ever(
+    database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE pgchannels.log IN ACCESS EXCLUSIVE MODE")
+        assert await asyncio.to_thread(main, [*command, "--url", database_url]) == 1
+    assert "somebody holds a lock" in capsys.readouterr().err

@@ -1,22 +1,38 @@
-"""Every test here runs on Channels' own layer, which is the oracle, and on ours with one server and with two."""
+"""Every test here runs on Channels' own layer, which is the oracle, and on ours with one server and with two.
 
+`PGCHANNELS_TEST_WAY` says how ours reaches its database: `poll`, or through PgBouncer in transaction mode with
+`pgbouncer-poll` and `pgbouncer-listen`; otherwise as usual.
+"""
+
+import os
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 from channels.layers import InMemoryChannelLayer
+from sqlalchemy import make_url
 
 from pgchannels.django import PostgresChannelLayer
 from tests.conftest import new_database, url_of_role
+from tests.support.poolers import pgbouncer
 
 from .layers import CAPACITY, AnyLayer
+
+POLL_SECONDS: Final = 0.05
 
 
 class LayerFactory(Protocol):
     """Makes a layer in which this many messages wait for one receiver at most."""
 
     def __call__(self, *, capacity: int) -> AnyLayer: ...
+
+
+@pytest.fixture(scope="session")
+def pooler(server_url: str) -> Iterator[str]:
+    """The server through PgBouncer in transaction mode."""
+    with pgbouncer(server_url, mode="transaction", most=3) as url:
+        yield url
 
 
 @pytest.fixture
@@ -26,15 +42,40 @@ def second_url(server_url: str, template_name: str, application_role: str) -> It
         yield url_of_role(url, application_role)
 
 
+@pytest.fixture
+def way(request: pytest.FixtureRequest, database_url: str) -> dict[str, Any]:
+    """How our layer reaches its database, as its arguments."""
+    return way_to(database_url, request)
+
+
+def way_to(url: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """How a layer reaches a database, as its arguments."""
+    chosen = os.environ.get("PGCHANNELS_TEST_WAY", "")
+    if not chosen.startswith("pgbouncer"):
+        return {"url": url} | ({"poll": POLL_SECONDS} if chosen == "poll" else {})
+    pooled = make_url(request.getfixturevalue("pooler")).set(database=make_url(url).database)
+    option = {"poll": POLL_SECONDS} if chosen == "pgbouncer-poll" else {"listen_url": url}
+    return {"url": pooled.render_as_string(), **option}
+
+
+def way_to_servers(urls: dict[str, str], request: pytest.FixtureRequest) -> dict[str, Any]:
+    """As `way_to`, for a layer with several servers."""
+    ways = {name: way_to(url, request) for name, url in urls.items()}
+    options = {name: value for way in ways.values() for name, value in way.items() if name != "url"}
+    if "listen_url" in options:
+        pytest.skip("a layer with several servers takes no listen_url")
+    return {"urls": {name: way["url"] for name, way in ways.items()}, **options}
+
+
 @pytest.fixture(params=["in_memory", "postgres", "two_servers"])
 def new_layer(request: pytest.FixtureRequest) -> LayerFactory:
     """The class under test."""
     if request.param == "in_memory":
         return InMemoryChannelLayer
-    url = request.getfixturevalue("database_url")
     if request.param == "postgres":
-        return partial(PostgresChannelLayer, url=url)
-    return partial(PostgresChannelLayer, urls={"a": url, "b": request.getfixturevalue("second_url")})
+        return partial(PostgresChannelLayer, **request.getfixturevalue("way"))
+    urls = {"a": request.getfixturevalue("database_url"), "b": request.getfixturevalue("second_url")}
+    return partial(PostgresChannelLayer, **way_to_servers(urls, request))
 
 
 @pytest.fixture
@@ -54,17 +95,17 @@ async def small_layer(new_layer: LayerFactory) -> AsyncIterator[AnyLayer]:
 
 
 @pytest.fixture
-async def postgres_layer(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+async def postgres_layer(way: dict[str, Any]) -> AsyncIterator[PostgresChannelLayer]:
     """Our layer, for what the oracle does not do."""
-    layer = PostgresChannelLayer(url=database_url)
+    layer = PostgresChannelLayer(**way)
     yield layer
     await layer.close()
 
 
 @pytest.fixture
-async def other_node(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+async def other_node(way: dict[str, Any]) -> AsyncIterator[PostgresChannelLayer]:
     """Our layer once more on the same database, as another process would have it."""
-    layer = PostgresChannelLayer(url=database_url)
+    layer = PostgresChannelLayer(**way)
     yield layer
     await layer.close()
 

@@ -57,7 +57,7 @@ def fill(message: Message) -> Message:
 class SideBySide(RuleBasedStateMachine):
     """The oracle, and nodes of ours under a prefix of their own."""
 
-    url: str
+    way: dict[str, Any]
     runner: asyncio.Runner
     node_count: int
 
@@ -67,7 +67,7 @@ class SideBySide(RuleBasedStateMachine):
         super().__init__()
         prefix = f"example-{secrets.token_hex(4)}"
         self.nodes = [
-            PostgresChannelLayer(url=self.url, prefix=prefix, capacity=CAPACITY) for _ in range(self.node_count)
+            PostgresChannelLayer(**self.way, prefix=prefix, capacity=CAPACITY) for _ in range(self.node_count)
         ]
         self.oracle = InMemoryChannelLayer(capacity=CAPACITY)
         self.known: list[Channel] = []
@@ -202,9 +202,9 @@ class SideBySide(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("node_count", [1, 2])
-def test_nodes_deliver_what_the_oracle_delivers(database_url: str, node_count: int) -> None:
+def test_nodes_deliver_what_the_oracle_delivers(way: dict[str, Any], node_count: int) -> None:
     with asyncio.Runner() as runner:
-        surroundings = {"url": database_url, "runner": runner, "node_count": node_count}
+        surroundings = {"way": way, "runner": runner, "node_count": node_count}
         run_state_machine_as_test(
             type("SideBySideInThisDatabase", (SideBySide,), surroundings),
             settings=settings(

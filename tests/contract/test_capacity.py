@@ -1,5 +1,7 @@
 """Channels that are full, in both layers alike."""
 
+from typing import Any
+
 import pytest
 from channels.exceptions import ChannelFull
 
@@ -44,9 +46,9 @@ async def test_group_with_a_full_member_reaches_the_others(small_layer: AnyLayer
     assert [(await within(small_layer.receive(full)))["number"] for _ in range(3)] == [0, 1, 2]
 
 
-async def test_channels_of_a_process_share_the_capacity_for_what_is_sent_to_them(database_url: str) -> None:
+async def test_channels_of_a_process_share_the_capacity_for_what_is_sent_to_them(way: dict[str, Any]) -> None:
     # Ours alone: the oracle counts each channel for itself, the specification the part up to the '!'.
-    async with closing(PostgresChannelLayer(url=database_url, capacity=3)) as layer:
+    async with closing(PostgresChannelLayer(**way, capacity=3)) as layer:
         one, two, other_kind = [await layer.new_channel(kind) for kind in ("specific", "specific", "other")]
         for channel in (one, two, one):
             await layer.send(channel, {"type": "x"})
@@ -58,9 +60,9 @@ async def test_channels_of_a_process_share_the_capacity_for_what_is_sent_to_them
 
 
 async def test_sender_of_another_process_is_told_that_the_channels_of_a_process_are_full(
-    database_url: str, other_node: PostgresChannelLayer
+    way: dict[str, Any], other_node: PostgresChannelLayer
 ) -> None:
-    async with closing(PostgresChannelLayer(url=database_url, capacity=3)) as layer:
+    async with closing(PostgresChannelLayer(**way, capacity=3)) as layer:
         one, two = [await layer.new_channel() for _ in range(2)]
         for channel in (one, one, two):
             await layer.send(channel, {"type": "x"})
@@ -70,9 +72,9 @@ async def test_sender_of_another_process_is_told_that_the_channels_of_a_process_
         await until(lambda: takes(other_node, two))
 
 
-async def test_group_messages_take_no_place_of_what_is_sent_to_channels(database_url: str) -> None:
+async def test_group_messages_take_no_place_of_what_is_sent_to_channels(way: dict[str, Any]) -> None:
     # A group of thousands in one process would otherwise be over capacity with one message.
-    async with closing(PostgresChannelLayer(url=database_url, capacity=3)) as layer:
+    async with closing(PostgresChannelLayer(**way, capacity=3)) as layer:
         channels = [await layer.new_channel() for _ in range(10)]
         for channel in channels:
             await layer.group_add("room", channel)

@@ -1,6 +1,7 @@
 """Sending to channels and receiving from them."""
 
 import asyncio
+from typing import Any
 
 from pgchannels.django import PostgresChannelLayer
 from tests.contract.conftest import LayerFactory
@@ -143,11 +144,11 @@ async def test_waiting_with_a_limit_again_and_again_loses_nothing(channel_layer:
     assert texts(await within(receiving)) == list(range(20))
 
 
-async def test_prefixes_share_neither_channels_nor_groups(database_url: str) -> None:
+async def test_prefixes_share_neither_channels_nor_groups(way: dict[str, Any]) -> None:
     # Ours alone: layers of the oracle share nothing in any case.
     async with (
-        closing(PostgresChannelLayer(url=database_url, prefix="one")) as one,
-        closing(PostgresChannelLayer(url=database_url, prefix="two")) as two,
+        closing(PostgresChannelLayer(**way, prefix="one")) as one,
+        closing(PostgresChannelLayer(**way, prefix="two")) as two,
     ):
         for layer, prefix in ((one, "one"), (two, "two")):
             await layer.group_add("room", "member")

@@ -1,6 +1,7 @@
 """Flushing: nothing is left, and everything works as before."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 
@@ -85,11 +86,11 @@ async def test_receiver_that_waits_during_a_flush_gets_what_is_sent_after_it(
         assert await within(receiving) == said("after")
 
 
-async def test_flush_leaves_other_prefixes_alone(database_url: str) -> None:
+async def test_flush_leaves_other_prefixes_alone(way: dict[str, Any]) -> None:
     # Ours alone: layers of the oracle share nothing in any case.
     async with (
-        closing(PostgresChannelLayer(url=database_url, prefix="one")) as one,
-        closing(PostgresChannelLayer(url=database_url, prefix="two")) as two,
+        closing(PostgresChannelLayer(**way, prefix="one")) as one,
+        closing(PostgresChannelLayer(**way, prefix="two")) as two,
     ):
         own = await two.new_channel()
         await two.group_add("room", own)
@@ -102,9 +103,9 @@ async def test_flush_leaves_other_prefixes_alone(database_url: str) -> None:
 
 
 async def test_flush_is_over_for_every_node_when_it_returns(
-    postgres_layer: PostgresChannelLayer, other_node: PostgresChannelLayer, database_url: str
+    postgres_layer: PostgresChannelLayer, other_node: PostgresChannelLayer, way: dict[str, Any]
 ) -> None:
-    async with closing(PostgresChannelLayer(url=database_url)) as without_node:
+    async with closing(PostgresChannelLayer(**way)) as without_node:
         for flushing in (postgres_layer, other_node, without_node):
             channel = await other_node.new_channel()
             await other_node.group_add("room", channel)

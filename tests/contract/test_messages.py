@@ -139,18 +139,18 @@ async def test_value_that_no_message_can_carry_is_refused(postgres_layer: Postgr
 
 @pytest.mark.parametrize("serializer_format", ["msgpack", "json"])
 async def test_values_beyond_the_specification_come_back_as_they_were(
-    database_url: str, serializer_format: str
+    way: dict[str, Any], serializer_format: str
 ) -> None:
     # Ours alone: the specification does without them.
-    async with closing(PostgresChannelLayer(url=database_url, serializer_format=serializer_format)) as layer:
+    async with closing(PostgresChannelLayer(**way, serializer_format=serializer_format)) as layer:
         await layer.send("work_queue", said(BEYOND_THE_SPECIFICATION))
         assert await within(layer.receive("work_queue")) == said(BEYOND_THE_SPECIFICATION)
 
 
 async def test_layers_with_different_formats_read_each_other(
-    postgres_layer: PostgresChannelLayer, database_url: str
+    postgres_layer: PostgresChannelLayer, way: dict[str, Any]
 ) -> None:
-    async with closing(PostgresChannelLayer(url=database_url, serializer_format="json")) as other:
+    async with closing(PostgresChannelLayer(**way, serializer_format="json")) as other:
         for sender, receiver in ((postgres_layer, other), (other, postgres_layer)):
             await sender.send("work_queue", said(b"bytes"))
             assert await within(receiver.receive("work_queue")) == said(b"bytes")

@@ -1,6 +1,7 @@
 """How long messages and memberships stay."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,9 +15,9 @@ HEARTBEAT_SECONDS = 0.1
 
 
 @pytest.fixture
-async def forgetful_layer(database_url: str) -> AsyncIterator[PostgresChannelLayer]:
+async def forgetful_layer(way: dict[str, Any]) -> AsyncIterator[PostgresChannelLayer]:
     """A layer whose members leave after a second."""
-    layer = PostgresChannelLayer(url=database_url, group_expiry=1, heartbeat=HEARTBEAT_SECONDS)
+    layer = PostgresChannelLayer(**way, group_expiry=1, heartbeat=HEARTBEAT_SECONDS)
     yield layer
     await layer.close()
 

@@ -1,6 +1,7 @@
 """`pgchannels demo`, from outside: what a person sees, and that nothing of it is left."""
 
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -9,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from pgchannels.cli import demo
+from pgchannels.cli.demo_servers import DemoFailed
 from tests.support.browser import Tab, chromium, shows
 from tests.support.programs import (
     LIMIT_SECONDS,
@@ -21,6 +24,7 @@ from tests.support.programs import (
     free_port,
     is_alive,
     is_free,
+    run,
     running,
 )
 
@@ -70,6 +74,74 @@ def test_two_browsers_meet_in_one_room_across_both_servers(port: int) -> None:
         assert is_free(port)
         assert is_free(port + 1)
         ada.shows_state("disconnected")
+
+
+def test_rows_changed_by_sql_appear_on_the_pages_of_both_servers(port: int) -> None:
+    with chromium() as browser, demo_at(port) as program:
+        command = program.line("UPDATE orders").strip()
+        program.line("Ctrl-C")
+        tabs = [Tab(browser, port), Tab(browser, port + 1)]
+        for tab in tabs:
+            tab.join("Ada")
+            tab.shows_orders("book2", "lamp1", "chair4")
+
+        def change(statement: str | None = None) -> None:
+            """Paste the command into a shell, perhaps with another statement."""
+            pasted = command if statement is None else shlex.join([*shlex.split(command)[:-1], statement])
+            run(["sh", "-c", pasted], folder=ANYWHERE, environment={})
+
+        change()
+        change()
+        for tab in tabs:
+            tab.shows_orders("book2", "lamp3", "chair4")
+        change("INSERT INTO orders VALUES (9, '<b>stool</b>', 1); DELETE FROM orders WHERE id = 1")
+        change("BEGIN; DELETE FROM orders; ROLLBACK")
+        change("UPDATE orders SET id = 20 WHERE id = 3")
+        late = Tab(browser, port + 1)
+        late.join("Alan")
+        for tab in (*tabs, late):
+            tab.shows_orders("lamp3", "<b>stool</b>1", "chair4")
+        change("TRUNCATE orders")
+        for tab in (*tabs, late):
+            tab.shows_orders()
+        change(
+            "INSERT INTO orders SELECT n, 'many', n FROM generate_series(1, 3000) AS n"
+        )  # more than waits for a page
+        for tab in tabs:
+            shows(tab.page.get_by_role("row", name="more 2900"))
+        change("DROP TABLE orders")
+        for port_ in (port, port + 1):
+            tab = Tab(browser, port_)
+            tab.join("Grace")
+            tab.say("where is the table?")
+            tab.shows_orders()
+
+
+def test_table_fits_a_narrow_page(port: int) -> None:
+    with chromium() as browser, demo_at(port) as program:
+        command = program.line("UPDATE orders").strip()
+        program.line("Ctrl-C")
+        tab = Tab(browser, port)
+        tab.page.set_viewport_size({"width": 320, "height": 568})
+        tab.join("Ada")
+        many = "INSERT INTO orders SELECT n, 'a very long name of an item ' || n, n FROM generate_series(10, 99) AS n"
+        run([*shlex.split(command)[:-1], many], folder=ANYWHERE, environment={})
+        expect(tab.page.locator("#orders tr")).to_have_count(93, timeout=LIMIT_SECONDS * 1000)
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == 320
+        tab.say("still room to write")
+        tab.shows_message("still room to write", author="Ada", badge="FastAPI")
+
+
+def test_database_of_somebody_else_gets_no_table(port: int, database_url: str) -> None:
+    with chromium() as browser, demo_at(port, "--url", database_url, CHAT_ORDERS="1") as program:
+        program.line("Ctrl-C")
+        assert "SQL" not in program.text()
+        for port_, name in ((port, "FastAPI"), (port + 1, "Django")):
+            tab = Tab(browser, port_)
+            tab.join("Ada")
+            tab.say("no table here")
+            shows(tab.page.locator("#messages .badge", has_text=name))
+            expect(tab.page.locator("#table")).to_be_hidden()
 
 
 def test_link_leads_to_the_same_room_on_the_other_server(port: int, database_url: str) -> None:
@@ -153,7 +225,7 @@ def test_port_must_leave_room_for_the_next_one(text: str) -> None:
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "find_spec", lambda module: None if module == "daphne" else object())
-    with pytest.raises(demo.DemoFailed, match=r'the demo needs daphne: pip install "pgchannels\[demo\]"'):
+    with pytest.raises(DemoFailed, match=r'the demo needs daphne: pip install "pgchannels\[demo\]"'):
         demo._require_extras()
 
 

@@ -40,9 +40,9 @@ from pgchannels.django.database_url import url_of
 from pgchannels.embedded import EmbeddedServer
 from pgchannels.names import program_name
 from pgchannels.starlette import lifespan
-from tests.doors.pgbouncer import pgbouncer
 from tests.support.django_servers import BACKGROUND, CHANNELS, ROOT, daphne, environment_of, runworker
 from tests.support.django_settings import AddDatabase, add_database, channel_layers, the_layer, works
+from tests.support.poolers import pgbouncer
 from tests.support.programs import free_port, run, running
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of
@@ -202,7 +202,7 @@ REFUSED = {
     "roots of the system": ({"sslrootcert": "system"}, "sslrootcert='system' names a file.*ca-certificates.crt"),
     "Supabase's pgbouncer": (
         {"pgbouncer": "true"},
-        "pgbouncer='true' cannot be obeyed: give the address",
+        "pgbouncer='true' cannot be obeyed: leave it out; through a pooler .* poll= or listen_url=",
     ),
     "Npgsql's spelling": ({"SslMode": "require"}, "'SslMode' is no parameter of a connection: did you mean 'sslmode'?"),
     "node's sslmode": ({"sslmode": "no-verify"}, "sslmode.* is none of disable"),
@@ -818,7 +818,8 @@ async def test_pooler_that_shares_sessions_is_recognised_at_opening(
         busy = [asyncio.create_task(keep_busy(url)) for _ in range(others)]
         for _ in range(3):
             with pytest.raises(
-                DatabaseRefused, match=rf"'postgres' at 127\.0\.0\.1:\d+.*: {POOLER}, .*; give the"
+                DatabaseRefused,
+                match=rf"'postgres' at 127\.0\.0\.1:\d+.*: {POOLER}, .*; give the.* listen_url=.* poll=",
             ) as raised:
                 await within(MessageLayer(url).open())
             assert "\n" not in str(raised.value)

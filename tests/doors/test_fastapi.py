@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
+from starlette.routing import Mount
 from websockets.exceptions import ConnectionClosed
 
-from pgchannels import ConfigurationError, MessageLayer, Position
+from pgchannels import ConfigurationError, InvalidName, MessageLayer, Position
 from pgchannels.fastapi import LayerDep, SubscribeTo, layer_of
+from pgchannels.starlette import lifespan
 from tests.support.programs import LIMIT_SECONDS
 from tests.support.sites import Site, serving
 
@@ -144,8 +146,37 @@ async def test_application_without_a_layer_says_so_and_a_test_can_give_it_one(da
         assert Position.parse((await client.post("/")).json())
 
 
+async def test_mounted_applications_have_the_layer_too(database_url: str) -> None:
+    mounted, app = FastAPI(), FastAPI(lifespan=lifespan(layer := MessageLayer(database_url)))
+    app.mount("/mounted", FastAPI(routes=[Mount("/again", mounted)]))
+
+    @mounted.post("/")
+    async def say(layer: LayerDep) -> str:
+        return str(await layer.publish("room", 1))
+
+    transport = ASGITransport(app)
+    async with (
+        AsyncClient(transport=transport, base_url="http://test") as client,
+        app.router.lifespan_context(app),
+    ):
+        await client.post("/mounted/again/")
+        assert [message.payload for message in await layer.history("room")] == [1]
+
+
+@pytest.mark.parametrize(
+    "topic", [5, "", "rooms.{", "rooms.{}", "rooms.{0}", "rooms.{room!r}", "rooms.{room:5}", "a b"]
+)
+def test_impossible_topic_is_refused_where_the_dependency_is_made(topic: Any) -> None:
+    with pytest.raises((ConfigurationError, InvalidName), match="topic"):
+        SubscribeTo(topic)
+
+
 def test_impossible_dependencies_are_refused_where_they_are_made() -> None:
     with pytest.raises(ConfigurationError, match="at least one topic"):
         SubscribeTo()
     with pytest.raises(ConfigurationError, match="allow must be a function, or None"):
         SubscribeTo("room", allow=5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="capacity"):
+        SubscribeTo("room", capacity=0)
+    with pytest.raises(ConfigurationError, match="when_full"):
+        SubscribeTo("room", when_full="never")  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ async def execute(url: str, statement: str) -> None:
 
 
 def test_upgrade_says_what_it_did(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for done in ("were created, at revision 0001", "are up to date, at revision 0001"):
+    for done in ("were created, at revision 0003", "are up to date, at revision 0003"):
         assert main(["upgrade", "--url", empty_database_url]) == 0
         assert capsys.readouterr().out == f"The tables in the schema 'pgchannels' {done}.\n"
 

@@ -202,11 +202,16 @@ def test_client_leaves_and_server_stops_while_what_clients_say_is_still_handled(
         with site.connect("/busy") as client:
             client.send("busy for ever")
             assert client.recv(LIMIT_SECONDS) == "busy for ever"
+            for _ in range(500):
+                client.send("and more")
             client.socket.close()
     eventually(lambda: site.state() == before)
-    with site.connect("/busy") as client:
-        client.send("busy for ever")
-        assert client.recv(LIMIT_SECONDS) == "busy for ever"
+    with site.connect("/busy") as client, site.connect("/busy") as flooding:
+        for one in (client, flooding):
+            one.send("busy for ever")
+            assert one.recv(LIMIT_SECONDS) == "busy for ever"
+        for _ in range(3):
+            flooding.send("x" * 1_000_000)  # more than is read ahead
         site.stop()
 
 

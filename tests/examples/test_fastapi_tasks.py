@@ -24,7 +24,7 @@ async def chat(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         async with main.lifespan(main.app):
             yield main
     finally:
-        for name in ("main", "presence"):
+        for name in ("main", "orders", "presence"):
             sys.modules.pop(name, None)
 
 

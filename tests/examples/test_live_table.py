@@ -1,4 +1,4 @@
-"""The live table in Chromium, while rows change by SQL and the server is killed; and an order with its mail."""
+"""The live table in Chromium, while rows change by SQL and the server is killed."""
 
 import asyncio
 import signal
@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import asyncpg
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import chromium
+from tests.support.browser import chromium, fits_a_phone
 from tests.support.programs import (
     EXAMPLES,
     LIMIT_SECONDS,
@@ -98,28 +96,9 @@ def test_page_shows_the_table_while_it_changes_and_the_server_is_killed(
         change("UPDATE orders SET item = 'changed' WHERE id % 5 = 0")
     with server(port, environment):
         shows_the_table()
+        fits_a_phone(page)
         change("TRUNCATE orders")
         expect(page.locator("tbody tr")).to_have_count(0, timeout=MILLISECONDS)
-
-
-def test_order_and_its_mail_exist_together_or_not_at_all(environment: dict[str, str]) -> None:
-    port = free_port()
-    *_, serve, mail, order = commands_of("live_table")
-    assert serve[0] == "uvicorn"
-    with server(port, environment), running(mail, folder=FOLDER, environment=environment) as mailer:
-        mailer.line("waits for orders")
-        address = order[-1].replace(":8000", f":{port}")
-        with pytest.raises(HTTPError):
-            post(address.replace("a+lamp", "nothing"))
-        assert post(address) == 201
-        assert mailer.line("mails").strip() == "mails ada about order 2"
-    assert asyncio.run(rows_of(environment["PGCHANNELS_URL"])) == ["2adaa lampno"]
-
-
-def post(address: str) -> int:
-    with urlopen(Request(address, method="POST"), timeout=LIMIT_SECONDS) as answer:
-        status: int = answer.status
-        return status
 
 
 async def execute(url: str, statements: tuple[str, ...]) -> None:

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
+import asyncpg
+
 from pgchannels.embedded import EmbeddedServer
 from tests.support.connections import fetchval
 from tests.support.waiting import until
@@ -58,6 +60,18 @@ class Cluster:
         await fetchval(self.primary.url(), "CHECKPOINT")
         await until(self.has_replayed_all)
         await fetchval(self.standby.url(), "CHECKPOINT")
+
+    async def wait_for_standby(self) -> None:
+        """Make commits on the primary wait for the standby from now on; return once that holds."""
+        connection = await asyncpg.connect(self.primary.url())
+        await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        await connection.execute("SELECT pg_reload_conf()")
+        await connection.close()
+        await until(self._is_synchronous)
+
+    async def _is_synchronous(self) -> bool:
+        standing = "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'"
+        return bool(await fetchval(self.primary.url(), standing))
 
     def exchange(self) -> None:
         """The promoted standby is `primary` from now on, and the other server `standby`, a new copy of it."""

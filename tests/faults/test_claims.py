@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from pgchannels import DatabaseUnavailable, Gap, GapReason, LayerClosed, MessageLayer, MessagesLost
+from pgchannels.receiving.taking import Terms
 from tests.support.log import rotate_everything_away
 from tests.support.proxy import Proxy
 from tests.support.roads import Connection, node_of
@@ -43,7 +44,7 @@ async def claim_for_nobody(layer: MessageLayer, behind: MessageLayer, proxy: Pro
 
 def claimed_by(layer: MessageLayer) -> int:
     """How many messages of the queue lie in a layer's memory."""
-    return len(node_of(layer).receiver.queues._claimed.get(QUEUE, ()))
+    return len(node_of(layer).receiver.queues._claimed.get(Terms(QUEUE), ()))
 
 
 async def test_queue_is_hosted_before_it_is_claimed_from(
@@ -81,10 +82,10 @@ async def test_claim_that_the_log_has_forgotten_takes_nothing_else_and_is_told_a
     layer: MessageLayer, behind: MessageLayer, proxy: Proxy, connection: Connection
 ) -> None:
     gaps: list[Gap] = []
-    await layer.send("jobs", "lost")
-    proxy.freeze_at(b"lost")
+    await layer.send("jobs", "taken for good")
+    proxy.freeze_at(b"taken for good")
     receiving = asyncio.create_task(behind.receive("jobs", on_gap=gaps.append))
-    await within(proxy.holding(b"lost"))
+    await within(proxy.holding(b"taken for good"))
     await connection.execute("UPDATE pgchannels.log SET retention = '60 s'")
     await rotate_everything_away(connection)
     let_retention_pass(behind)
@@ -97,10 +98,10 @@ async def test_claim_that_the_log_has_forgotten_takes_nothing_else_and_is_told_a
 def let_retention_pass(layer: MessageLayer) -> None:
     """Make a layer believe that its claim was made so long ago that the log may have forgotten it."""
     node = node_of(layer)
-    claim = node.receiver.queues._unresolved[QUEUE]
+    claim = node.receiver.queues._taker.unresolved[Terms(QUEUE)]
     age_seconds = node._connections.database_time() + node.sender.retention_seconds - claim.remembered_until
     assert 0 <= age_seconds < LIMIT_SECONDS
-    node.receiver.queues._unresolved[QUEUE] = replace(claim, remembered_until=0.0)
+    node.receiver.queues._taker.unresolved[Terms(QUEUE)] = replace(claim, remembered_until=0.0)
 
 
 async def test_claim_that_is_repeated_late_brings_what_the_log_still_remembers(

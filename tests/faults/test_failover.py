@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
 from pgchannels import DatabaseUnavailable, GapReason, MessageLayer
+from pgchannels.database import migrations
+from pgchannels.database.grants import grant
+from tests.conftest import url_of_role
 from tests.faults.cluster import Cluster
-from tests.faults.traffic import traffic
 from tests.support.proxy import Proxy
+from tests.support.traffic import traffic
 from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
+ROLE = "pgchannels_application"
 
 
 @pytest.fixture
@@ -123,3 +128,27 @@ async def test_layer_opens_on_the_promoted_standby(cluster: Cluster, to_primary:
     async with MessageLayer(url) as layer, layer.subscribe("room") as subscription:
         await layer.publish("room", "on the new primary")
         assert (await within(anext(subscription))).payload == "on the new primary"
+
+
+async def test_layer_follows_a_failover_soon_after_the_upgrade() -> None:
+    """The standby has not yet written the new sequence to disk, and has none that works when it is promoted."""
+    with Cluster() as cluster:
+        await migrations.upgrade(cluster.primary.url())
+        await execute(cluster.primary.url(), f"CREATE ROLE {ROLE} LOGIN")
+        await grant(cluster.primary.url(), ROLE)
+        await until(cluster.has_replayed_all)
+        await asyncio.to_thread(cluster.kill_primary)
+        await asyncio.to_thread(cluster.promote)
+        url = url_of_role(cluster.standby.url(), ROLE)
+        async with AsyncExitStack() as stack:  # which all find that there is no log
+            layers = [MessageLayer(url) for _ in range(8)]
+            await within(asyncio.gather(*[stack.enter_async_context(layer) for layer in layers]))
+            subscription = await stack.enter_async_context(layers[0].subscribe("room"))
+            await within(asyncio.gather(*[layer.publish("room", "after") for layer in layers]))
+            assert [(await within(anext(subscription))).payload for _ in layers] == ["after"] * len(layers)
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()

@@ -12,8 +12,8 @@ import pytest
 from pgchannels import DatabaseUnavailable, Gap, GapReason, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
-from tests.faults.traffic import LARGE, Stream, traffic
 from tests.support.proxy import Proxy
+from tests.support.traffic import LARGE, Stream, traffic
 from tests.support.waiting import within
 
 HEARTBEAT_SECONDS = 0.3

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from pgchannels import MessageLayer
-from tests.faults.traffic import Traffic, traffic
 from tests.support.proxy import Proxy
 from tests.support.roads import node_of
+from tests.support.traffic import Traffic, traffic
 from tests.support.waiting import within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

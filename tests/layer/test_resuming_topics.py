@@ -85,11 +85,9 @@ async def test_silent_subscription_does_not_fall_out_of_the_log(
         assert "," not in stands
         await rotate_everything_away(connection)
         await layer.publish("news", 2)
-        async with layer.subscribe("room", "news", since=stands) as subscription:
-            assert await take(subscription, 1) == [("news", 2)]
-        async with layer.subscribe("room", "news", since=last) as subscription:
-            with pytest.raises(MessagesLost):
-                await within(anext(subscription))
+        for since in (stands, last):  # nothing of these topics has left the log since
+            async with layer.subscribe("room", "news", since=since) as subscription:
+                assert await take(subscription, 1) == [("news", 2)]
 
 
 async def test_position_does_not_run_ahead_of_what_waits(

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,7 +28,7 @@ from pgchannels.database.statements import measuring, membership, nodes, queues,
 from pgchannels.database.tables import LARGEST_BATCH
 from tests.conftest import new_database
 from tests.schema.plans import LARGE_TABLES, Explained, Plan
-from tests.support.waiting import within
+from tests.support.waiting import LIMIT_SECONDS, within
 
 MESSAGES: Final = 1_000_000
 MOST_ROWS: Final = reading.PAGE_ROWS  # that a step of a plan may read of a slot or another table
@@ -55,6 +55,13 @@ SELECT 3 * (n - 1) / {messages}, began_at + n, CASE WHEN n % 10 = 0 THEN -n END,
        now() + interval '1 day'
 FROM pgchannels.log_state, generate_series(1, {messages}) AS n;
 SELECT setval('pgchannels.message_id', (began_at + {messages} | 511) + 1) FROM pgchannels.log_state;
+INSERT INTO pgchannels.message (slot, id, address, number, payload, published_at, expires_at)
+VALUES (0, 0, 'claimed:asgi:jobs', {messages} / 15, '', now(), now());
+INSERT INTO pgchannels.message (slot, id, address, channel, number, payload, published_at, expires_at)
+SELECT 3 * (n - 1) / {addresses}, n, kind || ':asgi:worked', 'node:asgi:node-1', n, '', now(), 'infinity'
+FROM unnest(ARRAY['working', 'done', 'idle', 'woken']) AS kind, generate_series(1, {addresses}) AS n;
+INSERT INTO pgchannels.message (slot, id, address, channel, number, payload, published_at, expires_at)
+SELECT slot, 0, 'open:asgi:worked', '{{' || {addresses} || '}}', 1, '', now(), now() FROM pgchannels.log_state;
 
 INSERT INTO pgchannels.node (id, name, leased_until)
 SELECT md5(n::text)::uuid, 'node-' || n, now() + interval '1 day' FROM generate_series(1, {nodes}) AS n;
@@ -162,6 +169,40 @@ async def repeat_claim(layer: MessageLayer) -> None:
         await within(layer.receive("jobs"))
 
 
+async def work(layer: MessageLayer) -> None:
+    """Work on messages, and be done."""
+    for _ in range(2):
+        await send(layer, "jobs")
+        async with within_limit(), layer.claim("jobs"):
+            pass
+
+
+async def fail(layer: MessageLayer) -> None:
+    """Work on a message in vain, and wait until it is back."""
+    await layer.send("failing", "x")
+    with suppress(ZeroDivisionError):
+        async with within_limit(), layer.claim("failing", visible_after=60):
+            raise ZeroDivisionError
+    await within(layer.receive("failing"))
+
+
+async def wait_for_messages(layer: MessageLayer) -> None:
+    """Send to a queue while somebody waits for it."""
+    waiting = asyncio.create_task(layer.receive("awaited"))
+    await layer.send("awaited", "x")
+    await within(waiting)
+
+
+def within_limit() -> asyncio.Timeout:
+    """Limit the time of a block."""
+    return asyncio.timeout(LIMIT_SECONDS)
+
+
+def taking(queue: str, most: int, *, done: Sequence[list[int] | None] = (None, None)) -> tuple[Any, ...]:
+    """What take() is called with."""
+    return 3 + most, inf, f"queue:asgi:{queue}", most, "node:asgi:node-1", 1, False, 60.0, 5, *done
+
+
 async def subscribe(layer: MessageLayer) -> None:
     """Begin to receive topics that the node has not received before."""
     async with layer.subscribe(*(token_hex(8) for _ in range(100))):
@@ -182,14 +223,29 @@ ROADS: Final = {
     "batch with keys": Road("deliver", "message", keyed_batch()),
     "transaction": Road("enqueue", "outbox message subscription member", Committed(publish_all)),
     "leftovers of a transaction": Road("deliver_undelivered", "undelivered", of(sending.deliver_undelivered)),
-    "claim": Road("claim", "message", claim),
-    "repeated claim": Road("claim", "message", repeat_claim),
+    "claim": Road("take", "message", claim),
+    "repeated claim": Road("take", "message", repeat_claim),
+    "claim from an empty queue": Road("take", "message subscription node", run(queues.take, *taking("empty", 1))),
+    "work": Road("take", "message", work),
+    "work that failed": Road("give_back", "message", fail),
+    "acknowledgement": Road("take", "message", run(queues.take, *taking("worked", 0, done=[[1], [1]]))),
+    "work that was given back": Road(
+        "give_back", "message", run(queues.give_back, "queue:asgi:worked", [1], [1], [True])
+    ),
+    "abandoned work": Road(
+        "give_back_abandoned",
+        "message",
+        run(queues.give_back_abandoned, "queue:asgi:worked", "node:asgi:node-1", [1, 2]),
+    ),
+    "message to a queue that nodes wait for": Road("deliver", "message subscription", wait_for_messages),
+    "waking of another node": Road("wake_another", "message", of(queues.wake_another, "queue:asgi:worked")),
     "subscribing": Road("host", "node subscription", subscribe),
     "hosting": Road("host", "node subscription", run(nodes.host, NODE, 0, None, ROOMS, [], True)),
     "releasing an address": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS[:1], False)),
     "releasing many addresses": Road("host", "node subscription", run(nodes.host, NODE, 0, None, [], ROOMS, False)),
     "heartbeat": Road("beat", "node lease log_state", run(nodes.beat, NODE, "node-1", *BEATING)),
     "registration": Road("beat", "node lease log_state", run(nodes.beat, UUID(int=1), "another", *BEATING)),
+    "heartbeat of a node that polls": Road("disown_session", "node", of(nodes.disown_session, NODE)),
     "channel that fills": Road("mark_full", "node full_channel", of(nodes.mark_full, NODE, ["a!", "b!"])),
     "channel that empties": Road("mark_not_full", "full_channel", of(nodes.mark_not_full, ["a!", "b!"])),
     "joining of a queue": Road(
@@ -197,6 +253,7 @@ ROADS: Final = {
     ),
     "leaving of a queue": Road("remove_member", "member", of(membership.remove_member, ROOMS[0], "queue:asgi:x")),
     "extent of the log": Road("extent", "log_state", run(reading.extent)),
+    "look of a node that polls": Road("look", "log_state", run(reading.look)),
     "page of a topic": Road("messages_after", "message", page({ROOMS[0]: 0})),
     "page of a busy topic": Road("messages_after", "message", page({BUSY: 0})),
     "page of many topics": Road("messages_after", "message", page(dict.fromkeys(ROOMS, 0), most=10)),
@@ -279,6 +336,8 @@ async def test_queues_and_topics_of_a_slot_that_is_emptied_are_found_by_index(
     small_url: str, large_url: str, is_analysed: bool
 ) -> None:
     await fill(small_url, messages=1, is_analysed=is_analysed)
+    for url in (small_url, large_url):
+        await claim_all(url)  # what waits is copied, row by row
     queues, topics = (
         text("SELECT pgchannels.carry_queues(0::smallint)"),
         text("SELECT pgchannels.note_gone(0::smallint, 1)"),
@@ -318,6 +377,19 @@ async def fill(url: str, *, messages: int, is_analysed: bool) -> None:
             await connection.execute(f"ANALYZE {TABLES}")
     finally:
         await connection.close()
+
+
+async def claim_all(url: str) -> None:
+    """Take all that waits in queues."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        """
+        INSERT INTO pgchannels.message (slot, id, address, number, payload, published_at, expires_at)
+        SELECT min(s.slot), 0, 'claimed' || substr(m.address, 6), max(m.number), '', now(), now()
+        FROM pgchannels.message AS m, pgchannels.log_state AS s WHERE m.address LIKE 'queue:%' GROUP BY m.address
+        """
+    )
+    await connection.close()
 
 
 async def require_good_plans(url: str, road: Road) -> None:

@@ -23,6 +23,7 @@ from tests.support.waiting import until, within
 TABLES = (
     "log",
     "log_state",
+    "durability",
     "stripe",
     "message",
     "message_0",
@@ -170,6 +171,7 @@ async def test_application_can_neither_change_nor_remove_the_tables(database_url
 # One call at least of each function of ours.
 CALLS: Final = {
     "refuse_late_call": ["SELECT pgchannels.refuse_late_call()"],
+    "mend_sequence": ["SELECT pgchannels.mend_sequence()"],
     "start_epoch": ["SELECT pgchannels.start_epoch()"],
     "extent": ["SELECT * FROM pgchannels.extent()"],
     "find_time": ["SELECT * FROM pgchannels.find_time('topic:asgi:room', now())"],
@@ -188,6 +190,27 @@ CALLS: Final = {
         for batch, parts in ((1, "NULL"), (1, "NULL"), (2, "'{1,2,3}'"))
     ],
     "claim": [f"SELECT * FROM pgchannels.claim({number}, 'infinity', 'queue:asgi:jobs', 2)" for number in (5, 5, 6)],
+    "leave_token": ["SELECT pgchannels.leave_token('queue:asgi:jobs', 0::smallint, 'node:asgi:ada', NULL)"] * 2,
+    "wake": ["SELECT pgchannels.wake('queue:asgi:jobs', 1, 0::smallint)"] * 2,
+    "wake_another": ["SELECT pgchannels.wake_another('queue:asgi:jobs')"],
+    "take": [
+        "SELECT * FROM pgchannels.deliver(9, 'infinity', '{queue:asgi:jobs}', NULL, '{a}', '{9}', NULL, 60)",
+        *[
+            f"SELECT * FROM pgchannels.take({number}, 'infinity', 'queue:asgi:jobs', 1, 'node:asgi:ada', NULL, {waits},"
+            " 60, 5, '{1}', '{1}')"
+            for number, waits in ((7, "false"), (7, "true"), (8, "false"))
+        ],
+    ],
+    "open_work": ["SELECT * FROM pgchannels.open_work('queue:asgi:jobs')"],
+    "has_new_work": ["SELECT pgchannels.has_new_work('queue:asgi:jobs')"],
+    "note_open_work": ["SELECT pgchannels.note_open_work('queue:asgi:jobs', 0::smallint, '{1}')"],
+    "carry_work": ["SELECT pgchannels.carry_work(1::smallint, 'queue:asgi:jobs')"],
+    "give_back": [
+        "SELECT pgchannels.give_back('queue:asgi:jobs', array_agg(number), array_agg(id), array_agg(true))"
+        " FROM pgchannels.message WHERE address LIKE 'working:%'"
+    ],
+    "give_back_abandoned": ["SELECT pgchannels.give_back_abandoned('queue:asgi:jobs', 'node:asgi:ada', '{1}')"],
+    "end_work": ["SELECT pgchannels.end_work('queue:asgi:jobs', 0::smallint, '{1}', '{1}')"],
     "host": [
         f"SELECT * FROM pgchannels.host(gen_random_uuid(), 0, {version}, '{{topic:asgi:room}}', '{{a}}', true)"
         for version in ("NULL", "1")
@@ -209,6 +232,20 @@ CALLS: Final = {
         "UPDATE pgchannels.kept_slot SET filled_at = 'epoch'",
         "SELECT pgchannels.empty_kept_slots()",
     ],
+    "is_logged": ["SELECT pgchannels.is_logged(0::smallint)"],
+    "unused_slots": ["SELECT pgchannels.unused_slots()"],
+    "turn_slot": ["UPDATE pgchannels.durability SET chosen = 'durable'", "SELECT pgchannels.turn_slot(1::smallint)"],
+    "turn_outbox": ["SELECT pgchannels.turn_outbox()"],
+    "last_id_in": ["SELECT pgchannels.last_id_in(0::smallint)"],
+    "save_state": ["SELECT pgchannels.save_state()"],
+    "recover_log": [
+        """
+        UPDATE pgchannels.log_state SET slot = 1; SELECT pgchannels.save_state();
+        TRUNCATE pgchannels.log_state, pgchannels.filled_slot
+        """,
+        "SELECT pgchannels.recover_log(0, 1)",
+    ],
+    "clear_slots": ["SELECT pgchannels.clear_slots()"],
     "carry_queues": ["SELECT pgchannels.carry_queues(0::smallint)"],
     "rotate": [
         """

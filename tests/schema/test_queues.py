@@ -287,6 +287,7 @@ async def test_messages_that_left_the_log_unclaimed_are_counted_for_the_next_rec
     await deliver(connection, 1, ["queue:asgi:jobs"] * 3, [b"x"] * 3, [1000] * 3)
     for _ in range(3):
         await let_pass(connection, HALF)
+        await connection.execute(AGE)
         await rotate(connection)
     await deliver(connection, 2, ["queue:asgi:jobs"], [b"next"], [1000])
     assert await claim(connection, 3, "queue:asgi:jobs", 5) == ([b"next"], 3)
@@ -298,6 +299,7 @@ async def test_abandoned_queues_leave_the_log(connection: Connection) -> None:
     await claim(connection, 2, "queue:asgi:0", 1)
     for _ in range(6):
         await let_pass(connection, HALF)
+        await connection.execute(AGE)
         await rotate(connection)
     assert await connection.fetchval("SELECT count(*) FROM pgchannels.message WHERE address <> 'gone:'") == 0
 

@@ -69,7 +69,17 @@ class Tab:
         listed = self.page.locator(f"#people section[data-server={server}] .name")
         expect(listed).to_have_text(list(names), timeout=LIMIT_SECONDS * 1000)
 
+    def shows_orders(self, *orders: str) -> None:
+        """Exactly these rows of the demo's table are there, each with its item and amount, in this order."""
+        expect(self.page.locator("#orders tr")).to_have_text(list(orders), timeout=LIMIT_SECONDS * 1000)
+
 
 def shows(locator: Locator) -> None:
     """What the locator finds is there, once, and visible; the root element counts as that."""
     expect(locator).to_be_visible(timeout=LIMIT_SECONDS * 1000)
+
+
+def fits_a_phone(page: Page) -> None:
+    """The page needs no sideways scrolling there."""
+    page.set_viewport_size({"width": 375, "height": 667})
+    assert page.evaluate("document.documentElement.scrollWidth") == 375

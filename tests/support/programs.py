@@ -10,10 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LIMIT_SECONDS = 60
 POLL_SECONDS = 0.02
@@ -123,6 +126,18 @@ def eventually(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{condition} did not come true within {LIMIT_SECONDS} s"
         time.sleep(POLL_SECONDS)
+
+
+def first(find: Callable[[], Iterable[T]]) -> T:
+    """The first of what is found, as soon as there is any."""
+    found: list[T] = []
+
+    def finds() -> bool:
+        found.extend(find())
+        return bool(found)
+
+    eventually(finds)
+    return found[0]
 
 
 def answers(port: int, path: str = "/") -> bool:

@@ -299,7 +299,8 @@ class _Flow:
         if self._closes_destination:
             destination.close()
         elif not destination.is_closing():
-            destination.write_eof()
+            with suppress(OSError):  # the server has just reset it
+                destination.write_eof()
 
     def _resume(self) -> None:
         self._pause = None

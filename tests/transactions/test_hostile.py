@@ -131,6 +131,74 @@ async def test_constraints_that_are_immediate_hold_no_topic_before_the_commit(
     assert await payloads(subscription, 4) == ["free", 1, 2, 3]
 
 
+WAITING = {
+    "a cursor that is held": "DECLARE held CURSOR WITH HOLD FOR SELECT pg_advisory_xact_lock(5)",
+    "a trigger that makes constraints immediate": "INSERT INTO told DEFAULT VALUES",
+}
+
+
+@pytest.mark.parametrize("waiting", WAITING.values(), ids=list(WAITING))
+async def test_what_waits_in_the_commit_behind_our_trigger_holds_no_topic(
+    layer: MessageLayer, connection: Connection, other: Connection, subscription: Subscription, waiting: str
+) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE told ();
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN SET CONSTRAINTS ALL IMMEDIATE; PERFORM pg_advisory_xact_lock(5); RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER waiting AFTER INSERT ON told DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait();
+        """
+    )
+    await other.execute("SELECT pg_advisory_lock(5)")
+    transaction = connection.transaction()
+    await transaction.start()
+    await layer.publish("room", "waiting", connection=connection)
+    await connection.execute(waiting)
+    committing = asyncio.create_task(transaction.commit())
+    pid = connection.get_server_pid()
+    await until(lambda: waits_for_a_lock(other, pid))
+    await within(layer.publish("room", "free"))
+    await layer.publish("room", "of the other", connection=other)
+    await other.execute("SELECT pg_advisory_unlock(5)")
+    await within(committing)
+    assert await payloads(subscription, 3) == ["free", "of the other", "waiting"]
+
+
+async def test_deferred_triggers_that_publish_in_opposite_orders_never_deadlock(
+    layer: MessageLayer, connection: Connection, owner_url: str
+) -> None:
+    """Also if a deferred trigger fires the one that publishes, so that the first message is delivered already."""
+    rounds = 30
+    await connection.execute(
+        """
+        CREATE TABLE first (topic text);
+        CREATE TABLE second (topic text);
+        CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO second VALUES (NEW.topic); RETURN NULL; END';
+        CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pgchannels.publish(NEW.topic, ''"second"''); RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER a AFTER INSERT ON first DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION go_on();
+        CREATE CONSTRAINT TRIGGER b AFTER INSERT ON second DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION tell();
+        """
+    )
+
+    async def play(one: str, another: str) -> None:
+        publishing = await asyncpg.connect(owner_url)
+        for _ in range(rounds):
+            async with publishing.transaction():
+                await layer.publish(one, "first", connection=publishing)
+                await publishing.execute("INSERT INTO first VALUES ($1)", another)
+        await publishing.close()
+
+    async with layer.subscribe("a", "b") as subscription:
+        await asyncio.gather(play("a", "b"), play("b", "a"))
+        received = await payloads(subscription, 4 * rounds)
+    assert sorted(received) == ["first"] * 2 * rounds + ["second"] * 2 * rounds
+
+
 async def test_immediate_constraints_in_opposite_orders_never_deadlock(layer: MessageLayer, database_url: str) -> None:
     async def play(topics: list[str]) -> None:
         connection = await asyncpg.connect(database_url)
@@ -196,9 +264,10 @@ async def test_transaction_that_has_published_cannot_be_prepared() -> None:
     with EmbeddedServer(settings={"max_prepared_transactions": "2"}) as server:
         await migrations.upgrade(server.url())
         connection = await asyncpg.connect(server.url())
-        await connection.execute("BEGIN; SELECT pgchannels.publish('nobody', '1')")
-        with pytest.raises(asyncpg.FeatureNotSupportedError, match="NOTIFY"):
-            await connection.execute("PREPARE TRANSACTION 'a'")
+        for isolation in ("READ COMMITTED", "REPEATABLE READ"):
+            await connection.execute(f"BEGIN ISOLATION LEVEL {isolation}; SELECT pgchannels.publish('nobody', '1')")
+            with pytest.raises(asyncpg.FeatureNotSupportedError, match="NOTIFY"):
+                await connection.execute("PREPARE TRANSACTION 'a'")
         await connection.close()
 
 

@@ -217,3 +217,23 @@ async def test_writers_at_once_are_published_in_the_order_of_their_commits(
 
     await asyncio.gather(*(count() for _ in range(4)))
     assert [(await next_change(subscription))[1]["new"]["customer_id"] for _ in range(201)] == list(range(201))
+
+
+async def test_virtual_generated_columns_are_left_out(orders: Connection, subscription: Subscription) -> None:
+    """PostgreSQL 18 has them, and does not compute them for triggers."""
+    if orders.get_server_version().major < 18:
+        kind, stored = "STORED", {"twice": 2}
+    else:
+        kind, stored = "VIRTUAL", {}
+    await orders.execute(
+        f"""
+        ALTER TABLE shop.orders ADD COLUMN twice int GENERATED ALWAYS AS (id * 2) {kind};
+        SELECT pgchannels.publish_row_changes('shop.orders', 'orders', '{{at,tags,notes}}');
+        """
+    )
+    await orders.execute("INSERT INTO shop.orders (shop, id) VALUES (1, 1)")
+    _, change = await next_change(subscription)
+    assert change["new"] == {"shop": 1, "id": 1, "customer_id": None} | stored
+    if kind == "VIRTUAL":
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="virtual generated column"):
+            await orders.execute("SELECT pgchannels.publish_row_changes('shop.orders', 'orders.{twice}')")

@@ -1,6 +1,7 @@
 """The functions for SQL: what they send, and how they refuse."""
 
 import json
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -71,6 +72,17 @@ async def test_sql_passes_headers_a_key_and_an_expiry(layer: MessageLayer, conne
     assert (last.payload, last.headers) == ("last", {})
     lasts = await connection.fetchval("SELECT max(expires_at - published_at) FROM pgchannels.message WHERE key IS NULL")
     assert lasts.total_seconds() == 5
+
+
+@pytest.mark.parametrize("number", ["1.0", "10.00", "1e3", "-0.0", "18446744073709551615.0"])
+async def test_header_of_sql_is_an_integer_however_it_is_written(
+    layer: MessageLayer, connection: Connection, number: str
+) -> None:
+    async with layer.subscribe("room") as subscription:
+        await publish(connection, "1", headers=f'{{"number": {number}}}')
+        headers = (await within(anext(subscription))).headers
+    assert headers == {"number": int(Decimal(number))}
+    assert type(headers["number"]) is int
 
 
 async def test_sql_publishes_many_rows_in_their_order(layer: MessageLayer, connection: Connection) -> None:

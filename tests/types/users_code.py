@@ -36,6 +36,7 @@ from pgchannels import (
     SchemaOutdated,
     Subscription,
     UnreadableMessage,
+    Work,
     WouldBlock,
 )
 from pgchannels.django import PostgresChannelLayer
@@ -89,6 +90,11 @@ async def receive() -> None:
         assert_type(gap.count, int | None)
 
     assert_type(await layer.receive("thumbnails"), Any)
+    async with layer.claim("thumbnails", attempts=3, visible_after=60, on_gap=note) as work:
+        assert_type(work, Work)
+        assert_type(work.payload, Any)
+        assert_type((work.channel, work.attempts), tuple[str, int])
+        assert_type((work.position, work.published_at), tuple[Position, datetime])
     assert_type(await layer.receive("thumbnails", on_gap=note), Any)
 
 

@@ -55,8 +55,17 @@ def test_wheel_holds_revisions_examples_and_types(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("py.typed", "_alembic/env.py", "_alembic/versions/0001_log.py", "_alembic/sql/0001/deliver.sql"):
         assert f"pgchannels/{name}" in names
-    assert any(name.startswith("pgchannels/_examples/") for name in names)
+    examples = {name.split("/")[2] for name in names if name.startswith("pgchannels/_examples/")}
+    assert examples == {"chat_page", "django_chat", "fastapi_chat"}  # what the demo runs
     assert not [name for name in names if not name.startswith("pgchannels")]
+
+
+def test_compileall_accepts_all_modules_of_the_wheel(wheel: Path) -> None:
+    """It is what `pip install` and the images of containers do with them."""
+    with zipfile.ZipFile(wheel) as content:
+        for name in content.namelist():
+            if name.endswith(".py"):
+                compile(content.read(name), name, "exec", dont_inherit=True)
 
 
 def test_wheel_says_where_its_users_find_help(wheel: Path) -> None:

@@ -2,10 +2,13 @@
 -- locked only now, all at once, and until the end of the commit.
 -- It runs twice. The first time it only adds a row to the outbox, so that the second time is behind everything else that
 -- was deferred: a foreign key that waits for another transaction must not do so while topics are locked. If SET
--- CONSTRAINTS runs it early, it defers itself again; that it is the commit shows in both times being in one statement.
--- A transaction that is repeatable read or serializable cannot see who has subscribed since it began. Its messages stay
--- in the outbox; a node delivers them right after the commit, or the next transaction that publishes, whichever comes
--- first: see deliver_undelivered().
+-- CONSTRAINTS runs it early, it defers itself again; that it is the commit shows in both times being in one statement,
+-- and in no trigger of somebody else.
+-- Some transactions do not deliver. One that is repeatable read or serializable cannot see who has subscribed since it
+-- began. One that has declared a cursor WITH HOLD runs its query during the commit, after all triggers. And one that has
+-- delivered already, when a deferred trigger publishes again, must not lock more: two such could wait for each other.
+-- Their messages stay in the outbox; a node delivers them right after the commit, or the next transaction that publishes,
+-- whichever comes first: see deliver_undelivered().
 CREATE FUNCTION {schema}.deliver_outbox() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER  -- for those who may only publish
@@ -21,8 +24,16 @@ SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET jit = off
 AS $$
+DECLARE
+    delivered constant text := 'pgchannels.delivered_' || TG_RELID;
 BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
+    IF current_setting('max_prepared_transactions') <> '0' THEN
+        PERFORM pg_notify('pgchannels', '');  -- nobody listens; a transaction that notifies cannot be prepared, and keep the locks
+    END IF;
+    IF current_setting('transaction_isolation') <> 'read committed'
+       OR current_setting(delivered, true) = NEW.transaction::text
+       OR EXISTS (SELECT FROM pg_cursors WHERE is_holdable AND creation_time >= transaction_timestamp())
+    THEN
         INSERT INTO {schema}.undelivered (transaction) VALUES (NEW.transaction) ON CONFLICT (transaction) DO NOTHING;
         -- Some node that was there when the transaction began, preferably one that needs the messages.
         PERFORM pg_notify(found.node::text, 'o') FROM (
@@ -33,16 +44,13 @@ BEGIN
         ) AS found;
         RETURN NULL;
     END IF;
-    IF NEW.queued_at IS DISTINCT FROM statement_timestamp() THEN
+    IF NEW.queued_at IS DISTINCT FROM statement_timestamp() OR pg_trigger_depth() > 1 THEN
         SET CONSTRAINTS {schema}.deliver DEFERRED;
         INSERT INTO {schema}.outbox (transaction, is_first, queued_at, address, payload, expiry_seconds)
         VALUES (NEW.transaction, true, statement_timestamp(), '', '', 0);
         RETURN NULL;
     END IF;
-    PERFORM set_config('pgchannels.transaction_' || TG_RELID, '', true);
-    IF current_setting('max_prepared_transactions') <> '0' THEN
-        PERFORM pg_notify('pgchannels', '');  -- nobody listens; a transaction that notifies cannot be prepared, and keep the locks
-    END IF;
+    PERFORM set_config('pgchannels.transaction_' || TG_RELID, '', true), set_config(delivered, NEW.transaction::text, true);
     PERFORM {schema}.deliver_undelivered(NEW.transaction);  -- what was committed earlier
     PERFORM {schema}.deliver_transactions(ARRAY[NEW.transaction], false);
     RETURN NULL;

@@ -33,7 +33,10 @@ BEGIN
             MESSAGE = 'headers must be a JSON object of texts and integers of 64 bits',
             HINT = 'For example headers => ''{"traceparent": "00-..."}''.';
     END IF;
-    header := '\x06'::bytea || convert_to(headers::text, 'UTF8');
+    header := '\x06'::bytea || convert_to((
+        SELECT jsonb_object_agg(name, CASE jsonb_typeof(value) WHEN 'number' THEN to_jsonb(trim_scale(value::numeric)) ELSE value END)
+        FROM jsonb_each(headers) AS h (name, value)  -- 1.0 is an integer
+    )::text, 'UTF8');
     IF octet_length(header) > 4096 THEN
         RAISE program_limit_exceeded USING MESSAGE = format('the headers take %s bytes, 4096 are the most', octet_length(header));
     END IF;

@@ -6,6 +6,7 @@
 --     CREATE TRIGGER live AFTER INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW
 --     EXECUTE FUNCTION pgchannels.publish_row_change('orders.{customer_id}', 'without=notes');
 -- If an update changes a column that the topic names, the change goes to both topics.
+-- PostgreSQL does not compute virtual generated columns for triggers: they are left out.
 -- Not SECURITY DEFINER: making JSON of a row runs what the owners of its types have written.
 CREATE FUNCTION {schema}.publish_row_change() RETURNS trigger
 LANGUAGE plpgsql
@@ -21,6 +22,7 @@ DECLARE
     options constant text[] := coalesce(TG_ARGV[1:], '{}');
     prefix text := 'asgi';
     left_out text[] := '{}';
+    virtual text[];
     table_schema text;
     table_name text;
     old_row jsonb;
@@ -59,6 +61,11 @@ BEGIN
                 MESSAGE = format('the trigger %s leaves out the column %I, which %I does not have', TG_NAME, name, table_name);
         END IF;
     END LOOP;
+    IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = TG_RELID AND a.attgenerated = 'v') THEN
+        virtual := ARRAY(SELECT a.attname FROM pg_attribute AS a WHERE a.attrelid = TG_RELID AND a.attgenerated = 'v');
+        old_row := old_row - virtual;
+        new_row := new_row - virtual;
+    END IF;
     IF TG_OP <> 'TRUNCATE' THEN
         SELECT jsonb_object_agg(a.attname, coalesce(new_row, old_row) -> a.attname::text) INTO key FROM pg_index AS i, pg_attribute AS a
         WHERE i.indrelid = TG_RELID AND i.indisprimary AND a.attrelid = TG_RELID AND a.attnum = ANY (i.indkey)

@@ -35,6 +35,11 @@ BEGIN
     IF unknown IS NOT NULL THEN
         RAISE undefined_column USING MESSAGE = format('%s has no column %s', published, unknown);
     END IF;
+    IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = published AND a.attname = ANY (named) AND a.attgenerated = 'v') THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('the topic %s names a virtual generated column, which PostgreSQL does not compute for triggers', topic),
+            HINT = 'Make the column STORED, or name another one.';
+    END IF;
     PERFORM {schema}.topic_address(regexp_replace(topic, '{[^{}]*}', '0', 'g'), prefix);
     SELECT string_agg(quote_literal(argument), ', ' ORDER BY n) INTO arguments
     FROM unnest(topic || ARRAY(SELECT 'without=' || left_out FROM unnest(without) AS left_out) || ('prefix=' || prefix))

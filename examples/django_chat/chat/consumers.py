@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from chat.history import last_messages
+from chat.orders import GROUPS, all_orders
 from chat.presence import ANNOUNCE_EVERY_SECONDS, PROCESS, SERVER, Presence
 from pgchannels import PgChannelsError
 
@@ -38,7 +39,8 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             return
         await self.accept()
         # Join before reading the history: a message sent in between arrives twice, and the page knows its id.
-        await self.channel_layer.group_add(self.group, self.channel_name)
+        for group in (self.group, *GROUPS):
+            await self.channel_layer.group_add(group, self.channel_name)
         await self.greet()
         presence.join(self.group, self, self.name)
         self.announcing = asyncio.create_task(self.announce(), name=f"announce {self.group}")
@@ -48,7 +50,8 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
             return
         self.announcing.cancel()
         presence.leave(self.group, self)
-        await self.channel_layer.group_discard(self.group, self.channel_name)
+        for group in (self.group, *GROUPS):
+            await self.channel_layer.group_discard(group, self.channel_name)
         await self.channel_layer.group_send(self.group, presence.announcement(self.group))
 
     async def receive_json(self, content: Any, **_: Any) -> None:
@@ -65,6 +68,14 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
     async def chat_presence(self, event: dict[str, Any]) -> None:
         await self.send_json(event)
 
+    async def row_change(self, event: dict[str, Any]) -> None:
+        """A row of the table has changed, whoever did it: a trigger sends this."""
+        await self.send_json(event)
+
+    async def chat_gap(self, _: dict[str, Any]) -> None:
+        """The page was too slow, and messages to it are lost. It reconnects and reads the history."""
+        await self.close(TRY_AGAIN)
+
     async def chat_roll_call(self, _: dict[str, Any]) -> None:
         """A newcomer somewhere wants to know who is here."""
         await self.announce_once()
@@ -74,6 +85,8 @@ class ChatConsumer(AsyncJsonWebsocketConsumer):
         other_port = int(OTHER_PORT) if OTHER_PORT else None
         await self.send_json({"type": "chat.welcome", "server": SERVER, "process": PROCESS, "other_port": other_port})
         await self.send_json({"type": "chat.history", "messages": await last_messages(self.group)})
+        if GROUPS:
+            await self.send_json(await all_orders())
 
     async def announce(self) -> None:
         """Call the roll for a newcomer, then repeat this process's list: pages forget lists that are not repeated."""

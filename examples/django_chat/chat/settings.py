@@ -11,7 +11,7 @@ HISTORY_SECONDS = 600
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "pgchannels.django.PostgresChannelLayer",
-        "CONFIG": {"url": os.environ["PGCHANNELS_URL"], "expiry": HISTORY_SECONDS},
+        "CONFIG": {"url": os.environ["PGCHANNELS_URL"], "expiry": HISTORY_SECONDS, "on_gap": "chat.gap"},
     }
 }
 INSTALLED_APPS = ["daphne", "channels", "pgchannels.django"]

@@ -1,7 +1,7 @@
 """Statements about nodes, their leases, and what they host."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -22,7 +22,9 @@ from sqlalchemy import (
     literal,
     select,
     table,
+    text,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -30,6 +32,8 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from pgchannels.database.statements.reading import extent_columns
 from pgchannels.database.tables import Schema
+
+_NO_SESSION: Final = text("'-infinity'::timestamptz")
 
 
 def listen(schema: Schema) -> Select[Any]:
@@ -58,6 +62,11 @@ def beat(schema: Schema) -> Select[Any]:
         column("version", BigInteger), column("is_told", Boolean), column("has_undelivered", Boolean), *extent_columns()
     )
     return select(*beating.c)
+
+
+def disown_session(schema: Schema, node: UUID) -> Executable:
+    """Record that a node has no session of its own, after `beat` has noted the one that it ran in."""
+    return update(schema.node).where(schema.node.c.id == node).values(session_began_at=_NO_SESSION)
 
 
 def host(schema: Schema) -> Select[tuple[int | None, int | None]]:
@@ -89,10 +98,15 @@ def remove_ended_nodes(schema: Schema) -> Select[Any]:
 
 
 def remove_deaf_nodes(schema: Schema) -> Executable:
-    """Remove the nodes whose sessions are gone, such as those of killed processes, before their leases end."""
+    """Remove the nodes whose sessions are gone, such as those of killed processes, before their leases end.
+
+    Nodes that poll have no sessions.
+    """
     activity = table("pg_stat_activity", column("pid", Integer), schema="pg_catalog")
     sessions = select(schema.node.c.id).join(activity, activity.c.pid == schema.node.c.pid)
-    is_there = sessions.where(schema.node.c.id == schema.lease.c.node).exists()
+    polling = select(schema.node.c.id).where(schema.node.c.session_began_at == _NO_SESSION)
+    hearing = union_all(sessions, polling).subquery()
+    is_there = select(hearing).where(hearing.c.id == schema.lease.c.node).exists()
     deaf = select(func.array_agg(schema.lease.c.node)).where(~is_there).scalar_subquery()
     return select(schema.call("remove_nodes", deaf))
 

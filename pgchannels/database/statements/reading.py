@@ -24,6 +24,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import UserDefinedType
 
 from pgchannels.database.tables import Schema
 
@@ -31,6 +32,18 @@ PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 2 * 1024 * 1024
 # The most of one payload that a statement returns.
 SLICE_BYTES: Final = 1024 * 1024
+
+
+class _Xid(UserDefinedType[Any]):
+    """The database's type for a transaction, without its epoch."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid"
+
+
+_XID: Final = _Xid()
 
 # A row that others wrote can hold times that Python's datetime cannot.
 _EARLIEST: Final = text("'epoch'::timestamptz")
@@ -142,6 +155,22 @@ def extent(schema: Schema) -> Select[Any]:
     """Return the extent of the log, in one row; see `extent.sql`."""
     found = schema.call("extent").table_valued(*extent_columns())
     return select(*found.c)
+
+
+def look(schema: Schema) -> Select[Any]:
+    """Return whether a transaction has left messages, the oldest transaction that runs, the next one, and the extent.
+
+    All transactions before the oldest had ended when the statement began; those from the next one on had not begun.
+    """
+    found = schema.call("extent").table_valued(*extent_columns())
+    oldest = func.pg_snapshot_xmin(func.pg_current_snapshot())
+    # Not the end of the snapshot: that is beyond the last that has ended, and others beyond it may run.
+    distance = func.age(cast(oldest, _XID))
+    return select(select(schema.undelivered).exists(), _number(oldest), _number(oldest) + distance, *found.c)
+
+
+def _number(transaction: ColumnElement[Any]) -> ColumnElement[int]:
+    return cast(cast(transaction, Text), BigInteger)
 
 
 def extent_columns() -> list[ColumnClause[Any]]:

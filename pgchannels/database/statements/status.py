@@ -22,14 +22,14 @@ def status(schema: Schema) -> Select[Any]:
 
 
 def _log(schema: Schema) -> list[ColumnElement[Any]]:
-    log = table(
-        "log_status", column("rotated_at"), column("is_overdue", Boolean), column("locked_slots"), schema=schema.name
-    )
+    names = ("rotated_at", "is_overdue", "locked_slots", "durability", "durability_holds", "is_durable")
+    log = table("log_status", *map(column, names), schema=schema.name)
     slots = func.pg_partition_tree(_named(schema, "message")).table_valued(column("relid"), column("isleaf", Boolean))
     size = func.coalesce(func.sum(func.pg_total_relation_size(slots.c.relid)), 0)
     return [
         select(_seconds_since(log.c.rotated_at)).scalar_subquery().label("rotated_seconds_ago"),
         select(func.coalesce(func.bool_or(log.c.is_overdue), False)).scalar_subquery().label("is_overdue"),
+        *(select(log.c[name]).scalar_subquery().label(name) for name in names[3:]),
         _count_of(slots, slots.c.isleaf).label("slots"),
         select(func.coalesce(func.max(log.c.locked_slots), 0)).scalar_subquery().label("locked_slots"),
         select(cast(size, BigInteger)).scalar_subquery().label("log_bytes"),

@@ -1,0 +1,24 @@
+"""Makes sure that two connections lead to one database."""
+
+from pgchannels.database.connections import Connections
+from pgchannels.database.driver import DriverConnection
+from pgchannels.database.statements.sending import outbox_database
+from pgchannels.database.wording import Place
+from pgchannels.errors import ConfigurationError
+
+
+async def require_same_database(connections: Connections, listening: DriverConnection, place: Place) -> None:
+    """Require that a connection to listen leads to the database of all others: what they send is heard only there.
+
+    The database names itself, since a pooler may give it another name.
+
+    :param place: where the connection leads to, for the error.
+    :raises ConfigurationError: it leads to another database.
+    """
+    [(own,)] = await connections.fetch(outbox_database)
+    row = await listening.fetchrow(connections.text(outbox_database))
+    if row is None or row[0] != own:
+        raise ConfigurationError(
+            f"listen_url leads to {place}, and the layer's database is another one, {connections.place}: give the"
+            " direct address of the same database"
+        )

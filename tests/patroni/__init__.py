@@ -1,0 +1,1 @@
+"""A Patroni cluster under load: switchovers, failovers and partitions, by several hosts and by HAProxy."""
