@@ -96,6 +96,7 @@ def send_in_transaction(layer: PostgresChannelLayer) -> None:
         ({"urls": ["mysql://localhost/a"]}, "postgresql://user:password@host"),
         ({"database": "first", "pinned": {"*": "first"}}, "pinned"),
         ({"databases": ["first"], "pinned": {"*": "second"}}, "pinned"),
+        ({"databases": ["first"], "listen_url": "postgresql://localhost/a"}, "listen_url leads to one database"),
     ],
 )
 async def test_impossible_servers_are_an_error_of_the_settings(

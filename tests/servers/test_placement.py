@@ -103,6 +103,7 @@ URL = "postgresql://localhost/a"
         ({"a": URL}, {"pinned": {5: "a"}}, "pinned"),
         ({"a": URL}, {"also_receive_from": {"a": "postgresql://localhost/b"}}, "also_receive_from"),
         ({"a": URL}, {"also_receive_from": URL}, "also_receive_from"),
+        ({"a": URL}, {"listen_url": URL}, "listen_url leads to one database"),
         (URL, {"pinned": {"orders.*": "a"}}, "pinned"),
         (URL, {"also_receive_from": [URL]}, "also_receive_from"),
     ],

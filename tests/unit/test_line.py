@@ -48,6 +48,11 @@ async def test_task_waits_for_whichever_line_has_something_first() -> None:
     assert (one.line.places, two.line.places) == ([], [])
 
 
+async def test_item_comes_with_its_origin() -> None:
+    one, two = Empty(), Empty(7)
+    assert await within(first_of([one.turn().of("one"), two.turn().of("two")])) == ("two", 7)
+
+
 async def test_task_that_waits_longer_in_a_line_is_served_first() -> None:
     one, two = Empty(), Empty()
     longer = asyncio.ensure_future(one.line.first(one.turn().take))
