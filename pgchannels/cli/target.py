@@ -17,12 +17,16 @@ from pgchannels.names import DEFAULT_SCHEMA
 _URL_VARIABLE: Final = "PGCHANNELS_URL"
 _LIMIT_WAITING: Final = "SET LOCAL lock_timeout = '5s'"  # others would wait behind us
 
+CREATING_REMEDY: Final = "do it as a role that owns the schema, or may CREATE one"
+_USING_REMEDY: Final = "do it as the role that owns the schema, or as one of `pgchannels upgrade --grant-to ROLE`"
+
 T = TypeVar("T")
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the options for the database and the schema."""
     parser.add_argument("--url", help=f"postgresql://user:password@host/name; by default {_URL_VARIABLE}")
+    parser.set_defaults(remedy=_USING_REMEDY)
     parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema of pgchannels, by default %(default)s")
 
 
