@@ -10,8 +10,7 @@ from sqlalchemy import Connection
 
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
-from pgchannels.database.revision import version_query, version_table_query
-from pgchannels.errors import ConfigurationError, SchemaMissing
+from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA
 
 _URL_VARIABLE: Final = "PGCHANNELS_URL"
@@ -57,15 +56,3 @@ def in_transaction(arguments: argparse.Namespace, work: Callable[[Connection], T
         return work(connection)
 
     return asyncio.run(run_sync(database, limited))
-
-
-def require_tables(connection: Connection, schema: str) -> str:
-    """Return the revision of the tables.
-
-    :raises SchemaMissing: there are none.
-    """
-    is_there = connection.exec_driver_sql(version_table_query(schema)).scalar()
-    revision: str | None = connection.exec_driver_sql(version_query(schema)).scalar() if is_there else None
-    if revision is None:
-        raise SchemaMissing(f"there are no pgchannels tables in the schema {schema!r}: run `pgchannels upgrade`")
-    return revision
