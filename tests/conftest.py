@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help=f"run the slow suites instead: {', '.join(SLOW_SUITES)}")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests wait for servers and other processes."""
+    return 3 * (os.cpu_count() or 1) // 2
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose, where no path does."""
     if not hasattr(config, "workerinput"):

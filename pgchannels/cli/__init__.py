@@ -12,7 +12,7 @@ from pgchannels.cli.demo import add_demo_command
 from pgchannels.cli.durability import add_durability_command
 from pgchannels.cli.retention import add_retention_command
 from pgchannels.cli.status import add_status_command
-from pgchannels.cli.target import given_url
+from pgchannels.cli.target import CREATING_REMEDY, given_url
 from pgchannels.cli.upgrade import add_upgrade_command
 from pgchannels.cli.watch import add_watch_commands
 from pgchannels.database.database import Database
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, and reports failures on standard error."""
     parser: argparse.ArgumentParser = _Parser(prog="pgchannels", description="A message layer in your PostgreSQL.")
     parser.add_argument("--version", action="version", version=f"pgchannels {__version__}")
-    parser.set_defaults(run=lambda _: _print_help(parser))
+    parser.set_defaults(run=lambda _: _print_help(parser), remedy=CREATING_REMEDY)
     commands = parser.add_subparsers(metavar="COMMAND")
     add_demo_command(commands)
     add_database_commands(commands)
@@ -70,11 +70,7 @@ def run(parsed: argparse.Namespace) -> int:
         if not is_database_failure(error):
             raise
         if lacks_privilege(error):
-            text = (
-                f"{_place(parsed)} refused: {in_words(error)}; do it as a role that owns the schema, or may CREATE one,"
-                " or let this role use the tables: `pgchannels upgrade --grant-to ROLE`"
-            )
-            raise CommandFailed(text) from error
+            raise CommandFailed(f"{_place(parsed)} refused: {in_words(error)}; {parsed.remedy}") from error
         raise CommandFailed(str(explained(error, _place(parsed)))) from error
     return status
 

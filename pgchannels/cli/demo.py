@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import errno
-import os
 import signal
 import socket
 import time
@@ -18,6 +17,7 @@ from typing import Final, NoReturn
 
 from pgchannels.cli.demo_orders import changing_command, create_orders
 from pgchannels.cli.demo_servers import Address, DemoFailed, Server
+from pgchannels.cli.target import given_url
 from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 
@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _require_free(arguments.host, port)
     with _stop_signals_interrupt(), suppress(KeyboardInterrupt), ExitStack() as resources:
         print("Starting …", flush=True)
-        database = _database(arguments.url or os.environ.get("PGCHANNELS_URL"), resources)
+        database = _database(given_url(arguments), resources)
         servers = [resources.enter_context(server) for server in _servers(arguments.host, arguments.port, database)]
         _wait_until_ready(servers)
         _welcome(servers, database)

@@ -9,7 +9,8 @@ from typing import Final, Self
 from sqlalchemy import Connection
 
 from pgchannels.arguments import TEN_YEARS, refusal, shown
-from pgchannels.cli.target import add_target, in_transaction, require_tables
+from pgchannels.cli.target import add_target, in_transaction
+from pgchannels.database.revision import require_tables
 from pgchannels.database.statements.retention import keep_topics_for, kept_topics, retention, set_retention
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.errors import ConfigurationError

@@ -9,8 +9,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from pgchannels.cli.retention import RetentionStatus, in_units
-from pgchannels.cli.target import add_target, in_transaction, require_tables
-from pgchannels.database.revision import REVISIONS
+from pgchannels.cli.target import add_target, in_transaction
+from pgchannels.database.revision import REVISIONS, require_tables
 from pgchannels.database.statements.status import status
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.names import DEFAULT_PREFIX, require_valid_schema

@@ -10,12 +10,14 @@ from sqlalchemy import Connection
 
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
-from pgchannels.database.revision import version_query, version_table_query
-from pgchannels.errors import ConfigurationError, SchemaMissing
+from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA
 
 _URL_VARIABLE: Final = "PGCHANNELS_URL"
 _LIMIT_WAITING: Final = "SET LOCAL lock_timeout = '5s'"  # others would wait behind us
+
+CREATING_REMEDY: Final = "do it as a role that owns the schema, or may CREATE one"
+_USING_REMEDY: Final = "do it as the role that owns the schema, or as one of `pgchannels upgrade --grant-to ROLE`"
 
 T = TypeVar("T")
 
@@ -23,6 +25,7 @@ T = TypeVar("T")
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the options for the database and the schema."""
     parser.add_argument("--url", help=f"postgresql://user:password@host/name; by default {_URL_VARIABLE}")
+    parser.set_defaults(remedy=_USING_REMEDY)
     parser.add_argument("--schema", default=DEFAULT_SCHEMA, help="the schema of pgchannels, by default %(default)s")
 
 
@@ -53,15 +56,3 @@ def in_transaction(arguments: argparse.Namespace, work: Callable[[Connection], T
         return work(connection)
 
     return asyncio.run(run_sync(database, limited))
-
-
-def require_tables(connection: Connection, schema: str) -> str:
-    """Return the revision of the tables.
-
-    :raises SchemaMissing: there are none.
-    """
-    is_there = connection.exec_driver_sql(version_table_query(schema)).scalar()
-    revision: str | None = connection.exec_driver_sql(version_query(schema)).scalar() if is_there else None
-    if revision is None:
-        raise SchemaMissing(f"there are no pgchannels tables in the schema {schema!r}: run `pgchannels upgrade`")
-    return revision

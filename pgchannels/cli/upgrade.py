@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 
-from pgchannels.cli.target import add_target, require_url
+from pgchannels.cli.target import CREATING_REMEDY, add_target, require_url
 from pgchannels.database import migrations
 from pgchannels.database.grants import grant, grant_publishing, require_role
 
@@ -16,7 +16,7 @@ def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument(
         "--grant-publish-to", metavar="ROLE", help="let this role publish in transactions, from SQL and by triggers"
     )
-    parser.set_defaults(run=_upgrade)
+    parser.set_defaults(run=_upgrade, remedy=CREATING_REMEDY)
 
 
 def _upgrade(arguments: argparse.Namespace) -> int:

@@ -11,12 +11,12 @@ from sqlalchemy.exc import DBAPIError
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
 from pgchannels.database.failures import of_driver
-from pgchannels.database.revision import version_query, version_table_query
+from pgchannels.database.revision import require_tables
 from pgchannels.database.statements.durability import choose_durability, durability_status, holders, turn_outbox
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.retention import rotate
 from pgchannels.database.tables import Schema
-from pgchannels.errors import ConfigurationError, DatabaseUnavailable, SchemaMissing
+from pgchannels.errors import ConfigurationError, DatabaseUnavailable
 
 Durability = Literal["durable", "fast"]
 
@@ -74,13 +74,13 @@ async def _done(database: Database, statement: Executable) -> bool:
 
 
 def _choose(connection: Connection, schema: Schema, chosen: str) -> None:
-    _require_tables(connection, schema)
+    _require_durability(connection, schema)
     connection.execute(extent(schema))  # begins the log if there is none
     connection.execute(choose_durability(schema, chosen))
 
 
 def _status(connection: Connection, schema: Schema) -> Status:
-    _require_tables(connection, schema)
+    _require_durability(connection, schema)
     row: Any = connection.execute(durability_status(schema)).one_or_none()
     if row is None:
         connection.execute(extent(schema))
@@ -88,11 +88,8 @@ def _status(connection: Connection, schema: Schema) -> Status:
     return Status(*row)
 
 
-def _require_tables(connection: Connection, schema: Schema) -> None:
-    is_there = connection.exec_driver_sql(version_table_query(schema.name)).scalar()
-    revision = connection.exec_driver_sql(version_query(schema.name)).scalar() if is_there else None
-    if revision is None:
-        raise SchemaMissing(f"there are no pgchannels tables in the schema {schema.name!r}: run `pgchannels upgrade`")
+def _require_durability(connection: Connection, schema: Schema) -> None:
+    revision = require_tables(connection, schema.name)
     if revision < _FIRST_REVISION:
         raise ConfigurationError(
             f"the pgchannels tables in the schema {schema.name!r} are at revision {revision}, durability needs"

@@ -53,6 +53,9 @@ class SessionShared(asyncpg.PostgresError):
         )
 
 
+NO_TRANSACTIONS: Final = "not allowed in statement pooling mode"  # PgBouncer does not translate its errors
+
+
 class TransactionsRefused(asyncpg.PostgresError):
     """A pooler in between allows no transaction of several statements."""
 

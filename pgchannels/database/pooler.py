@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from pgchannels.database.failures import LOST_STATEMENTS, SessionShared
+from pgchannels.database.failures import LOST_STATEMENTS, NO_TRANSACTIONS, SessionShared
 
 _ROUNDS: Final = 3
 _OTHER_SECONDS: Final = 3
-_NO_TRANSACTIONS: Final = "not allowed in statement pooling mode"  # PgBouncer does not translate its errors
 _SESSION: Final = "SELECT pg_catalog.pg_backend_pid()"
 
 
@@ -47,7 +46,7 @@ async def _require_another_session_for_another(
     except LOST_STATEMENTS as error:
         raise SessionShared from error
     except asyncpg.PostgresError as error:
-        if _NO_TRANSACTIONS in str(error):
+        if NO_TRANSACTIONS in str(error):
             raise SessionShared from error
         raise
     finally:

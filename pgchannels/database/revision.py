@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
 from pgchannels.database.wording import Place
 from pgchannels.errors import ConfigurationError, SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
@@ -36,6 +38,18 @@ async def require_current_schema(
         f"the pgchannels tables in the schema {schema!r} of {place} are at revision {rows[0][0]},"
         f" this version needs {REVISIONS[-1]}: {remedy}"
     )
+
+
+def require_tables(connection: Connection, schema: str) -> str:
+    """Return the revision of the tables, which may be older than this code.
+
+    :raises SchemaMissing: there are none.
+    """
+    is_there = connection.exec_driver_sql(version_table_query(schema)).scalar()
+    revision: str | None = connection.exec_driver_sql(version_query(schema)).scalar() if is_there else None
+    if revision is None:
+        raise SchemaMissing(f"there are no pgchannels tables in the schema {schema!r}: run `pgchannels upgrade`")
+    return revision
 
 
 def upgrading_lock(schema: str) -> str:

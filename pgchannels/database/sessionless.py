@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.failures import TransactionsRefused
+from pgchannels.database.failures import NO_TRANSACTIONS, TransactionsRefused
 
 if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
@@ -19,7 +19,6 @@ else:
     _Connection = asyncpg.Connection  # generic for type checkers only
 
 _MOST_STATEMENTS: Final = 200
-_NO_TRANSACTIONS: Final = "not allowed in statement pooling mode"  # PgBouncer does not translate its errors
 
 
 class SessionlessConnection(_Connection):
@@ -81,7 +80,7 @@ class SessionlessConnection(_Connection):
         try:
             await super().execute(self.begin)
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if _NO_TRANSACTIONS in str(error):
+            if NO_TRANSACTIONS in str(error):
                 raise TransactionsRefused from error
             raise
 

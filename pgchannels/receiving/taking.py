@@ -86,7 +86,9 @@ class Taker:
 
         :raises CONNECTION_FAILURES: the call is unresolved; the next one repeats it.
         """
-        call = self.unresolved.setdefault(terms, self._new_call(terms, wanted))
+        if terms not in self.unresolved:
+            self.unresolved[terms] = self._new_call(terms, wanted)
+        call = self.unresolved[terms]
         rows = await self._rows(terms, call)
         del self.unresolved[terms]
         if rows is None:
@@ -98,8 +100,6 @@ class Taker:
         return self._answer(terms, call, rows)
 
     def _new_call(self, terms: Terms, wanted: int) -> Call:
-        if terms in self.unresolved:
-            return self.unresolved[terms]
         remembered_until = self.connections.database_time() + self.memory.retention_seconds
         done = self.works.take_done(terms.address)
         return Call(secrets.randbits(63), min(wanted, _MOST_AT_ONCE), remembered_until, done)

@@ -7,7 +7,7 @@ from typing import Final
 from pgchannels.errors import LayerClosed
 from pgchannels.web.stopping import when_server_stops
 
-MOST_MESSAGES: Final = 1000
+_MOST_MESSAGES: Final = 1000
 _MOST_BYTES: Final = 1024 * 1024
 
 
@@ -45,7 +45,7 @@ class Unhandled:
     def _has_room(self, size: int) -> bool:
         if self._is_stopping:
             raise LayerClosed("the server stops")
-        return not self._messages or (len(self._messages) < MOST_MESSAGES and self._size + size <= _MOST_BYTES)
+        return not self._messages or (len(self._messages) < _MOST_MESSAGES and self._size + size <= _MOST_BYTES)
 
     async def _change(self) -> None:
         self._is_changed.clear()

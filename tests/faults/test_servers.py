@@ -14,7 +14,7 @@ from pgchannels.database import migrations
 from pgchannels.embedded import EmbeddedServer
 from tests.support.proxy import Proxy
 from tests.support.traffic import LARGE, Stream, traffic
-from tests.support.waiting import within
+from tests.support.waiting import until, within
 
 HEARTBEAT_SECONDS = 0.3
 ROUNDS = 2
@@ -43,12 +43,23 @@ async def kill(server: EmbeddedServer) -> None:
 
 
 async def kill_one_backend(server: EmbeddedServer) -> None:
-    """The server notices, ends all others, and recovers by itself."""
-    connection = await asyncpg.connect(server.url())
-    os.kill(connection.get_server_pid(), signal.SIGKILL)
-    with suppress(asyncpg.PostgresConnectionError, ConnectionError):
-        await connection.execute("SELECT pg_sleep(60)")
-    connection.terminate()
+    """The server notices, ends all others, and recovers by itself; until then, others may commit what is lost."""
+    killed, another = [await asyncpg.connect(server.url()) for _ in range(2)]
+    os.kill(killed.get_server_pid(), signal.SIGKILL)
+    for connection in (killed, another):
+        with suppress(asyncpg.PostgresConnectionError, ConnectionError):
+            await connection.execute("SELECT pg_sleep(60)")
+        connection.terminate()
+    await until(lambda: takes_connections(server))
+
+
+async def takes_connections(server: EmbeddedServer) -> bool:
+    """Whether the server has recovered: it takes none before all that were there have ended."""
+    try:
+        await (await asyncpg.connect(server.url())).close()
+    except (asyncpg.PostgresError, ConnectionError):
+        return False
+    return True
 
 
 async def run_traffic_through(

@@ -284,7 +284,8 @@ COLD: Final = {
     "note_flushed",
     "remove_deaf_nodes",  # for tests
     "remove_ended_nodes",  # while nobody can notify
-    "extent_columns",  # no statement
+    "extent_columns",  # no statement, as the next
+    "interval",
     "outbox_database",  # once in a process
     "remove_node",  # once in a node's life
     "listen",  # once a connection

@@ -17,7 +17,7 @@ from tests.support.waiting import within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-EXAMPLES: Final = 15
+EXAMPLES: Final = 6
 STEPS: Final = 30
 MOST_ATTEMPTS: Final = 3
 HALF_OF_RETENTION: Final = 30

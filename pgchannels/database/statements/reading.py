@@ -127,8 +127,7 @@ def find_time(schema: Schema) -> Select[Any]:
     wanted = (
         func.unnest(bindparam("addresses", type_=ARRAY(Text))).table_valued("address").render_derived(name="wanted")
     )
-    # Not days: some are short.
-    duration = func.make_interval(*[_constant(0)] * 6, bindparam("seconds_ago", type_=Float(53)))
+    duration = interval(bindparam("seconds_ago", type_=Float(53)))
     time = func.coalesce(bindparam("time", type_=DateTime(timezone=True)), func.now() - duration)
     found = (
         schema.call("find_time", wanted.c.address, time)
@@ -173,6 +172,11 @@ def _number(transaction: ColumnElement[Any]) -> ColumnElement[int]:
     return cast(cast(transaction, Text), BigInteger)
 
 
+def interval(seconds: ColumnElement[float]) -> ColumnElement[Any]:
+    """Return so many seconds as an interval; not as days, since some are short."""
+    return func.make_interval(*[_constant(0)] * 6, seconds)
+
+
 def extent_columns() -> list[ColumnClause[Any]]:
     """Return the columns of `extent`."""
     numbers = ("began_at", "filled_until", "gone_until", "last_id")
@@ -186,7 +190,7 @@ def extent_columns() -> list[ColumnClause[Any]]:
 
 def _readable_until(schema: Schema, message: FromClause) -> ColumnElement[Any]:
     # No difference of times: rows that others wrote may have infinite ones, which PostgreSQL before 17 cannot subtract.
-    life = func.make_interval(*[_constant(0)] * 6, bindparam("replayed_life", type_=Float(53)))
+    life = interval(bindparam("replayed_life", type_=Float(53)))
     kept_until = message.c.published_at + _retention(schema, message.c.address)
     is_replayed = message.c.expires_at >= message.c.published_at + life
     return case((is_replayed, func.greatest(message.c.expires_at, kept_until)), else_=message.c.expires_at)

@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     Executable,
     Float,
-    Integer,
     Select,
     Update,
     bindparam,
@@ -17,12 +16,12 @@ from sqlalchemy import (
     extract,
     func,
     literal,
-    literal_column,
     select,
     table,
     update,
 )
 
+from pgchannels.database.statements.reading import interval
 from pgchannels.database.tables import Schema
 
 
@@ -40,7 +39,7 @@ def retention(schema: Schema) -> Select[Any]:
 def set_retention(schema: Schema, chosen: timedelta) -> Update:
     """Make the log keep messages for so long, or for longer if layers need that."""
     log = schema.log
-    in_seconds = func.make_interval(*[literal_column("0", Integer)] * 6, _seconds(chosen))  # not days: some are short
+    in_seconds = interval(_seconds(chosen))
     kept = func.greatest(in_seconds, log.c.needed, log.c.needed_before)
     return update(log).values(chosen=in_seconds, retention=kept)
 
