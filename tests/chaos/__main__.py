@@ -7,14 +7,18 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
+from string import ascii_lowercase
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from pgchannels.embedded import EmbeddedServer
-from tests.chaos.crew import Way
+from tests.chaos.crew import TOPICS, Way
 from tests.chaos.faults import Kind
 from tests.chaos.run import Outcome, run
-from tests.chaos.servers import OneServer, PatroniServers, Servers
+from tests.chaos.servers import OwnServers, PatroniServers, Servers
 from tests.support.patroni import PatroniCluster
 from tests.support.poolers import pgbouncer, pgpool
 
@@ -48,12 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=Kind, nargs="+", default=[], choices=list(Kind), help="only these faults")
     parser.add_argument("--durable", action="store_true", help="a durable log: crashes of the server lose nothing")
     parser.add_argument("--poll", action="store_true", help="all layers poll, in place of LISTEN")
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--servers", type=int, choices=range(1, 5), default=1, help="so many in one layer")
+    where.add_argument(
         "--pooler",
         choices=["pgbouncer", "pgpool"],
         help="between layers and server; PgBouncer in transaction mode, with a listen_url beside it unless --poll",
     )
-    parser.add_argument(
+    where.add_argument(
         "--patroni",
         nargs="?",
         const="hosts",
@@ -66,18 +72,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _servers(options: argparse.Namespace, stack: ExitStack) -> tuple[Servers, Way]:
-    chosen = {"poll": _POLL_SECONDS} if options.poll else {}
+    chosen: dict[str, Any] = {"poll": _POLL_SECONDS} if options.poll else {}
     if options.patroni is not None:
         cluster = stack.enter_context(PatroniCluster(synchronous=options.synchronous))
-        servers = PatroniServers(cluster, through_haproxy=options.patroni == "haproxy")
-        return servers, Way(servers.urls, None, chosen)
-    server = stack.enter_context(EmbeddedServer(durable=True))
+        by_haproxy = options.patroni == "haproxy"
+        urls = [cluster.proxied_url] if by_haproxy else [cluster.url(name) for name in cluster.nodes]
+        return PatroniServers(cluster), Way({"": urls}, options=chosen)
+    names = ascii_lowercase[: options.servers] if options.servers > 1 else [""]
+    own = {name: stack.enter_context(EmbeddedServer(durable=True)) for name in names}
+    if options.servers > 1:  # some topics are for those who publish in transactions
+        chosen |= {"pinned": dict(zip(TOPICS[: len(TOPICS) // 2], cycle(own), strict=False))}
+    direct = {name: [server.url()] for name, server in own.items()}
+    return OwnServers(own), _way(options, stack, own[names[0]], Way(direct, options=chosen))
+
+
+def _way(options: argparse.Namespace, stack: ExitStack, server: EmbeddedServer, direct: Way) -> Way:
     if options.pooler == "pgbouncer":
         url = stack.enter_context(pgbouncer(server, mode="transaction", most=_SESSIONS))
-        return OneServer(server), Way([url], None if options.poll else server.url(), chosen)
+        return replace(direct, urls={"": [url]}, listen_url=None if options.poll else server.url())
     if options.pooler == "pgpool":
-        return OneServer(server), Way([stack.enter_context(pgpool(server))], None, chosen)
-    return OneServer(server), Way([server.url()], None, chosen)
+        return replace(direct, urls={"": [stack.enter_context(pgpool(server))]})
+    return direct
 
 
 async def _until_terminated(servers: Servers, directory: Path, way: Way, options: argparse.Namespace) -> Outcome:

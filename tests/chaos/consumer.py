@@ -2,7 +2,7 @@
 
 import asyncio
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from pgchannels import PgChannelsError
 from pgchannels.django import PostgresChannelLayer
@@ -21,7 +21,9 @@ _LARGE: Final = 0.2  # which part of the visits has messages that no notificatio
 
 async def visit(player: Player) -> None:
     """Add channels of all consumers to groups, send to both, discard them; receive until told to finish."""
-    crowd = PostgresChannelLayer(player.part.url, capacity=100_000, on_gap=_GAP_TYPE, **player.part.options)
+    database, options = player.part.database, player.part.options
+    where: dict[str, Any] = {"url": database} if isinstance(database, str) else {"urls": database}
+    crowd = PostgresChannelLayer(**where, capacity=100_000, on_gap=_GAP_TYPE, **options)
     try:
         own = [await surely(crowd.new_channel) for _ in range(_CHANNELS)]
         await _Consumer(player, crowd, own).run()

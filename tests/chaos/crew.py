@@ -31,9 +31,9 @@ _SEND_TIMEOUT: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How all processes reach the servers: by which URLs, by another one to listen, by which options of the layer."""
+    """How all processes reach the servers: by which URLs of each, by another one to listen, by which options."""
 
-    urls: Sequence[str]
+    urls: Mapping[str, Sequence[str]]
     listen_url: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -42,12 +42,16 @@ class Way:
 class Paths:
     """Those of one place: through the proxies of the URLs and, if there is one to listen, through that of its own."""
 
-    main: Proxies
+    by_server: Mapping[str, Proxies]
     listening: Proxies | None
 
-    def all(self) -> list[Proxies]:
-        """Both, or the one that there is."""
-        return [self.main] if self.listening is None else [self.main, self.listening]
+    def proxies(self) -> list[Proxies]:
+        """All that there are."""
+        return [*self.by_server.values(), *([] if self.listening is None else [self.listening])]
+
+    def urls(self) -> dict[str, str]:
+        """The URL of each server."""
+        return {server: proxies.url for server, proxies in self.by_server.items()}
 
     def options(self) -> dict[str, Any]:
         """What the layer must know of them."""
@@ -58,9 +62,9 @@ class Crew:
     """The living and the dead; successors of the dead bear the name of their place and the next number."""
 
     def __init__(
-        self, seed: str, directory: Path, proxies: Mapping[str, Paths], options: Mapping[str, Any], *, began: float
+        self, seed: str, directory: Path, paths: Mapping[str, Paths], options: Mapping[str, Any], *, began: float
     ) -> None:
-        self.proxies = proxies
+        self.paths = paths
         self._options = _OPTIONS | dict(options)
         self.members: list[Member] = []
         self._seed = seed
@@ -84,16 +88,16 @@ class Crew:
         name = f"{place}{1 + sum(member.part.name.startswith(place) for member in self.members)}"
         part = Part(
             name=name,
-            url=self.proxies[place].main.url,
+            urls=self.paths[place].urls(),
             journal=str(self._directory / f"{name}.journal"),
             began=self._began,
             seed=f"{self._seed} {name}",
             options=self._options
-            | self.proxies[place].options()
+            | self.paths[place].options()
             | {"send_timeout": _SEND_TIMEOUTS.get(place, _SEND_TIMEOUT)},
             topics=TOPICS,
             queue=JOBS,
-            since=None if predecessor is None else _last_position(predecessor),
+            since=None if predecessor is None else _last_positions(predecessor),
         )
         member = self._living[place] = await Member.start(PLACES[place], part, self._directory)
         self.members.append(member)
@@ -146,8 +150,8 @@ class Crew:
 async def crew_at_work(seed: str, directory: Path, way: Way, *, began: float) -> AsyncIterator[Crew]:
     """A crew with somebody in every place; all are gone with the block."""
     async with AsyncExitStack() as stack:
-        proxies = {place: await _paths(stack, way) for place in PLACES}
-        crew = Crew(seed, directory, proxies, way.options, began=began)
+        paths = {place: await _paths(stack, way) for place in PLACES}
+        crew = Crew(seed, directory, paths, way.options, began=began)
         stack.push_async_callback(crew.close)
         for place in PLACES:
             await crew.start(place)
@@ -155,16 +159,16 @@ async def crew_at_work(seed: str, directory: Path, way: Way, *, began: float) ->
 
 
 async def _paths(stack: AsyncExitStack, way: Way) -> Paths:
-    main = await stack.enter_async_context(Proxies(way.urls))
+    by_server = {server: await stack.enter_async_context(Proxies(urls)) for server, urls in way.urls.items()}
     if way.listen_url is None:
-        return Paths(main, None)
-    return Paths(main, await stack.enter_async_context(Proxies([way.listen_url])))
+        return Paths(by_server, None)
+    return Paths(by_server, await stack.enter_async_context(Proxies([way.listen_url])))
 
 
-def _last_position(member: Member) -> str | None:
-    """The position from which a subscriber's widest subscription has not received everything yet."""
+def _last_positions(member: Member) -> dict[str, str] | None:
+    """By target, the last position that a subscriber's widest subscription received; None if it lacks one."""
     latest: dict[str, Position] = {}
     for record in member.records():
         if isinstance(record, Received) and record.position is not None and record.receiver.startswith(WIDEST):
             latest[record.target] = max(record.position, latest.get(record.target, record.position))
-    return str(min(latest.values())) if len(latest) == len(TOPICS) else None
+    return {target: str(at) for target, at in latest.items()} if len(latest) == len(TOPICS) else None

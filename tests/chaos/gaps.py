@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from pgchannels import Position
-from tests.chaos.epochs import Epochs
+from tests.chaos.epochs import Epoch, Epochs, epoch_of
 from tests.chaos.journal import GapTold, Key, Record
 from tests.chaos.ledger import CRASH
 
@@ -28,12 +28,12 @@ class Gap:
     place: float
     reason: str
     count: int | None
-    epochs: Container[int] | None
+    epochs: Container[Epoch] | None
 
     def may_cover(self, missing: Missing) -> bool:
         """Whether the message may be one of those that this gap tells of."""
         is_between = missing.behind < self.place < missing.before
-        return is_between and (self.epochs is None or missing.position.epoch in self.epochs)
+        return is_between and (self.epochs is None or epoch_of(missing.position) in self.epochs)
 
 
 @dataclass(slots=True)

@@ -105,9 +105,10 @@ class Ended(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Crashed(_Timed):
-    """The server was crashed, not before `began`; an epoch has ended."""
+    """A server was crashed, not before `began`; an epoch has ended there."""
 
     began: float
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)

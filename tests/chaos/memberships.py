@@ -108,16 +108,16 @@ class Member:
 
     def require_nothing_of_others_and_order(self, ledger: Ledger, receiver: str) -> None:
         """Enter what came of groups that the channel was not in, and what came behind something later of its sender."""
-        last: dict[str, Position] = {}
+        last: dict[tuple[str, str], Position] = {}  # by sender and server
         for key, place in self._places.items():
             receipt = self._records[place]
             assert isinstance(receipt, Received)
             if key.target.startswith(GROUP) and self._memberships.is_stranger(self._channel, self._sends, receipt):
                 ledger.unaccounted.append(f"{key} came to {receiver}, which had left the group")
             if (position := self._sends.position_of(receipt)) is not None:
-                if position < (before := last.get(key.sender, position)):
+                if position < (before := last.get((key.sender, position.server), position)):
                     ledger.out_of_order.append(f"{key} at {position} came to {receiver} behind {before} of its sender")
-                last[key.sender] = max(position, before)
+                last[key.sender, position.server] = max(position, before)
 
     def missing(self, *, is_finished: bool) -> Iterator[Missing]:
         """What was due of the groups and did not come; to whoever was ended only what should have come before."""
@@ -131,18 +131,18 @@ class Member:
     def _missing(self, key: Key) -> Missing:
         """A message between all that must come before it and behind it: what is in its group, or by its sender."""
         position = self._sends.positions[key]
-        near = [self._order[key.target], self._order[key.sender]]
+        near = [self._order[key.target, position.server], self._order[key.sender, position.server]]
         behind = max(order.last_place_before(position) for order in near)
         return Missing(key, position, behind, min(order.first_place_behind(position) for order in near))
 
     @cached_property
-    def _order(self) -> "defaultdict[str, _Order]":
-        """What came, by group and by sender."""
-        came: dict[str, list[tuple[Position, int]]] = defaultdict(list)
+    def _order(self) -> "defaultdict[tuple[str, str], _Order]":
+        """What came, by group and by sender, and by server."""
+        came: dict[tuple[str, str], list[tuple[Position, int]]] = defaultdict(list)
         for key, place in self._places.items():
             if (position := self._sends.positions.get(key)) is not None:
-                came[key.target].append((position, place))
-                came[key.sender].append((position, place))
+                came[key.target, position.server].append((position, place))
+                came[key.sender, position.server].append((position, place))
         return defaultdict(_Order, {name: _Order(sorted(places)) for name, places in came.items()})
 
 

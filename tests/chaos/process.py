@@ -5,7 +5,7 @@ import json
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,17 +23,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a process is told at its start. With `since`, a subscriber resumes from that position."""
+    """What a process is told at its start. With `since`, a subscriber resumes from these positions of its targets."""
 
     name: str
-    url: str
+    urls: Mapping[str, str]  # by server
     journal: str
     began: float
     seed: str
     options: dict[str, Any]  # of the layer
     topics: Sequence[str]
     queue: str
-    since: str | None = None
+    since: Mapping[str, str] | None = None
+
+    @property
+    def database(self) -> str | Mapping[str, str]:
+        """What the layer is given: the servers, or the only one, which has no name."""
+        return self.urls.get("", self.urls)
 
     def to_json(self) -> str:
         """The text that `play` reads."""
@@ -79,7 +84,7 @@ async def _play(part: Part, role: Callable[[Player], Awaitable[None]]) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    layer = MessageLayer(part.url, **part.options)
+    layer = MessageLayer(part.database, **part.options)
     with closing(Journal(Path(part.journal), began=part.began)) as journal:
         player = Player(part, layer, journal)
         async with asyncio.TaskGroup() as following:

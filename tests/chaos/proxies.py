@@ -1,4 +1,4 @@
-"""A proxy before each of several servers, with the verbs of one."""
+"""A proxy before each server that a URL names, with the verbs of one."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import inf
 
-from tests.chaos.epochs import Epochs
+from tests.chaos.epochs import Epoch, Epochs, epoch_of
 from tests.chaos.gaps import Gap, Missing, cover
 from tests.chaos.journal import Began, GapTold, Key, Received, Record
 from tests.chaos.ledger import CRASH, UNTOLD, Account, Ending, Ledger
@@ -40,34 +40,38 @@ def _received_once(ledger: Ledger, consumers: Sequence[Account], queue: str) -> 
 
 
 def _gaps(consumer: Account, queue: str, sends: Sends, epochs: Epochs) -> Iterator[Gap]:
-    before = set(range(min(_epochs_seen(consumer, queue, sends), default=0)))
     for record in _consumed(consumer.records, queue):
         if isinstance(record, GapTold):
-            ended = epochs.ended_by(record.at) - before if record.reason == CRASH else None
-            yield Gap(0, record.reason, record.count, ended)
+            ended = epochs.ended_by(record.at)
+            known = {one for one in ended if _seen(consumer, queue, sends, one[0])[0] <= one[1]}
+            yield Gap(0, record.reason, record.count, known if record.reason == CRASH else None)
 
 
 def _untold(consumers: Sequence[Account], queue: str, sends: Sends, epochs: Epochs) -> Gap:
     """What nobody could be told: the ends of epochs that no consumer lived to see."""
     untold = epochs.ended_by(inf)
     for consumer in consumers:
-        seen = _epochs_seen(consumer, queue, sends)
-        untold -= set(range(min(seen, default=0), max(seen, default=0)))
+        for server, number in [*untold]:
+            first, last = _seen(consumer, queue, sends, server)
+            if first <= number < last:
+                untold.remove((server, number))
     return Gap(0, UNTOLD, None, untold)
 
 
-def _epochs_seen(consumer: Account, queue: str, sends: Sends) -> list[int]:
-    records = _consumed(consumer.records, queue)
-    return [epoch for record in records if (epoch := _epoch_of(record, sends)) is not None]
+def _seen(consumer: Account, queue: str, sends: Sends, server: str) -> tuple[int, int]:
+    """The first and the last epoch of a server in which a consumer knew of a message; 0 if it knew of none."""
+    known = (_epoch_of(record, sends) for record in _consumed(consumer.records, queue))
+    numbers = [epoch[1] for epoch in known if epoch is not None and epoch[0] == server]
+    return min(numbers, default=0), max(numbers, default=0)
 
 
-def _epoch_of(record: Began | Received | GapTold, sends: Sends) -> int | None:
+def _epoch_of(record: Began | Received | GapTold, sends: Sends) -> Epoch | None:
     match record:
         case Began(_, _, position):
-            return position.epoch
+            return epoch_of(position)
         case Received():
             known = sends.position_of(record)
-            return None if known is None else known.epoch
+            return None if known is None else epoch_of(known)
         case GapTold():
             return None
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,26 +51,30 @@ async def run(
     is_durable: bool = False,
 ) -> Outcome:
     """Let faults happen for some seconds; journals and errors of all processes are in the directory afterwards."""
-    await migrations.upgrade(servers.url)
-    if is_durable:
-        await make_all_durable(servers.url)
+    for url in servers.urls.values():
+        await migrations.upgrade(url)
+        if is_durable:
+            await make_all_durable(url)
     began, path = time.monotonic(), directory / "run.journal"
     with closing(Journal(path, began=began)) as journal:
-        async with open_transaction(servers.url), crew_at_work(seed, directory, way, began=began) as crew:
+        async with AsyncExitStack() as stack:
+            for url in servers.urls.values():
+                await stack.enter_async_context(open_transaction(url))
+            crew = await stack.enter_async_context(crew_at_work(seed, directory, way, began=began))
             async with asyncio.timeout(_READY_SECONDS):
                 await crew.all_ready()
             await Scene(servers, crew, journal, began=began).rage(seed, seconds, only)
             print("no more faults: until all publishers are done and everybody has caught up", flush=True)
-            late = await _settle(crew, servers.url, journal)
+            late = await _settle(crew, servers.urls, way, journal)
     accounts = [*[member.account() for member in crew.members], Account(LAST, read_journal(path))]
     troubles = [trouble for member in crew.members for trouble in member.troubles()]
     return Outcome(balance(accounts, is_durable=is_durable), late + troubles)
 
 
-async def _settle(crew: Crew, url: str, journal: Journal) -> list[str]:
+async def _settle(crew: Crew, urls: Mapping[str, str], way: Way, journal: Journal) -> list[str]:
     """End the run in order; returns who could not follow."""
     await crew.finish(Role.PUBLISHER, Role.TRANSACTOR)
-    async with MessageLayer(url) as layer:
+    async with MessageLayer(urls.get("", urls), pinned=way.options.get("pinned")) as layer:
         late = await _catch_up(crew, Sender(LAST, layer, journal))
     await crew.finish(*RECEIVING)
     return late

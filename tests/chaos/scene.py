@@ -55,17 +55,18 @@ class Scene:
             self._lanes[fault.lane].release()
 
     @contextmanager
-    def _crash(self) -> Iterator[None]:
+    def _crash(self, server: str) -> Iterator[None]:
         began = self._journal.now()
         yield
-        self._journal.write(Crashed(began))
+        self._journal.write(Crashed(began, server))
 
     async def _cause(self, fault: Fault) -> None:
         match fault.kind:
             case Kind.TERMINATE:
-                await self._terminate(fault.share)
+                for url in self._servers.urls.values():
+                    await _terminate(url, fault.share)
             case Kind.CUT | Kind.REFUSE | Kind.FREEZE | Kind.FREEZE_REQUESTS | Kind.FREEZE_ANSWERS:
-                proxies = [one for place in fault.places for one in self._crew.proxies[place].all()]
+                proxies = [one for place in fault.places for one in self._crew.paths[place].proxies()]
                 await asyncio.gather(*[_disturb(one, fault) for one in proxies])
             case Kind.KILL:
                 await self._crew.replace(fault.places[0], Ending.KILLED)
@@ -76,19 +77,6 @@ class Scene:
             case _:
                 await self._servers.cause(fault, self._crash)
 
-    async def _terminate(self, share: float) -> None:
-        connection = await asyncpg.connect(self._servers.url)
-        try:
-            rows = await connection.fetch(
-                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
-                " AND pid <> pg_backend_pid() AND application_name <> $1 ORDER BY pid",
-                HOLDER,
-            )
-            chosen = random.Random(share).sample(rows, math.ceil(share * len(rows)))
-            await connection.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", chosen)
-        finally:
-            await connection.close()
-
     async def _stop(self, fault: Fault) -> None:
         member = self._crew.at(fault.places[0])
         member.signal(signal.SIGSTOP)
@@ -96,6 +84,20 @@ class Scene:
             await asyncio.sleep(fault.seconds)
         finally:
             member.signal(signal.SIGCONT)
+
+
+async def _terminate(url: str, share: float) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid() AND application_name <> $1 ORDER BY pid",
+            HOLDER,
+        )
+        chosen = random.Random(share).sample(rows, math.ceil(share * len(rows)))
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", chosen)
+    finally:
+        await connection.close()
 
 
 async def _disturb(proxy: Proxies, fault: Fault) -> None:

@@ -1,12 +1,13 @@
 """A process that subscribes, and receives from a channel of its own: `python -m tests.chaos.subscriber PART`."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Final, Literal
 
-from pgchannels import Gap, GapReason, MessagesLost, Position, Subscription
+from pgchannels import Gap, GapReason, MessagesLost, Position, Positions, Subscription
+from pgchannels.servers.beginnings import positions_on
 from tests.chaos.journal import CHANNEL, TOPIC, Began, Ended, GapTold, Received
 from tests.chaos.ledger import LAST
 from tests.chaos.process import Player, play
@@ -74,10 +75,14 @@ async def subscribe(player: Player) -> None:
 
 
 async def _keep_subscribed(player: Player, receiver: _Receiver, awaited: Awaited, begun: asyncio.Event) -> None:
-    since = None if player.part.since is None else Position.parse(player.part.since)
+    since = None if player.part.since is None else _of(receiver, player.part.since)
     for number in count(1):
         reception = _Reception(player, receiver, f"{receiver.name}.{number}", awaited)
         since = await reception.run(since, begun)
+
+
+def _of(receiver: _Receiver, positions: Mapping[str, str]) -> dict[str, Position]:
+    return {TOPIC + topic: Position.parse(positions[TOPIC + topic]) for topic in receiver.topics}
 
 
 async def _receive_from_channel(player: Player, channel: str, awaited: Awaited) -> None:
@@ -99,7 +104,7 @@ async def begin_to_expect(player: Player, receiver: str, targets: Sequence[str])
 
 
 def _just_before(position: Position) -> Position:
-    return Position(position.epoch, position.offset - 1)
+    return replace(position, offset=position.offset - 1)
 
 
 class _Reception:
@@ -113,8 +118,8 @@ class _Reception:
         self._targets = [TOPIC + topic for topic in receiver.topics]
         self._received: dict[str, Position] = {}
 
-    async def run(self, since: Position | None, begun: asyncio.Event) -> Position:
-        """Receive until the subscription fails; returns the position after which another one may resume."""
+    async def run(self, since: dict[str, Position] | None, begun: asyncio.Event) -> dict[str, Position]:
+        """Receive until the subscription fails; returns the positions after which another one may resume."""
         async with self._subscription(since) as subscription:
             if since is None:
                 self._received = await begin_to_expect(self._player, self._name, self._targets)
@@ -124,22 +129,22 @@ class _Reception:
             while await self._receive(subscription):
                 pass
         self._player.journal.write(Ended(self._name))
-        return min(self._received.values())
+        return self._received
 
-    def _subscription(self, since: Position | None) -> Subscription:
+    def _subscription(self, since: Mapping[str, Position] | None) -> Subscription:
         receiver = self._receiver
         return self._player.layer.subscribe(
             *receiver.topics,
-            since=since,
+            since=None if since is None else _together(since),
             capacity=receiver.capacity,
             when_full=receiver.when_full,
             on_gap=None if receiver.when_full == "fail" else self._tell,
         )
 
-    def _resume(self, since: Position) -> None:
-        self._received = dict.fromkeys(self._targets, since)
-        for target in self._targets:
-            self._player.journal.write(Began(self._name, target, since))
+    def _resume(self, since: Mapping[str, Position]) -> None:
+        self._received = dict(since)
+        for target, position in since.items():
+            self._player.journal.write(Began(self._name, target, position))
 
     def _tell(self, gap: Gap) -> None:
         self._player.journal.write(GapTold(self._name, gap.reason, gap.count))
@@ -156,6 +161,13 @@ class _Reception:
         self._player.journal.write(Received(self._name, target, sender, number, message.position))
         self._awaited.note(self._receiver.name, target, sender)
         return True
+
+
+def _together(since: Mapping[str, Position]) -> Positions:
+    servers: dict[str, dict[str, Position]] = {}
+    for target, position in since.items():
+        servers.setdefault(position.server, {})[target.removeprefix(TOPIC)] = position
+    return Positions.by_topic(servers[""]) if "" in servers else positions_on(servers, first=min(servers))
 
 
 if __name__ == "__main__":

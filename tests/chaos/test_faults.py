@@ -3,9 +3,9 @@
 from itertools import islice
 
 from tests.chaos.faults import Fault, Kind, faults
-from tests.chaos.servers import OneServer, PatroniServers
+from tests.chaos.servers import OwnServers, PatroniServers
 
-KINDS = {**OneServer.kinds, **PatroniServers.kinds}
+KINDS = {**OwnServers.kinds, **PatroniServers.kinds}
 
 
 def first_faults(seed: str, *only: Kind) -> list[Fault]:

@@ -397,6 +397,27 @@ def test_gap_of_a_crash_covers_what_a_certain_member_missed_where_it_was_told() 
     assert offences(balanced(sending, member(gap, 1, 3, at=11), crash)) == (1, 0, 0)
 
 
+@pytest.mark.parametrize(("crashed", "unaccounted"), [("a", 0), ("b", 1)])
+def test_gap_of_a_crash_covers_only_what_was_on_the_server_that_crashed(crashed: str, unaccounted: int) -> None:
+    first, lost, last = (Position(epoch, number, "a") for epoch, number in ((1, 1), (1, 2), (2, 3)))
+    sending = [
+        record for number, position in enumerate((first, lost, last)) for record in _sent(ROOM, number, position)
+    ]
+    receipts = [Received("wide", ROOM, "publisher", number, at, at=30) for number, at in ((0, first), (2, last))]
+    told = GapTold("wide", "crash", None, at=30)
+    one = account("one", Began("wide", ROOM, first), receipts[0], told, receipts[1], ending=Ending.TERMINATED)
+    crash = account("crash", Crashed(18, crashed, at=18))
+    assert offences(balance([account("publisher", sending), one, crash])) == (unaccounted, 0, 0)
+
+
+def test_direct_message_to_a_channel_and_one_to_a_group_on_another_server_have_no_order() -> None:
+    name, elsewhere = MEMBER + CHANNEL.removeprefix("channel:"), Position(1, 2, "elsewhere")
+    direct: list[Record] = [Sending(CHANNEL, 2, at=5), Sent(CHANNEL, 2, elsewhere, at=6)]
+    receipts = [Received(name, CHANNEL, "publisher", 2, at=9), Received(name, CROWD, "publisher", 1, at=9)]
+    sending = [*ADDED, *crowd(1, at=3, until=4), *direct]
+    assert balanced(sending, account("member", receipts)).is_balanced
+
+
 def test_direct_message_that_overtook_an_earlier_one_to_the_group_is_out_of_order() -> None:
     direct: list[Record] = [Sending(CHANNEL, 2, at=5), Sent(CHANNEL, 2, at(2), at=6)]
     name = MEMBER + CHANNEL.removeprefix("channel:")

@@ -49,6 +49,9 @@ class _Transactor:
 
     def __init__(self, player: Player) -> None:
         self._player = player
+        self._server, self._url = player.random.choice([*player.part.urls.items()])
+        pinned = player.part.options.get("pinned", {})
+        self._topics = [topic for topic in player.part.topics if pinned.get(topic) == self._server or not pinned]
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._left: list[Message] = []  # in the transaction that is open
         self._is_committing = False
@@ -80,7 +83,7 @@ class _Transactor:
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None:
             # As an application does whose connections may lead through a pooler.
-            self._connection = await asyncpg.connect(self._player.part.url, statement_cache_size=0)
+            self._connection = await asyncpg.connect(self._url, statement_cache_size=0)
             with suppress(asyncpg.UniqueViolationError):  # another one creates it, too
                 await self._connection.execute(_COUNTER)
         return self._connection
@@ -114,7 +117,7 @@ class _Transactor:
         del self._left[kept:]
 
     async def _publish(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        sender, targets = self._player.sender, self._player.random.choices(self._player.part.topics, k=2)
+        sender, targets = self._player.sender, self._player.random.choices(self._topics, k=2)
         numbered = [(TOPIC + topic, sender.next_number(TOPIC + topic)) for topic in targets]
         self._left += numbered
         for target, number in numbered:
@@ -131,7 +134,7 @@ class _Transactor:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         keys = [self._key(target, number) for target, number in self._left]
         rows = await connection.fetch("SELECT key, id FROM pgchannels.message WHERE key = ANY ($1)", keys)
-        found = {key: Position.from_id(message_id) for key, message_id in rows}
+        found = {key: Position.from_id(message_id, self._server) for key, message_id in rows}
         return [found[key] for key in keys]  # a crash empties the log
 
     def _key(self, target: str, number: int) -> str:

@@ -15,8 +15,9 @@ _LONGEST_PATIENCE_SECONDS: Final = 0.2
 async def work(player: Player) -> None:
     """Receive by several calls at a time until each got a last message; some are given up and made again."""
     target = QUEUE + player.part.queue
-    # Any message tells the epoch in which this consumer began.
-    player.journal.write(Began(target, target, await player.sender.send_surely(TOPIC + player.part.topics[0])))
+    # Messages on every server tell the epochs in which this consumer began.
+    for topic in player.part.topics:
+        player.journal.write(Began(target, target, await player.sender.send_surely(TOPIC + topic)))
     player.report("ready")
     async with asyncio.TaskGroup() as working:
         receiving = [
