@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from pgchannels import MessageLayer
@@ -20,6 +21,9 @@ from pgchannels.embedded import EmbeddedServer
 # A shell's background job ignores SIGINT, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# How fast a machine is, is no property.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # What takes long: real faults, processes, servers and browsers.
 SLOW_SUITES = (

@@ -210,7 +210,6 @@ def test_nodes_deliver_what_the_oracle_delivers(way: dict[str, Any], node_count:
             settings=settings(
                 max_examples=60,
                 stateful_step_count=30,
-                deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],
             ),
         )

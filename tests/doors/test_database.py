@@ -22,7 +22,7 @@ from urllib.request import urlopen
 
 import asyncpg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -272,7 +272,6 @@ values = st.one_of(
 ports = st.sampled_from(["", ":1", ":2", ":0", ":99999", ":x", ":-1", ":1,2"])
 
 
-@settings(deadline=None)
 @given(user=st.text(max_size=5), host=hosts, port=ports, name=st.text(max_size=5), query=st.dictionaries(names, values))
 def test_any_url_is_refused_or_its_error_names_host_and_port_and_no_password(
     user: str, host: str, port: str, name: str, query: dict[str, str]

@@ -96,7 +96,7 @@ async def test_queue_keeps_its_order_around_the_largest_inline_payload_and_is_to
     assert set(heard) == {f"q queue:asgi:{name}"}
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["t", "u" * LONGEST_NAME]), st.integers(4, 9_000)), min_size=1, max_size=40))
 async def test_batch_of_any_sizes_comes_in_order_in_notifications_that_are_short_enough(
     layer: MessageLayer, heard: Heard, sent: list[tuple[str, int]]

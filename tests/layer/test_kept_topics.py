@@ -218,7 +218,7 @@ def test_reader_gets_all_that_is_there_and_a_gap_if_and_only_if_something_is_not
     )
 
     @given(steps=st.lists(steps, min_size=5, max_size=40), seed=st.randoms())
-    @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
     def require_exact(steps: list[tuple[str, Any]], seed: Random) -> None:
         runner.run(follow(steps, seed))
 

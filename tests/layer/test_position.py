@@ -183,7 +183,7 @@ STEPS: Final = st.one_of(
 
 def test_what_follows_a_position_is_what_its_snapshot_lacks(database_url: str, owner_url: str) -> None:
     @given(steps=st.lists(STEPS, max_size=30))
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
     @example(steps=[("begin", "room"), ("publish", "news", 1), ("snapshot",), ("commit", "room"), ("snapshot",)])
     @example(steps=[("publish", "room", 1), ("rotate",), ("begin", "news"), ("publish", "room", 2), ("snapshot",)])
     def require_rests(steps: list[tuple[Any, ...]]) -> None:

@@ -220,7 +220,7 @@ def test_time_splits_a_topic_exactly(database_url: str, owner_url: str) -> None:
     moments = st.lists(st.integers(0, 40), max_size=40).map(sorted)
 
     @given(moments=moments, one=st.integers(-1, 41), other=st.integers(-1, 41), slots=st.integers(1, 3))
-    @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.differing_executors])
     @example(moments=[], one=0, other=5, slots=1)
     def require_exact(moments: list[int], one: int, other: int, slots: int) -> None:
         runner.run(require_split(moments, one, other, slots))

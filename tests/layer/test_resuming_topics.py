@@ -38,7 +38,7 @@ async def test_topic_whose_message_commits_behind_a_greater_position_of_another_
         assert await take(subscription, 1) == [("news", "last")]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     publishers=st.lists(st.lists(st.sampled_from(TOPICS), min_size=1, max_size=15), min_size=1, max_size=4),
     visits=st.lists(st.integers(0, 12), max_size=6),

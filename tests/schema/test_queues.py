@@ -202,9 +202,7 @@ def test_queues_behave_as_their_model(owner_url: str) -> None:
     machine = type("QueuesOfThisTest", (Queues,), {"url": owner_url})
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=list(HealthCheck)),
     )
 
 

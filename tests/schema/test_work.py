@@ -223,9 +223,7 @@ def test_work_behaves_as_its_model(owner_url: str) -> None:
     machine = type("WorksOfThisTest", (Works,), {"url": owner_url})
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=list(HealthCheck)),
     )
 
 

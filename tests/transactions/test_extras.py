@@ -21,7 +21,7 @@ KEYS = [b"a key of enough bytes"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from([None, "a", "b"])), max_size=12))
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_message_with_a_key_is_delivered_once_and_every_retry_gets_its_position(
     layer: MessageLayer, connection: Connection, calls: list[tuple[int, str | None]]
 ) -> None:

@@ -74,9 +74,7 @@ class Player:
 
 
 @given(todo=transactions)
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_what_committed_transactions_published_is_delivered_in_their_order_and_nothing_else(
     layer: MessageLayer, connection: Connection, todo: list[Any]
 ) -> None:

@@ -44,7 +44,7 @@ async def publish(connection: Connection, payload: Any, **options: Any) -> None:
 
 
 @given(value=json_values)
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_payload_from_sql_arrives_as_plain_json(layer: MessageLayer, connection: Connection, value: Any) -> None:
     async with layer.subscribe("room") as subscription:
         stored = await connection.fetchval("SELECT $1::text::jsonb::text", dumped(value))

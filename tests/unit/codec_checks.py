@@ -284,9 +284,9 @@ def hostile_json() -> Iterator[bytes]:
 def hostile_bytes_are_a_value_or_unreadable() -> None:
     for first, contents in ((b"\x01", hostile_msgpack()), (b"\x02", hostile_json())):
         for number, content in enumerate(contents):
-            began = time.perf_counter()
+            began = time.process_time()
             read(first + content)
-            assert time.perf_counter() - began < 10, (first, number, content[:50])
+            assert time.process_time() - began < 10, (first, number, content[:50])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MOST_MEGABYTES * 1024
     assert reserved_megabytes() < 3 * MOST_MEGABYTES
 

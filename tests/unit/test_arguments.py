@@ -129,7 +129,7 @@ def test_every_option_is_one_of_both_layers() -> None:
 @pytest.mark.parametrize("kind", PUBLIC)
 @pytest.mark.parametrize("name", inspect.signature(Options).parameters)
 @given(value=odd_values)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @example(value=math.nan)
 @example(value=math.inf)
 @example(value=1e-300)
@@ -207,7 +207,7 @@ async def outcome_of(call: Callable[[Any], Any], value: Any) -> Any:
 
 @pytest.mark.parametrize("name", CALLS)
 @given(value=odd_values)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @example(value="1024-0")
 @example(value=Position(0, 2**63))
 def test_odd_argument_is_usable_or_refused_by_its_name(name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgchannels import Gap, GapReason, LayerClosed
@@ -183,7 +183,6 @@ ACTIONS = (
 
 
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 3), st.booleans())))
-@settings(deadline=None)
 @example([("publish", 0, True), ("receive", 0, False), ("receive", 1, False), ("join", 0, False), ("join", 1, False)])
 def test_whoever_receives_from_channels_is_never_deaf_and_nothing_is_lost_or_doubled(
     actions: list[tuple[str, int, bool]],

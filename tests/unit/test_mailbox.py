@@ -5,7 +5,7 @@ import traceback
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgchannels import Gap, GapReason, LayerClosed, MessagesLost
@@ -145,7 +145,6 @@ ACTIONS = ["put", "put", "gone", "get", "get", "cancel", "clear", "crash", "back
 @example(
     [("get", 0, False), ("get", 0, True), *[("put", 0, True)] * 4, ("get", 0, True)], WhenFull.FAIL, False
 )  # the second one comes when the mailbox has just failed
-@settings(deadline=None)
 def test_receivers_of_one_mailbox_get_each_message_once_in_the_order_of_their_waiting(
     actions: list[tuple[str, int, bool]], when_full: WhenFull, is_closed_at_once: bool
 ) -> None:

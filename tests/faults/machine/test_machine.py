@@ -284,7 +284,6 @@ def test_every_promise_is_kept_whatever_happens(server: EmbeddedServer) -> None:
             max_examples=int(asked or EXAMPLES),
             stateful_step_count=STEPS,
             derandomize=not asked,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
