@@ -47,14 +47,19 @@ def _read(connection: Connection, schema: Schema) -> tuple[dict[str, Any], Reten
     return found, RetentionStatus.read(connection, schema)
 
 
+def _exceptions(found: dict[str, Any]) -> str:
+    if not found["durability_holds"]:
+        return ", new messages are not yet"
+    return "" if found["is_durable"] == (found["durability"] == "durable") else ", some older messages are not"
+
+
 def _lines(found: dict[str, Any], kept: RetentionStatus) -> Iterator[tuple[str, str]]:
     ago, oldest = found["rotated_seconds_ago"], found["waiting_seconds"]
     yield "schema", f"{found['schema']}, revision {found['revision']}, PostgreSQL {found['postgresql']}"
     rotated = "empty: nothing was sent yet" if ago is None else f"rotated {ago:.0f} s ago"
     yield "log", f"{_size(found['log_bytes'])} in {found['slots']} slots, {rotated}"
     if found["durability"] is not None:
-        older = "" if found["is_durable"] == (found["durability"] == "durable") else ", some older messages are not"
-        yield "durability", f"{found['durability']}{older}"
+        yield "durability", f"{found['durability']}{_exceptions(found)}"
     set_to = in_units(kept.set_to) if kept.set_to else "nothing"
     yield "retention", f"{in_units(kept.kept)} (set to {set_to}; layers need {in_units(kept.needed)})"
     for topic, duration in _topics(kept):

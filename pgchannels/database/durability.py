@@ -47,6 +47,7 @@ async def choose(database: Database, schema: Schema, chosen: Durability, *, time
     Each step locks out others for 50 ms at most, and is tried again until the time is over. Older messages stay as
     they are, and leave with the retention.
 
+    :raises ConfigurationError: somebody has chosen otherwise meanwhile.
     :raises DatabaseUnavailable: other sessions held locks for so long; the choice stays recorded, and calling this
         again completes it.
     """
@@ -56,6 +57,8 @@ async def choose(database: Database, schema: Schema, chosen: Durability, *, time
         is_turned = await _done(database, turn_outbox(schema))
         while not (status := await show(database, schema)).holds and await _done(database, rotate(schema)):
             pass
+        if status.chosen != chosen:
+            raise ConfigurationError(f"the log is not {chosen}: somebody else has chosen {status.chosen} meanwhile")
         if is_turned and status.holds:
             return status
         if asyncio.get_running_loop().time() > deadline:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from pgchannels.database.failures import LOST_STATEMENTS, NO_TRANSACTIONS, SessionShared
+from pgchannels.database.failures import LOST_STATEMENTS, NO_TRANSACTIONS, SessionShared, TransactionsRefused
 
 _ROUNDS: Final = 3
 _OTHER_SECONDS: Final = 3
@@ -28,6 +28,7 @@ async def require_own_session(
         first in a transaction, or the first is moved to another session meanwhile. This takes several rounds, since
         other clients may get in between.
     :raises SessionShared: the pooler shares sessions.
+    :raises TransactionsRefused: it allows no transactions either.
     """
     with suppress(TimeoutError, ConnectionError):  # a pooler in session mode may have no session left
         async with asyncio.timeout(_OTHER_SECONDS):
@@ -47,7 +48,7 @@ async def _require_another_session_for_another(
         raise SessionShared from error
     except asyncpg.PostgresError as error:
         if NO_TRANSACTIONS in str(error):
-            raise SessionShared from error
+            raise TransactionsRefused from error
         raise
     finally:
         other.terminate()

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pgchannels.arguments import redacted
 from pgchannels.database.failures import (
+    NO_TRANSACTIONS,
     NOTIFICATION_QUEUE_FULL,
     HostsRefused,
     HostsUnreachable,
@@ -204,7 +205,8 @@ def in_words(error: BaseException, *, of_engine: bool = False) -> str:
         case asyncpg.InternalClientError():  # what a statement meets on a connection that is just being lost
             return "the connection was lost"
         case asyncpg.PostgresError() | asyncpg.InterfaceError():
-            return str(failure).partition("\n")[0]
+            refused = NO_TRANSACTIONS in str(failure)
+            return str(TransactionsRefused()) if refused else str(failure).partition("\n")[0]
         case DBAPIError():
             return str(failure.orig).partition("\n")[0]
         case RuntimeError() if "shutdown" in str(failure):  # from the thread pool that resolves names

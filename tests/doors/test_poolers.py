@@ -198,7 +198,7 @@ async def _is_none_open(url: str) -> bool:
     return await fetchval(url, query) == 0
 
 
-@pytest.mark.parametrize("options", [POLL, {"listen_url": "the server"}], ids=["poll", "listen_url"])
+@pytest.mark.parametrize("options", [{}, POLL, {"listen_url": "the server"}], ids=["plain", "poll", "listen_url"])
 async def test_statement_mode_is_refused_with_what_to_do(server: EmbeddedServer, options: dict[str, Any]) -> None:
     options = {"listen_url": server.url()} if "listen_url" in options else options
     with pgbouncer(server, mode="statement") as url:

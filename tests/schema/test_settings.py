@@ -12,6 +12,7 @@ from pgchannels import DatabaseUnavailable, MessageLayer
 from pgchannels.database import migrations
 from pgchannels.database.connections import Connections
 from pgchannels.database.database import Database
+from pgchannels.database.statements.retention import rotation_is_overdue
 from tests.conftest import url_of_role
 from tests.support.log import let_pass, rotate
 from tests.support.waiting import within
@@ -46,6 +47,7 @@ SETTINGS: Final = {
     "row_security": "off",
     "plpgsql.extra_errors": "all",
     "session_replication_role": "replica",
+    "restrict_nonsystem_relation_kind": "view",
     "search_path": "nowhere",
 }
 
@@ -107,6 +109,17 @@ async def test_limit_of_a_role_is_none_for_connections_of_ours(
         connections = Connections(Database(target))
         assert [tuple(row) for row in await connections.ask(lambda _: select(func.current_setting(name)))] == [("0",)]
         await connections.close()
+
+
+async def test_view_is_read_for_a_role_that_reads_none(
+    connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, application_role: str
+) -> None:
+    if await connection.fetchval("SELECT current_setting('restrict_nonsystem_relation_kind', true)") is None:
+        return
+    await give(connection, application_role, "restrict_nonsystem_relation_kind", "view")
+    connections = Connections(Database(database_url))
+    assert list(await connections.ask(rotation_is_overdue)) == []  # the log has not begun
+    await connections.close()
 
 
 async def test_setting_that_is_not_set_aside_is_named(
