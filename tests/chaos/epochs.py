@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.chaos.journal import Began, Crashed, Received, Sent
+from tests.chaos.journal import Began, Crashed, Received, Sent, Took
 from tests.chaos.ledger import Account
 
 
@@ -16,7 +16,7 @@ class Epochs:
             for record in account.records:
                 if isinstance(record, Crashed):
                     self._crashes.append(record)
-                elif isinstance(record, Sent | Received | Began) and record.position is not None:
+                elif isinstance(record, Sent | Received | Took | Began) and record.position is not None:
                     self._know(record.position.epoch, record.at)
 
     def ended_by(self, moment: float) -> set[int]:
