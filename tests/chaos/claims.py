@@ -47,6 +47,7 @@ def balance_claims(ledger: Ledger, sends: Sends, epochs: Epochs, queue: str, acc
     coverage = cover(_missing(sends, queue, takes, done), gaps)
     ledger.taken += len(takes)
     ledger.done += len(done)
+    ledger.dead += len({take.took.key for take in takes if take.took.is_dead})
     ledger.delivered += len(done)
     ledger.lost += coverage.lost
     ledger.told_in_excess += coverage.told_in_excess
@@ -106,18 +107,21 @@ def _require_reasons(ledger: Ledger, key: Key, attempts: Sequence[_Take]) -> Non
 
 def _within_workers(workers: Sequence[Account], queue: str) -> Iterator[str]:
     for worker in workers:
-        latest: dict[float | None, Took] = {}  # by how long they are hidden: these are claimed apart
+        latest: dict[tuple[float | None, bool], Took] = {}  # these are claimed apart
         for took in _took(worker, queue):
-            before = latest.get(took.hidden_seconds)
+            way = took.hidden_seconds, took.is_dead
+            before = latest.get(way)
             if before is not None and took.position < before.position:
                 yield f"{took.key} at {took.position} came to {worker.process} behind {before.position}"
-            latest[took.hidden_seconds] = took
+            latest[way] = took
 
 
 def _among_workers(takes: Sequence[_Take]) -> Iterator[str]:
     """Those that were asked for when a later one had been taken. Who has no hidden jobs may get what others left."""
     taken_at = inf
-    for take in sorted(takes, key=lambda take: take.took.position, reverse=True):
+    for take in sorted(
+        (take for take in takes if not take.took.is_dead), key=lambda take: take.took.position, reverse=True
+    ):
         if take.took.hidden_seconds is not None and taken_at < take.took.asked:
             yield f"{take.took.key} at {take.took.position} came to {take.process} when a later one had been taken"
         taken_at = min(taken_at, take.took.at)

@@ -10,7 +10,9 @@ from tests.chaos.crew import TASKS
 
 _SECONDS: Final = 40
 _AGAIN_SECONDS: Final = 0.5
-_LEFT: Final = "SELECT coalesce(sum(waiting + in_progress), 0) FROM pgchannels.queue_status WHERE name = $1"
+_LEFT: Final = (
+    "SELECT coalesce(sum(waiting + in_progress), 0) FROM pgchannels.queue_status WHERE name IN ($1, $1 || '.dead')"
+)
 # Half a minute passes until the lease of a killed process ends by itself. A crash empties the table of nodes, in which
 # the living are soon again.
 _END_LEASES: Final = """

@@ -90,7 +90,10 @@ class Received(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Took(_Timed):
-    """Work on a message began; `hidden_seconds` later, it may be given to others. The receiver is its queue."""
+    """Work on a message began; `hidden_seconds` later, it may be given to others. The receiver is its queue.
+
+    It was claimed from the queue itself or, if it is dead, from that of the dead letters.
+    """
 
     receiver: str
     sender: str
@@ -99,6 +102,7 @@ class Took(_Timed):
     position: Position
     asked: float  # when the claim was called
     hidden_seconds: float | None
+    is_dead: bool
 
     @property
     def key(self) -> Key:

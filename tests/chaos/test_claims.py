@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -22,11 +23,12 @@ def tried(
     when: float = 11,
     asked: float | None = None,
     hidden: float | None = None,
+    is_dead: bool = False,
 ) -> list[Record]:
     """An attempt at a job that was `sent`, at the place where it was put or at another; None: nobody lived to say."""
     position = at(number if offset is None else offset, epoch=epoch)
     job = TASKS, "publisher", number, attempts
-    took = Took(*job, position, when if asked is None else asked, hidden, at=when)
+    took = Took(*job, position, when if asked is None else asked, hidden, is_dead, at=when)
     return [took] if is_done is None else [took, Worked(*job, is_done, at=when)]
 
 
@@ -120,6 +122,14 @@ def test_nobody_gets_an_earlier_job_by_a_call_after_another_got_a_later_one(aske
         0,
         offence,
     )
+
+
+def test_dead_letters_have_an_order_of_their_own() -> None:
+    failed, dead = tried(1, is_done=False), partial(tried, 1, attempts=2, offset=20, is_dead=True)
+    others = claimer("two", tried(2, when=12, asked=11.5, hidden=9))
+    assert of_jobs(claimer("one", failed, dead()), others, count=2).is_balanced
+    assert of_jobs(claimer("one", failed, dead()), others, count=2).dead == 1
+    assert offences(of_jobs(claimer("one", failed, dead(is_done=False)), others, count=2)) == (1, 0, 0)
 
 
 def test_gap_of_a_crash_covers_jobs_that_were_lost_in_it_unless_the_log_is_durable() -> None:
