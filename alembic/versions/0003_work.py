@@ -23,6 +23,7 @@ NEW_FUNCTIONS = (
 )
 CHANGED_FUNCTIONS = ("claim", "deliver", "carry_queues", "send")
 CHANGED_SINCE = "0001"
+VIEW = "queue_status"
 
 # Roles that may claim may also do what is new; those of the version before would fail without it.
 GRANT = """
@@ -57,6 +58,27 @@ FROM (
 CROSS JOIN LATERAL {schema}.open_work(worked.queue) AS w
 GROUP BY worked.queue
 """
+# A view cannot lose columns: it is dropped, and those who read it may read the next one.
+REPLACE_VIEW = """
+DO $do$
+DECLARE
+    reader text;
+    readers text[] := ARRAY(
+        SELECT DISTINCT r.rolname::text
+        FROM pg_catalog.pg_class AS c
+        CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+        JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
+        WHERE c.oid = '{schema}.queue_status'::regclass AND a.grantee <> c.relowner AND a.privilege_type = 'SELECT'
+    );
+BEGIN
+    DROP VIEW {schema}.queue_status;
+    {view};
+    FOREACH reader IN ARRAY readers LOOP
+        EXECUTE format('GRANT SELECT ON {schema}.queue_status TO %I', reader);
+    END LOOP;
+END
+$do$
+"""
 
 
 def upgrade() -> None:
@@ -70,7 +92,7 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_index("lease_address_idx", "lease", ["address"], schema=schema)
-    for name in (*NEW_FUNCTIONS, *CHANGED_FUNCTIONS):
+    for name in (*NEW_FUNCTIONS, *CHANGED_FUNCTIONS, VIEW):
         op.execute(_definition(revision, name).replace("{schema}", quoted))
     functions = ", ".join(f"'{name}'" for name in NEW_FUNCTIONS)
     for name in NEW_FUNCTIONS:
@@ -83,6 +105,8 @@ def downgrade() -> None:
     schema = context.config.attributes["schema"]
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
     op.execute(GIVE_BACK.replace("{schema}", quoted))
+    view = _definition(CHANGED_SINCE, VIEW).replace("{schema}", quoted)
+    op.execute(REPLACE_VIEW.replace("{schema}", quoted).replace("{view}", view))
     for name in CHANGED_FUNCTIONS:
         before = _definition(CHANGED_SINCE, name).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
         op.execute(before.replace("{schema}", quoted))

@@ -68,7 +68,8 @@ def _lines(found: dict[str, Any], kept: RetentionStatus) -> Iterator[tuple[str, 
     yield "nodes", f"{found['nodes']}{f', and {ended} that ended without closing' if ended else ''}"
     yield "topics", f"{found['topics']} with subscribers"
     waiting = "" if oldest is None else f", the oldest for {oldest:.0f} s"
-    yield "queues", f"{found['queues']}, {found['waiting']} messages wait{waiting}"
+    claimed = f"{found['in_progress']} in progress, {found['dead_letters']} dead letters"
+    yield "queues", f"{found['queues']}, {found['waiting']} messages wait{waiting}; {claimed}"
     yield "transactions", f"{found['undelivered_transactions']} to deliver, outbox {_size(found['outbox_bytes'])}"
     yield "notifications", f"{found['notification_queue_used']:.0%} of PostgreSQL's queue is in use"
 

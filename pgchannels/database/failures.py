@@ -38,6 +38,10 @@ _POOLERS_REFUSALS: Final = {
 }
 
 
+# What Pgpool-II says, as an internal error, when its server is down.
+_SERVER_IS_DOWN: Final = "failed to create a backend"
+
+
 class HostsRefused(asyncpg.PostgresError):
     """Every host refused the connection, and a retry would not fix it; the text has the reason of each."""
 
@@ -104,7 +108,13 @@ def is_connection_failure(error: BaseException | None) -> bool:
     """Whether the connection failed rather than the statement, by the error or the driver's error that caused it."""
     failure = of_driver(error)
     is_refusal = isinstance(failure, asyncpg.ClientConfigurationError) or advice_of_pooler(failure) is not None
-    return isinstance(failure, CONNECTION_FAILURES) and not is_refusal
+    is_loss = isinstance(failure, CONNECTION_FAILURES) or _is_server_down(failure)
+    return is_loss and not is_refusal
+
+
+def _is_server_down(failure: object) -> bool:
+    """Whether Pgpool-II has no connection to the server behind it."""
+    return isinstance(failure, asyncpg.InternalServerError) and _SERVER_IS_DOWN in str(failure)
 
 
 def is_undone(error: BaseException | None) -> bool:

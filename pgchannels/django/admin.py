@@ -100,7 +100,7 @@ class QueueStatusAdmin(StatusAdmin):
         "A work queue is a channel without “!”: each of its messages goes to one of all who receive from it."
         " What nobody receives in time expires."
     )
-    list_display = ("name", "prefix", "waiting", "oldest", "nodes", "groups")
+    list_display = ("name", "prefix", "waiting", "oldest", "in_progress", "nodes", "groups")
 
     @admin.display(description="oldest message", ordering="waiting_since")
     def oldest(self, queue: QueueStatus) -> str | None:

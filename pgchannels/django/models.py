@@ -64,6 +64,7 @@ class QueueStatus(models.Model):
     waiting_since: "models.DateTimeField[datetime | None, datetime | None]" = models.DateTimeField(null=True)
     nodes: "models.BigIntegerField[int, int]" = models.BigIntegerField("receiving nodes")
     groups: "models.BigIntegerField[int, int]" = models.BigIntegerField()
+    in_progress: "models.BigIntegerField[int, int]" = models.BigIntegerField()
 
     class Meta:
         managed = False

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from tests.chaos.claims import balance_claims
 from tests.chaos.epochs import Epochs
 from tests.chaos.gaps import Missing
-from tests.chaos.journal import MEMBER, QUEUE, Began, Ended, GapTold, Received, Record
+from tests.chaos.journal import CLAIMED, MEMBER, QUEUE, Began, Ended, GapTold, Received, Record
 from tests.chaos.ledger import CRASH, Account, Ending, Ledger
 from tests.chaos.memberships import Member, Memberships
 from tests.chaos.queues import balance_queue
@@ -19,7 +20,7 @@ def balance(accounts: Sequence[Account], *, is_durable: bool = False) -> Ledger:
     sends.enter(ledger)
     for account in accounts:
         for receiver, records in _by_receiver(account.records).items():
-            if not receiver.startswith(QUEUE):
+            if not receiver.startswith((QUEUE, CLAIMED)):
                 is_finished = account.ending is Ending.FINISHED and Ended(receiver) not in records
                 name, missing = f"{account.process}/{receiver}", list[Missing]()
                 if receiver.startswith(MEMBER):
@@ -29,6 +30,8 @@ def balance(accounts: Sequence[Account], *, is_durable: bool = False) -> Ledger:
                 balance_stream(ledger, sends, epochs, name, records, is_finished=is_finished, also_missing=missing)
     for queue in sends.queues:
         balance_queue(ledger, sends, epochs, queue, accounts)
+    for queue in sends.claimed_queues:
+        balance_claims(ledger, sends, epochs, queue, accounts)
     if is_durable:
         ledger.unaccounted += _told_of_a_crash(accounts)
     return ledger

@@ -17,9 +17,10 @@ from tests.chaos.subscriber import WIDEST
 
 TOPICS: Final = [f"room-{number}" for number in range(6)]
 JOBS: Final = "jobs"
+TASKS: Final = "tasks"
 PLACES: Final = {
     f"{role}-{letter}": role
-    for role in (Role.PUBLISHER, Role.TRANSACTOR, Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
+    for role in (Role.PUBLISHER, Role.TRANSACTOR, Role.SUBSCRIBER, Role.WORKER, Role.CLAIMER, Role.CONSUMER)
     for letter in ("a", "b")
 }
 RECEIVING: Final = (Role.SUBSCRIBER, Role.WORKER, Role.CONSUMER)
@@ -97,6 +98,7 @@ class Crew:
             | {"send_timeout": _SEND_TIMEOUTS.get(place, _SEND_TIMEOUT)},
             topics=TOPICS,
             queue=JOBS,
+            claimed=TASKS,
             since=None if predecessor is None else _last_positions(predecessor),
         )
         member = self._living[place] = await Member.start(PLACES[place], part, self._directory)
@@ -112,6 +114,10 @@ class Crew:
     async def all_caught_up(self) -> None:
         """Return when everybody who receives has got the last messages or has failed."""
         await asyncio.gather(*[member.reached(member.has_caught_up) for member in self.living(*RECEIVING)])
+
+    def ended(self) -> list[int]:
+        """The process IDs of those that have ended."""
+        return [member.process.pid for member in self.members if not member.is_running]
 
     async def rest(self) -> None:
         """Return when nobody adds, sends and discards any more; only receives."""

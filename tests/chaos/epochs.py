@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pgchannels import Position
-from tests.chaos.journal import Began, Crashed, Received, Sent
+from tests.chaos.journal import Began, Crashed, Received, Sent, Took
 from tests.chaos.ledger import Account
 
 Epoch = tuple[str, int]  # a server, and one of its epochs
@@ -24,7 +24,7 @@ class Epochs:
             for record in account.records:
                 if isinstance(record, Crashed):
                     self._crashes.append(record)
-                elif isinstance(record, Sent | Received | Began) and record.position is not None:
+                elif isinstance(record, Sent | Received | Took | Began) and record.position is not None:
                     self._know(epoch_of(record.position), record.at)
 
     def ended_by(self, moment: float) -> set[Epoch]:

@@ -13,6 +13,7 @@ TOPIC = "topic:"
 CHANNEL = "channel:"
 QUEUE = "queue:"
 GROUP = "group:"  # a topic that channels are added to
+CLAIMED = "claimed:"  # a work queue whose messages are acknowledged
 
 MEMBER = "member."  # begins the name of a receiver whose channel is in groups; the channel follows
 
@@ -88,6 +89,44 @@ class Received(_Timed):
 
 
 @dataclass(frozen=True, slots=True)
+class Took(_Timed):
+    """Work on a message began; `hidden_seconds` later, it may be given to others. The receiver is its queue.
+
+    It was claimed from the queue itself or, if it is dead, from that of the dead letters.
+    """
+
+    receiver: str
+    sender: str
+    number: int
+    attempts: int
+    position: Position
+    asked: float  # when the claim was called
+    hidden_seconds: float | None
+    is_dead: bool
+
+    @property
+    def key(self) -> Key:
+        """Which message it was."""
+        return Key(self.receiver, self.sender, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Worked(_Timed):
+    """Work on a message has ended, well or not."""
+
+    receiver: str
+    sender: str
+    number: int
+    attempts: int
+    is_done: bool
+
+    @property
+    def key(self) -> Key:
+        """Which message it was."""
+        return Key(self.receiver, self.sender, self.number)
+
+
+@dataclass(frozen=True, slots=True)
 class GapTold(_Timed):
     """The receiver was told that here messages were lost; without a count it is unknown how many, perhaps none."""
 
@@ -129,7 +168,7 @@ class Changed(_Timed):
     number: int
 
 
-Record = Sending | Sent | Failed | Began | Received | GapTold | Ended | Crashed | Changing | Changed
+Record = Sending | Sent | Failed | Began | Received | Took | Worked | GapTold | Ended | Crashed | Changing | Changed
 
 _KINDS: dict[str, type[Record]] = {kind.__name__: kind for kind in get_args(Record)}
 

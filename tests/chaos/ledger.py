@@ -32,6 +32,16 @@ gap covers may be with consumers that were killed with SIGKILL, each of which ta
 calls of `receive`, and no more. A crash at which no consumer was there that lived to receive a later message was told
 to nobody, and that is no fault.
 
+Claimed work. A job is due as any message of a queue, and has come when somebody has done it, be it as a dead letter: a
+killed process takes nothing with it. A job comes again only if work on it failed, if its process has ended, or if the
+time for which it was hidden has passed since its claim was called; what else comes again is duplicated, and so is what
+comes twice with the same attempts. Each attempt is one that somebody wrote down, or one of a process that ended before
+it could, at most one for each of these processes; further ones are unaccounted. So is a report of jobs that expired,
+since none does: only gaps of crashes cover jobs. Each process gets jobs in the order of their positions, which are
+those of the last time that they were put into the queue, and nobody gets an earlier one by a call that was made when
+another process had a later one. Dead letters have such an order of their own. What does not come so is out of order,
+and so is a job with fewer attempts than it had before, unless it was hidden for a limited time.
+
 *Duplicated* is what one receiver, or any two consumers of a queue, got more than once. *Out of order* is a message
 behind one of the same target with a greater position, or behind one of the same sender to the same target with a
 greater number; consumers of a queue take turns, so that no order is asked of them. Unaccounted is also what was
@@ -77,6 +87,9 @@ class Ledger:
     unknown: int = 0
     not_sent: int = 0
     delivered: int = 0
+    taken: int = 0
+    done: int = 0
+    dead: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     told_in_excess: int = 0
     with_a_killed_process: int = 0
@@ -97,6 +110,7 @@ class Ledger:
             f"unknown                {self.unknown:,} (raised with may_have_been_sent, or the sender was ended)",
             f"not sent               {self.not_sent:,}",
             f"delivered              {self.delivered:,} (summed over the receivers, like the following)",
+            f"claimed                {self.taken:,}, {self.done:,} jobs done at least once, {self.dead:,} dead letters",
             f"reported as lost       {self.lost.total():,}{by_reason}",
             f"told in excess         {self.told_in_excess:,}",
             f"with a killed process  {self.with_a_killed_process:,}",

@@ -39,6 +39,7 @@ class Role(StrEnum):
     TRANSACTOR = "transactor"
     SUBSCRIBER = "subscriber"
     WORKER = "worker"
+    CLAIMER = "claimer"
     CONSUMER = "consumer"
 
 

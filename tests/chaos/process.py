@@ -33,6 +33,7 @@ class Part:
     options: dict[str, Any]  # of the layer
     topics: Sequence[str]
     queue: str
+    claimed: str
     since: Mapping[str, str] | None = None
 
     @property

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Final
 
-from tests.chaos.journal import CHANNEL, QUEUE, TOPIC
+from tests.chaos.journal import CHANNEL, CLAIMED, QUEUE, TOPIC
 from tests.chaos.process import Player, play
 
 _TASKS: Final = 8
 _PAUSE_SECONDS: Final = 0.04  # on average, between two calls of a task
 _SIZES: Final = {(10, 10): 40, (200, 200): 40, (7_000, 9_000): 15, (50_000, 50_000): 5}  # ranges and their weights
-_KINDS: Final = {"topic": 60, "several topics": 3, "queue": 20, "channel": 17}
+_KINDS: Final = {"topic": 60, "several topics": 3, "queue": 20, "channel": 17, "claimed": 20}
 
 
 async def publish(player: Player) -> None:
@@ -33,6 +33,8 @@ def _targets(player: Player) -> list[str]:
             return [TOPIC + topic for topic in player.random.choices(player.part.topics, k=10)]
         case "queue":
             return [QUEUE + player.part.queue]
+        case "claimed":
+            return [CLAIMED + player.part.claimed]
         case "channel" if player.channels:
             return [CHANNEL + player.random.choice(player.channels)]
         case _:

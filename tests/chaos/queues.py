@@ -5,18 +5,17 @@ from math import inf
 
 from tests.chaos.epochs import Epoch, Epochs, epoch_of
 from tests.chaos.gaps import Gap, Missing, cover
-from tests.chaos.journal import Began, GapTold, Key, Received, Record
+from tests.chaos.journal import Began, GapTold, Key, Received, Record, Took
 from tests.chaos.ledger import CRASH, UNTOLD, Account, Ending, Ledger
 from tests.chaos.sends import Sends
 
 
 def balance_queue(ledger: Ledger, sends: Sends, epochs: Epochs, queue: str, accounts: Sequence[Account]) -> None:
     """Enter what all consumers of a queue got together, did not get, and were told."""
-    consumers = [account for account in accounts if any(_consumed(account.records, queue))]
+    consumers = consumers_of(queue, accounts)
     received = _received_once(ledger, consumers, queue)
     missing = [Missing(key, position) for position, key in sends.to(queue) if key not in received]
-    gaps = [gap for consumer in consumers for gap in _gaps(consumer, queue, sends, epochs)]
-    coverage = cover(missing, [*gaps, _untold(consumers, queue, sends, epochs)])
+    coverage = cover(missing, gaps_of(consumers, queue, sends, epochs))
     may_be_held = sum(consumer.may_hold for consumer in consumers if consumer.ending is Ending.KILLED)
     ledger.delivered += len(received)
     ledger.lost += coverage.lost
@@ -25,6 +24,17 @@ def balance_queue(ledger: Ledger, sends: Sends, epochs: Epochs, queue: str, acco
     ledger.unaccounted += [
         f"{entry.key} at {entry.position} never came to any consumer" for entry in coverage.uncovered[may_be_held:]
     ]
+
+
+def consumers_of(queue: str, accounts: Sequence[Account]) -> list[Account]:
+    """Those who took part in a queue."""
+    return [account for account in accounts if any(_consumed(account.records, queue))]
+
+
+def gaps_of(consumers: Sequence[Account], queue: str, sends: Sends, epochs: Epochs) -> list[Gap]:
+    """What all consumers of a queue were told, and what nobody could be told."""
+    gaps = [gap for consumer in consumers for gap in _gaps(consumer, queue, sends, epochs)]
+    return [*gaps, _untold(consumers, queue, sends, epochs)]
 
 
 def _received_once(ledger: Ledger, consumers: Sequence[Account], queue: str) -> dict[Key, str]:
@@ -65,9 +75,9 @@ def _seen(consumer: Account, queue: str, sends: Sends, server: str) -> tuple[int
     return min(numbers, default=0), max(numbers, default=0)
 
 
-def _epoch_of(record: Began | Received | GapTold, sends: Sends) -> Epoch | None:
+def _epoch_of(record: Began | Received | Took | GapTold, sends: Sends) -> Epoch | None:
     match record:
-        case Began(_, _, position):
+        case Began(position=position) | Took(position=position):
             return epoch_of(position)
         case Received():
             known = sends.position_of(record)
@@ -76,8 +86,8 @@ def _epoch_of(record: Began | Received | GapTold, sends: Sends) -> Epoch | None:
             return None
 
 
-def _consumed(records: Sequence[Record], queue: str) -> Iterator[Began | Received | GapTold]:
+def _consumed(records: Sequence[Record], queue: str) -> Iterator[Began | Received | Took | GapTold]:
     """What a consumer wrote down about a queue; the receiver there bears the queue's name."""
     for record in records:
-        if isinstance(record, Began | Received | GapTold) and record.receiver == queue:
+        if isinstance(record, Began | Received | Took | GapTold) and record.receiver == queue:
             yield record

@@ -12,6 +12,7 @@ from pgchannels import MessageLayer
 from pgchannels.database import migrations
 from tests.chaos.balance import balance
 from tests.chaos.crew import JOBS, RECEIVING, TOPICS, Crew, Way, crew_at_work
+from tests.chaos.drained import all_done
 from tests.chaos.faults import Kind
 from tests.chaos.journal import CHANNEL, QUEUE, TOPIC, Journal, read_journal
 from tests.chaos.ledger import LAST, Account, Ledger
@@ -76,7 +77,9 @@ async def _settle(crew: Crew, urls: Mapping[str, str], way: Way, journal: Journa
     await crew.finish(Role.PUBLISHER, Role.TRANSACTOR)
     async with MessageLayer(urls.get("", urls), pinned=way.options.get("pinned")) as layer:
         late = await _catch_up(crew, Sender(LAST, layer, journal))
-    await crew.finish(*RECEIVING)
+        for url in urls.values():
+            late += await all_done(url, crew.ended)
+    await crew.finish(*RECEIVING, Role.CLAIMER)
     return late
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pgchannels import MessageLayer, PgChannelsError, Position
-from tests.chaos.journal import CHANNEL, GROUP, QUEUE, TOPIC, Failed, Journal, Sending, Sent
+from tests.chaos.journal import CHANNEL, CLAIMED, GROUP, QUEUE, TOPIC, Failed, Journal, Sending, Sent
 
 _TRY_AGAIN_SECONDS: Final = 0.2
+_JOB_EXPIRY_SECONDS: Final = 3600  # longer than a run: no job expires
 
 
 class Sender:
@@ -64,4 +65,6 @@ class Sender:
             return await self._layer.publish_many([(name.removeprefix(TOPIC), payload) for name, payload in messages])
         if target.startswith((TOPIC, GROUP)):
             return [await self._layer.publish(target.removeprefix(TOPIC).removeprefix(GROUP), payload)]
+        if target.startswith(CLAIMED):
+            return [await self._layer.send(target.removeprefix(CLAIMED), payload, expiry=_JOB_EXPIRY_SECONDS)]
         return [await self._layer.send(target.removeprefix(CHANNEL).removeprefix(QUEUE), payload)]

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from pgchannels import Position
-from tests.chaos.journal import QUEUE, Failed, Key, Received, Record, Sending, Sent
+from tests.chaos.journal import CLAIMED, QUEUE, Failed, Key, Received, Record, Sending, Sent, Took
 from tests.chaos.ledger import LAST, Account, Ledger
 
 
@@ -37,6 +37,11 @@ class Sends:
     def queues(self) -> list[str]:
         """The work queues that have messages."""
         return [target for target in self._by_target if target.startswith(QUEUE)]
+
+    @property
+    def claimed_queues(self) -> list[str]:
+        """The work queues whose messages are acknowledged."""
+        return [target for target in self._by_target if target.startswith(CLAIMED)]
 
     @property
     def latest_epoch(self) -> int:
@@ -93,14 +98,14 @@ class Sends:
     def _compare(self, accounts: Sequence[Account]) -> Iterable[str]:
         for account in accounts:
             for receipt in account.records:
-                if isinstance(receipt, Received):
+                if isinstance(receipt, Received | Took):
                     yield from self._compare_receipt(f"{account.process}/{receipt.receiver}", receipt)
 
-    def _compare_receipt(self, receiver: str, receipt: Received) -> Iterable[str]:
+    def _compare_receipt(self, receiver: str, receipt: Received | Took) -> Iterable[str]:
         outcome = self._outcomes.get(receipt.key, "never sent")
         if outcome in {"never sent", "not sent"}:
             yield f"{receipt.key} was received by {receiver}, but {outcome}"
-        if receipt.position is not None:
+        if isinstance(receipt, Received) and receipt.position is not None:
             known = self.positions.setdefault(receipt.key, receipt.position)
             if known != receipt.position:
                 yield f"{receipt.key} was received by {receiver} at {receipt.position}, but stands at {known}"

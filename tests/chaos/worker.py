@@ -15,9 +15,7 @@ _LONGEST_PATIENCE_SECONDS: Final = 0.2
 async def work(player: Player) -> None:
     """Receive by several calls at a time until each got a last message; some are given up and made again."""
     target = QUEUE + player.part.queue
-    # Messages on every server tell the epochs in which this consumer began.
-    for topic in player.part.topics:
-        player.journal.write(Began(target, target, await player.sender.send_surely(TOPIC + topic)))
+    await begin_to_consume(player, target)
     player.report("ready")
     async with asyncio.TaskGroup() as working:
         receiving = [
@@ -28,6 +26,12 @@ async def work(player: Player) -> None:
         await player.finished.wait()
         for task in (*receiving, reporting):
             task.cancel()
+
+
+async def begin_to_consume(player: Player, target: str) -> None:
+    """Write down the epochs in which a consumer begins: messages on every server tell them."""
+    for topic in player.part.topics:
+        player.journal.write(Began(target, target, await player.sender.send_surely(TOPIC + topic)))
 
 
 async def _report_when_done(player: Player, receiving: "list[asyncio.Task[None]]") -> None:

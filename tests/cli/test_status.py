@@ -10,6 +10,7 @@ import pytest
 
 from pgchannels import MessageLayer
 from pgchannels.cli import main
+from tests.support.waiting import LIMIT_SECONDS, until
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -35,7 +36,7 @@ async def test_new_database_is_empty(database_url: str, capsys: pytest.CaptureFi
         "retention      0s (set to nothing; layers need 0s)",
         "nodes          0",
         "topics         0 with subscribers",
-        "queues         0, 0 messages wait",
+        "queues         0, 0 messages wait; 0 in progress, 0 dead letters",
         "notifications  0% of PostgreSQL's queue is in use",
     ]
 
@@ -45,7 +46,7 @@ async def test_running_layer_shows_with_what_it_receives(
 ) -> None:
     assert await asyncio.to_thread(main, ["retention", "7d", "--topic", "orders.*", "--url", database_url]) == 0
     assert "orders.*        7d" in capsys.readouterr().out
-    async with MessageLayer(database_url, expiry=90) as layer, layer.subscribe("room"):
+    async with MessageLayer(database_url, expiry=90, heartbeat=25) as layer, layer.subscribe("room"):
         await layer.send("jobs", 1)
         await connection.execute("INSERT INTO pgchannels.undelivered VALUES (3)")
         await connection.execute(
@@ -58,7 +59,9 @@ async def test_running_layer_shows_with_what_it_receives(
         in text
     )
     assert "\nnodes          1, and 1 that ended without closing\n" in text
-    assert re.search(r"\nqueues         1, 1 messages wait, the oldest for \d+ s\n", text)
+    assert re.search(
+        r"\nqueues         1, 1 messages wait, the oldest for \d+ s; 0 in progress, 0 dead letters\n", text
+    )
     assert found["kept_topics"] == [{"prefix": "asgi", "topic": "orders.*", "seconds": 604_800}]
     numbers = (
         "nodes",
@@ -71,6 +74,24 @@ async def test_running_layer_shows_with_what_it_receives(
     )
     assert [found[name] for name in numbers] == [1, 1, 1, 1, 1, 1, 90]
     assert found["warnings"] == []
+
+
+async def test_work_in_progress_and_dead_letters_do_not_wait(
+    layer: MessageLayer, database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        await layer.send("jobs", 1)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(LIMIT_SECONDS), layer.claim("jobs", attempts=1):
+            raise ZeroDivisionError
+    await until(lambda: connection.fetchval("SELECT waiting FROM pgchannels.queue_status WHERE name = 'jobs.dead'"))
+    async with asyncio.timeout(LIMIT_SECONDS), layer.claim("jobs"):
+        text = await status(database_url, capsys)
+        found = await status_for_programs(database_url, capsys)
+    assert re.search(
+        r"\nqueues         2, 1 messages wait, the oldest for \d+ s; 1 in progress, 1 dead letters\n", text
+    )
+    assert [found[name] for name in ("waiting", "in_progress", "dead_letters")] == [1, 1, 1]
 
 
 async def test_log_that_cannot_rotate_and_locked_slots_are_warnings(

@@ -19,7 +19,7 @@ from tests.support.connections import fetchval
 from tests.support.poolers import pgbouncer, pgpool
 from tests.support.roads import ROADS, node_of
 from tests.support.snippets import snippet
-from tests.support.waiting import until, within
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
 POLL: Final[dict[str, Any]] = {"poll": 0.05}
 
@@ -281,3 +281,18 @@ async def test_layers_of_the_page_work_through_a_pooler(
     async with names["layer"] as layer, layer.subscribe("room") as subscription:
         await layer.publish("room", 1)
         assert (await within(anext(subscription))).payload == 1
+
+
+async def test_open_and_send_wait_for_a_server_that_is_down_behind_pgpool() -> None:
+    with EmbeddedServer(durable=True) as server, pgpool(server) as url:
+        await migrations.upgrade(server.url())
+        await asyncio.to_thread(server.kill)
+        layer, sending = MessageLayer(url), MessageLayer(url)
+        with pytest.raises(DatabaseUnavailable, match="failed to create a backend"):
+            await layer.open()
+        opening = asyncio.create_task(layer.open(wait=LIMIT_SECONDS))
+        publishing = asyncio.create_task(asyncio.to_thread(sending.sync.publish, "room", 1))
+        await asyncio.to_thread(server.start)
+        await within(asyncio.gather(opening, publishing))
+        await layer.close()
+        await asyncio.to_thread(sending.sync.close)

@@ -93,10 +93,13 @@ async def new_workers(url: str, *, visible_after: float) -> AsyncIterator[Worker
 
 @pytest.mark.parametrize("visible_after", [0.0, 0.5], ids=["lease", "visible_after"])
 async def test_every_job_of_workers_that_are_killed_is_done(
-    database_url: str, layer: MessageLayer, connection: Connection, visible_after: float
+    database_url: str, connection: Connection, visible_after: float
 ) -> None:
     random, jobs = Random(1), range(KILLS * JOBS_EACH)
-    async with new_workers(database_url, visible_after=visible_after) as workers:
+    async with (
+        MessageLayer(database_url, capacity=len(jobs)) as layer,  # workers are killed before they have done all
+        new_workers(database_url, visible_after=visible_after) as workers,
+    ):
         for kill in range(KILLS):
             for job in jobs[kill * JOBS_EACH : (kill + 1) * JOBS_EACH]:
                 await layer.send("jobs", job, expiry=86400)

@@ -1,5 +1,8 @@
 """What people see in the views of the schema."""
 
+import asyncio
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -8,7 +11,7 @@ import pytest
 from pgchannels import MessageLayer
 from pgchannels.database.tables import VIEWS
 from pgchannels.django import PostgresChannelLayer
-from tests.support.waiting import within
+from tests.support.waiting import LIMIT_SECONDS, until, within
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -54,6 +57,24 @@ async def test_queue_shows_what_waits_unclaimed_and_unexpired(layer: MessageLaye
     for _ in range(2):
         await within(layer.receive("jobs", on_gap=lambda _: None))
     assert await rows(connection, "queue_status", "waiting", "waiting_since") == [(0, None)]
+
+
+async def test_queue_shows_what_is_in_progress_until_it_has_ended(layer: MessageLayer, connection: Connection) -> None:
+    for number in range(3):
+        await layer.send("jobs", number)
+    with suppress(ZeroDivisionError):
+        async with asyncio.timeout(LIMIT_SECONDS), layer.claim("jobs"), layer.claim("jobs"):
+            assert await rows(connection, "queue_status", "waiting", "in_progress") == [(1, 2)]
+            raise ZeroDivisionError
+    await until(partial(shows, connection, (3, 0)))
+    async with asyncio.timeout(LIMIT_SECONDS), layer.claim("jobs"):
+        pass
+    await until(partial(shows, connection, (2, 0)))
+
+
+async def shows(connection: Connection, figures: tuple[int, int]) -> bool:
+    """Whether the only queue has so many messages that wait, and so many in progress."""
+    return await rows(connection, "queue_status", "waiting", "in_progress") == [figures]
 
 
 async def test_queue_in_a_group_is_seen_though_nothing_waits_in_it(database_url: str, connection: Connection) -> None:

@@ -1,6 +1,7 @@
 """Work on messages of a queue in SQL, against a model: each is done, given back or dead, whatever leaves the log."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
@@ -10,8 +11,9 @@ import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.schema.plans import Step
 from tests.support.log import let_pass, rotate
 from tests.support.waiting import within
 
@@ -34,6 +36,7 @@ LEASES: Final = """
 INSERT INTO pgchannels.lease (node, address, leased_until)
 SELECT gen_random_uuid(), address, now() + interval '1 day' FROM unnest($1::text[]) AS address
 """
+FIGURES: Final = "SELECT name, waiting, in_progress FROM pgchannels.queue_status WHERE waiting + in_progress > 0"
 IS_DUE: Final = """
 UPDATE pgchannels.message SET expires_at = now() - interval '1 s'
 WHERE address = 'working:asgi:jobs' AND number = $1 AND id = $2
@@ -91,6 +94,15 @@ class Works(RuleBasedStateMachine):
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(within(step))
+
+    @invariant()
+    def view_shows_what_waits_and_what_is_in_progress(self) -> None:
+        """The view of queues counts as the model does."""
+        shown = self.run(self.connection.fetch(FIGURES))
+        expected = {"jobs": (len(self.model.waiting), len(self.model.working)), "jobs.dead": (len(self.model.dead), 0)}
+        assert {row["name"]: (row["waiting"], row["in_progress"]) for row in shown} == {
+            name: figures for name, figures in expected.items() if any(figures)
+        }
 
     @rule(count=st.integers(1, 5))
     def send(self, count: int) -> None:
@@ -244,6 +256,26 @@ async def test_looking_through_work_reads_what_is_new_and_not_what_was_done_befo
     assert await clean.fetchval(query) == f"{{500,{long['number']}}}"  # one job of long ago does not hold the rest
 
 
+async def test_what_is_in_progress_is_counted_without_reading_what_was_done_before(clean: Connection) -> None:
+    read: list[float] = []
+    for jobs in (500, 2_000):
+        await work_on(clean, jobs)
+        plan = await clean.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {FIGURES}")
+        read.append(sum(step.rows_read for step in Step(json.loads(plan)[0]["Plan"]).steps if step.reads_large_table))
+        assert await clean.fetchval(FIGURES, column=2) == len(read)
+    assert read[1] < read[0] + 10 < 100
+
+
+async def work_on(connection: Connection, count: int) -> None:
+    """Do all of so many jobs but the first, and look through the work of all."""
+    for begin in range(0, count, 500):
+        await send(connection, [b"x"] * 500)
+        rows = await take(connection, count + begin, 500, NODES[0], [])
+        done = [Job(b"", place=(row["number"], row["id"])) for row in rows[not begin :]]
+        await take(connection, count + begin + 1, 0, NODES[0], done)
+    await connection.execute("SELECT pgchannels.give_back_abandoned($1)", QUEUE)
+
+
 async def test_work_of_another_log_does_not_end_what_has_its_number(clean: Connection) -> None:
     await send(clean, [b"before"])
     [row] = await take(clean, 1, 1, NODES[0], [])
@@ -308,7 +340,9 @@ async def test_downgrade_gives_work_back(clean: Connection, owner_url: str) -> N
 
     await send(clean, [b"x", b"y"])
     await take(clean, 1, 1, NODES[0], [])
+    await clean.execute("GRANT SELECT ON pgchannels.queue_status TO pg_monitor")
     await migrations.downgrade(owner_url, revision="0001")
+    assert await clean.fetchval("SELECT has_table_privilege('pg_monitor', 'pgchannels.queue_status', 'SELECT')")
     rows = await clean.fetch("SELECT * FROM pgchannels.claim(2, 'infinity', $1, 5)", QUEUE)
     assert [row["payload"] for row in rows] == [b"y", b"x"]
     await migrations.upgrade(owner_url)

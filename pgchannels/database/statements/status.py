@@ -9,6 +9,7 @@ from sqlalchemy import (
     Float,
     FromClause,
     Select,
+    Text,
     cast,
     column,
     func,
@@ -19,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import text as sql
 
 from pgchannels.database.tables import Schema
+from pgchannels.names import DEAD_LETTERS
 
 
 def status(schema: Schema) -> Select[Any]:
@@ -73,12 +75,21 @@ def _topics(schema: Schema) -> Select[Any]:
 
 
 def _queues(schema: Schema) -> Select[Any]:
-    queues = table("queue_status", column("waiting"), column("waiting_since"), schema=schema.name)
+    numbers = ("waiting", "waiting_since", "in_progress")
+    queues = table("queue_status", column("name", Text), *map(column, numbers), schema=schema.name)
+    queue = queues.c
+    is_dead = queue.name.endswith(DEAD_LETTERS)
     return select(
         func.count().label("queues"),
-        cast(func.coalesce(func.sum(queues.c.waiting), 0), BigInteger).label("waiting"),
-        _seconds_since(func.min(queues.c.waiting_since)).label("waiting_seconds"),
+        _sum(queue.waiting, ~is_dead).label("waiting"),
+        _seconds_since(func.min(queue.waiting_since).filter(~is_dead)).label("waiting_seconds"),
+        _sum(queue.in_progress, true()).label("in_progress"),
+        _sum(queue.waiting, is_dead).label("dead_letters"),
     ).select_from(queues)
+
+
+def _sum(values: ColumnElement[Any], condition: ColumnElement[bool]) -> ColumnElement[Any]:
+    return cast(func.coalesce(func.sum(values).filter(condition), 0), BigInteger)
 
 
 def _count_if(condition: ColumnElement[bool]) -> ColumnElement[Any]:

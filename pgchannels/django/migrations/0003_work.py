@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from django.db import migrations
+from django.db import migrations, models
 from django.db.migrations.operations.base import Operation
 
 from pgchannels.django.operations import UpgradeSchema
@@ -13,4 +13,7 @@ class Migration(migrations.Migration):
     """See `alembic/versions/0003_work.py`."""
 
     dependencies: ClassVar[Sequence[tuple[str, str]]] = (("pgchannels", "0002_durability"),)
-    operations: ClassVar[Sequence[Operation]] = (UpgradeSchema("0002", "0003"),)
+    operations: ClassVar[Sequence[Operation]] = (
+        UpgradeSchema("0002", "0003"),
+        migrations.AddField("queuestatus", "in_progress", models.BigIntegerField()),
+    )

@@ -57,7 +57,7 @@ class PatroniCluster:
     """
 
     def __init__(self, *, synchronous: bool = False) -> None:
-        self.is_synchronous: Final = synchronous
+        self.is_synchronous = synchronous
         self._keeper: subprocess.Popen[str] | None = None
         self._directory = Path()
         self._patroni: dict[str, int] = {}  # the process of each node
@@ -141,6 +141,12 @@ class PatroniCluster:
             raise AssertionError(f"the cluster did not become whole:\n{self._description()}") from error
 
     # What may happen
+
+    def make_synchronous(self, is_synchronous: bool) -> None:
+        """Let commits wait for a standby soon, or no longer."""
+        self.is_synchronous = is_synchronous
+        settings = ("-c", str(self.nodes[self.leader()].settings))
+        self._run("patronictl", *settings, "edit-config", SCOPE, "-s", f"synchronous_mode={is_synchronous}", "--force")
 
     def switch_over(self, *, to: str) -> None:
         """Let another node lead, as patronictl does it; returns when it does."""
