@@ -11,7 +11,6 @@ down_revision = None
 
 FUNCTIONS = (
     "refuse_late_call",
-    "mend_sequence",
     "start_epoch",
     "extent",
     "gone",

@@ -10,6 +10,7 @@ revision = "0002"
 down_revision = "0001"
 
 NEW = (
+    "mend_sequence",
     "is_logged",
     "turn_slot",
     "turn_outbox",
@@ -19,7 +20,7 @@ NEW = (
     "recover_log",
     "clear_slots",
 )
-CHANGED = ("start_epoch", "make_slot", "empty_slot", "rotate")
+CHANGED = ("start_epoch", "extent", "make_slot", "empty_slot", "rotate")
 VIEW = "log_status"
 
 
