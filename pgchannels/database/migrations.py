@@ -4,26 +4,22 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from alembic import command, context
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import SEARCH_PATH, Database
-from pgchannels.database.failures import of_driver
+from pgchannels.database.foreign import other_tables_named
 from pgchannels.database.revision import VERSION_TABLE, require_trusted, strange_owner_query, upgrading_lock
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.database.wording import explained, in_words
+from pgchannels.database.wording import explained
 from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
@@ -37,19 +33,6 @@ _PIN_SETTINGS = "".join(
 _RESTORE_SETTINGS = "".join(
     f"SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('pgchannels.{name}'), true);\n"
     for name in _SETTINGS
-)
-_NOT_OURS = (
-    asyncpg.DuplicateTableError,
-    asyncpg.DuplicateObjectError,
-    asyncpg.DuplicateFunctionError,
-    asyncpg.DuplicateColumnError,
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedObjectError,
-    asyncpg.UndefinedFunctionError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.WrongObjectTypeError,
-    asyncpg.InvalidFunctionDefinitionError,
-    asyncpg.DependentObjectsStillExistError,
 )
 _SLOT_TABLE = re.compile(r"message_\d+")
 
@@ -141,26 +124,11 @@ def _run_on(connection: Connection, schema: str) -> None:
         connection.execute(CreateSchema(schema, if_not_exists=True))
     require_trusted(connection.execute(text(strange_owner_query(schema))).scalar(), schema)
     context.configure(connection, **_environment(schema))
-    with _other_tables_named(schema), context.begin_transaction():
+    with other_tables_named(schema), context.begin_transaction():
         attributes, migration = context.config.attributes, context.get_context()
         attributes["before"] = migration.get_current_revision()
         context.run_migrations()
         attributes["after"] = migration.get_current_revision()
-
-
-@contextmanager
-def _other_tables_named(schema: str) -> Iterator[None]:
-    """Raise an error that names the schema if what a revision meets in it is not what the one before has made."""
-    try:
-        yield
-    except DBAPIError as error:
-        failure = of_driver(error)
-        if not isinstance(failure, _NOT_OURS):
-            raise
-        raise ConfigurationError(
-            f"the schema {schema!r} has tables or functions that `pgchannels upgrade` did not make, or lacks some that"
-            f" it made: {in_words(failure)}; choose another schema, or drop this one"
-        ) from error
 
 
 def _run_on_own_connection(database: Database, schema: str) -> None:
