@@ -33,6 +33,7 @@ SLOW_SUITES = (
     "faults",
     "patroni",
     "processes",
+    "rolling",
     "transactions",
     "wheel",
 )
