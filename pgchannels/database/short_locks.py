@@ -71,20 +71,40 @@ async def change_tables(
     """
     patience = Patience(timeout_seconds)
 
-    def attempt(connection: Connection) -> T:
+    def begun(connection: Connection) -> T:
         for statement in patience.locking(schema):
             connection.exec_driver_sql(statement)
         return change(connection)
 
+    try:
+        return await with_short_locks(database, begun, patience)
+    except DBAPIError as error:
+        if not _is_locked_out(error):
+            raise
+        raise patience.exhausted(schema, await run_sync(database, lambda one: _holders(one, schema))) from error
+
+
+async def with_short_locks(database: Database, function: Callable[[Connection], T], patience: Patience) -> T:
+    """Run a function in a transaction of its own, in another one whenever somebody's lock is in the way.
+
+    :raises sqlalchemy.exc.DBAPIError: as the last try, once the patience is over; at once for any other reason.
+    """
+
+    def limited(connection: Connection) -> T:
+        connection.exec_driver_sql(_LIMIT_WAITING.format(limit=LOCK_TIMEOUT))
+        return function(connection)
+
     while True:
         try:
-            return await run_sync(database, attempt)
+            return await run_sync(database, limited)
         except DBAPIError as error:
-            if not isinstance(of_driver(error), asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError):
+            if not _is_locked_out(error) or patience.is_over:
                 raise
-            if patience.is_over:
-                raise patience.exhausted(schema, await run_sync(database, lambda one: _holders(one, schema))) from error
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _is_locked_out(error: DBAPIError) -> bool:
+    return isinstance(of_driver(error), asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError)
 
 
 def _holders(connection: Connection, schema: str) -> list[Any]:
