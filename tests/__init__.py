@@ -15,6 +15,7 @@ Slow, run by `pytest --slow`:
 * `patroni`: a Patroni cluster of three servers: switchovers, failovers, partitions, by several hosts and by HAProxy.
 * `processes`: several processes at once.
 * `servers`: one layer with several servers.
+* `rolling`: the version before and this one on the same tables, while these are upgraded and go back.
 * `chaos`: the ledger of the random faults that `python -m tests.chaos` makes.
 * `doors`: what comes in from outside: payloads, URLs, settings, tools, web clients.
 * `django`, `docs`, `examples`, `demo`: projects, pages, programs and browsers as their users run them.

@@ -37,6 +37,7 @@ SLOW_SUITES = (
     "faults",
     "patroni",
     "processes",
+    "rolling",
     "servers",
     "transactions",
     "wheel",

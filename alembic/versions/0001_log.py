@@ -6,12 +6,14 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
+from pgchannels.database.leftovers import dropping_functions
+from pgchannels.database.losses import refusing_losses
+
 revision = "0001"
 down_revision = None
 
 FUNCTIONS = (
     "refuse_late_call",
-    "mend_sequence",
     "start_epoch",
     "extent",
     "gone",
@@ -59,6 +61,28 @@ FUNCTIONS = (
 )
 VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 SLOTS = range(3)
+LEFT_BY_LATER_REVISIONS = (
+    "mend_sequence",
+    "is_logged",
+    "turn_slot",
+    "turn_outbox",
+    "unused_slots",
+    "save_state",
+    "last_id_in",
+    "recover_log",
+    "clear_slots",
+    "wake",
+    "wake_another",
+    "leave_token",
+    "end_work",
+    "open_work",
+    "has_new_work",
+    "note_open_work",
+    "give_back",
+    "give_back_abandoned",
+    "take",
+    "carry_work",
+)
 
 
 def upgrade() -> None:
@@ -83,6 +107,9 @@ def downgrade() -> None:
     """Remove all that `upgrade` made; the schema itself and the version table stay."""
     schema = context.config.attributes["schema"]
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
+    op.execute(refusing_losses(Path(__file__).parents[1], quoted, revision=revision, target="base"))
+    op.execute(dropping_functions(quoted, LEFT_BY_LATER_REVISIONS))
+    op.drop_table("durability", schema=schema, if_exists=True)
     for name in reversed(VIEWS):
         op.execute(f"DROP VIEW {quoted}.{name}")
     op.drop_table("outbox", schema=schema)

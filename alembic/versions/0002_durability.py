@@ -6,10 +6,14 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
+from pgchannels.database.leftovers import dropping_functions
+from pgchannels.database.losses import refusing_losses
+
 revision = "0002"
 down_revision = "0001"
 
 NEW = (
+    "mend_sequence",
     "is_logged",
     "turn_slot",
     "turn_outbox",
@@ -19,13 +23,14 @@ NEW = (
     "recover_log",
     "clear_slots",
 )
-CHANGED = ("start_epoch", "make_slot", "empty_slot", "rotate")
+CHANGED = ("start_epoch", "extent", "make_slot", "empty_slot", "rotate")
 VIEW = "log_status"
 
 
 def upgrade() -> None:
     """Add what is needed to choose; the log stays fast, and no table is locked that anybody uses."""
     schema, quoted = _schema()
+    op.execute(dropping_functions(quoted, NEW))
     op.create_table(
         "durability",
         sa.Column("chosen", sa.Text),
@@ -34,7 +39,9 @@ def upgrade() -> None:
         sa.Column("kept", postgresql.JSONB),
         sa.PrimaryKeyConstraint("chosen", name="durability_pkey"),
         schema=schema,
+        if_not_exists=True,
     )
+    op.execute(f"DELETE FROM {quoted}.durability")  # what a downgrade has left
     op.execute(f"INSERT INTO {quoted}.durability (chosen) VALUES ('fast')")
     for name in (*NEW, *CHANGED, VIEW):
         op.execute(_definition(revision, name).replace("{schema}", quoted))
@@ -43,17 +50,19 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Make the log fast, and go back; the messages stay, but a crash takes all of them."""
-    schema, quoted = _schema()
-    op.execute(_MAKE_UNLOGGED.replace("{schema}", quoted))
-    view = _definition("0001", VIEW).replace("{schema}", quoted)
-    op.execute(_REPLACE_VIEW.replace("{schema}", quoted).replace("{view}", view))
+    """Make the log fast, and go back; the messages stay, but a crash takes all of them.
+
+    The new functions and their table stay, see `pgchannels.database.leftovers`.
+    """
+    _, quoted = _schema()
+    op.execute(refusing_losses(Path(__file__).parents[1], quoted, revision=revision, target=down_revision))
     for name in CHANGED:
         definition = _definition("0001", name).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
         op.execute(definition.replace("{schema}", quoted))
-    for name in reversed(NEW):
-        op.execute(f"DROP FUNCTION {quoted}.{name}")
-    op.drop_table("durability", schema=schema)
+    view = _definition("0001", VIEW).replace("{schema}", quoted)
+    op.execute(_REPLACE_VIEW.replace("{schema}", quoted).replace("{view}", view))
+    op.execute(f"UPDATE {quoted}.durability SET chosen = 'fast'")
+    op.execute(_MAKE_UNLOGGED.replace("{schema}", quoted))
 
 
 _MAKE_UNLOGGED = """

@@ -5,6 +5,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import context, op
 
+from pgchannels.database.leftovers import dropping_functions
+from pgchannels.database.losses import refusing_losses
+
 revision = "0003"
 down_revision = "0002"
 
@@ -23,7 +26,7 @@ NEW_FUNCTIONS = (
 )
 CHANGED_FUNCTIONS = ("claim", "deliver", "carry_queues", "send")
 CHANGED_SINCE = "0001"
-VIEW = "queue_status"
+CHANGED_VIEW = "queue_status"
 
 # Roles that may claim may also do what is new; those of the version before would fail without it.
 GRANT = """
@@ -49,72 +52,62 @@ BEGIN
 END
 $$
 """
+# As late as can be, since everybody waits behind it; in the order in which heartbeats and sends lock them.
+LOCK = "LOCK TABLE {schema}.lease, {schema}.message, {schema}.subscription IN ACCESS EXCLUSIVE MODE"
+# Jumps from address to address, however long the log is.
 GIVE_BACK = """
+WITH RECURSIVE numbered AS (
+    SELECT '' AS address
+    UNION ALL
+    SELECT (
+        SELECT m.address FROM {schema}.message AS m
+        WHERE m.number IS NOT NULL AND m.address > numbered.address ORDER BY m.address LIMIT 1
+    )
+    FROM numbered WHERE numbered.address IS NOT NULL
+)
 SELECT {schema}.give_back(worked.queue, array_agg(w.number), array_agg(w.id), array_agg(false))
 FROM (
-    SELECT DISTINCT 'queue' || substr(m.address, 8) AS queue FROM {schema}.message AS m
-    WHERE starts_with(m.address, 'working:')
+    SELECT 'queue' || substr(n.address, 8) AS queue FROM numbered AS n WHERE starts_with(n.address, 'working:')
 ) AS worked
 CROSS JOIN LATERAL {schema}.open_work(worked.queue) AS w
 GROUP BY worked.queue
 """
-# A view cannot lose columns: it is dropped, and those who read it may read the next one.
-REPLACE_VIEW = """
-DO $do$
-DECLARE
-    reader text;
-    readers text[] := ARRAY(
-        SELECT DISTINCT r.rolname::text
-        FROM pg_catalog.pg_class AS c
-        CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
-        JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
-        WHERE c.oid = '{schema}.queue_status'::regclass AND a.grantee <> c.relowner AND a.privilege_type = 'SELECT'
-    );
-BEGIN
-    DROP VIEW {schema}.queue_status;
-    {view};
-    FOREACH reader IN ARRAY readers LOOP
-        EXECUTE format('GRANT SELECT ON {schema}.queue_status TO %I', reader);
-    END LOOP;
-END
-$do$
-"""
 
 
 def upgrade() -> None:
-    """Add what is new, and let the roles that use the log use it."""
+    """Add what is new, and let the roles that use the log use it; everybody waits while the columns are added."""
     schema = context.config.attributes["schema"]
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
-    op.add_column("message", sa.Column("attempts", sa.Integer), schema=schema)
-    op.add_column(
-        "subscription",
-        sa.Column("takes_turns", sa.Boolean, nullable=False, server_default=sa.false()),
-        schema=schema,
-    )
-    op.create_index("lease_address_idx", "lease", ["address"], schema=schema)
-    for name in (*NEW_FUNCTIONS, *CHANGED_FUNCTIONS, VIEW):
+    op.execute(dropping_functions(quoted, NEW_FUNCTIONS))
+    for name in (*NEW_FUNCTIONS, *CHANGED_FUNCTIONS, CHANGED_VIEW):
         op.execute(_definition(revision, name).replace("{schema}", quoted))
     functions = ", ".join(f"'{name}'" for name in NEW_FUNCTIONS)
     for name in NEW_FUNCTIONS:
         op.execute(f"REVOKE EXECUTE ON FUNCTION {quoted}.{name} FROM PUBLIC")
     op.execute(GRANT.replace("{schema}", quoted).replace("{functions}", functions))
+    op.execute(LOCK.replace("{schema}", quoted))
+    op.add_column("message", sa.Column("attempts", sa.Integer), schema=schema, if_not_exists=True)
+    op.add_column(
+        "subscription",
+        sa.Column("takes_turns", sa.Boolean, nullable=False, server_default=sa.false()),
+        schema=schema,
+        if_not_exists=True,
+    )
+    op.create_index("lease_address_idx", "lease", ["address"], schema=schema, if_not_exists=True)
 
 
 def downgrade() -> None:
-    """Remove it. Messages that are under work go back to their queues; what is done with them is not acknowledged."""
+    """Let functions do what they did. Messages under work go back to their queues; what is done is not acknowledged.
+
+    The columns, the new functions and the view stay, see `pgchannels.database.leftovers`.
+    """
     schema = context.config.attributes["schema"]
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
-    op.execute(GIVE_BACK.replace("{schema}", quoted))
-    view = _definition(CHANGED_SINCE, VIEW).replace("{schema}", quoted)
-    op.execute(REPLACE_VIEW.replace("{schema}", quoted).replace("{view}", view))
     for name in CHANGED_FUNCTIONS:
         before = _definition(CHANGED_SINCE, name).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
         op.execute(before.replace("{schema}", quoted))
-    for name in reversed(NEW_FUNCTIONS):
-        op.execute(f"DROP FUNCTION {quoted}.{name}")
-    op.drop_index("lease_address_idx", "lease", schema=schema)
-    op.drop_column("subscription", "takes_turns", schema=schema)
-    op.drop_column("message", "attempts", schema=schema)
+    op.execute(refusing_losses(Path(__file__).parents[1], quoted, revision=revision, target=down_revision))
+    op.execute(GIVE_BACK.replace("{schema}", quoted))
 
 
 def _definition(revision: str, name: str) -> str:

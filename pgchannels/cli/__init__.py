@@ -13,7 +13,7 @@ from pgchannels.cli.durability import add_durability_command
 from pgchannels.cli.retention import add_retention_command
 from pgchannels.cli.status import add_status_command
 from pgchannels.cli.target import CREATING_REMEDY, given_url
-from pgchannels.cli.upgrade import add_upgrade_command
+from pgchannels.cli.upgrade import add_downgrade_command, add_upgrade_command
 from pgchannels.cli.watch import add_watch_commands
 from pgchannels.database.database import Database
 from pgchannels.database.failures import is_database_failure, lacks_privilege
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the commands that work on a database, which is given by `--url`."""
     add_upgrade_command(commands)
+    add_downgrade_command(commands)
     add_watch_commands(commands)
     add_bench_command(commands)
     add_retention_command(commands)

@@ -8,13 +8,13 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
+from pgchannels.database.short_locks import Patience, with_short_locks
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import DEFAULT_SCHEMA
 
 _URL_VARIABLE: Final = "PGCHANNELS_URL"
-_LIMIT_WAITING: Final = "SET LOCAL lock_timeout = '5s'"  # others would wait behind us
+_LONGEST_SECONDS: Final = 5.0
 
 CREATING_REMEDY: Final = "do it as a role that owns the schema, or may CREATE one"
 _USING_REMEDY: Final = "do it as the role that owns the schema, or as one of `pgchannels upgrade --grant-to ROLE`"
@@ -45,14 +45,8 @@ def require_url(arguments: argparse.Namespace) -> Any:
 
 
 def in_transaction(arguments: argparse.Namespace, work: Callable[[Connection], T]) -> T:
-    """Run a function in a transaction of the database, which waits for five seconds at most for each lock.
+    """Run a function in a transaction of the database, again while somebody's lock is in the way, for five seconds.
 
     :raises ConfigurationError: no database is given.
     """
-    database = Database(require_url(arguments))
-
-    def limited(connection: Connection) -> T:
-        connection.exec_driver_sql(_LIMIT_WAITING)
-        return work(connection)
-
-    return asyncio.run(run_sync(database, limited))
+    return asyncio.run(with_short_locks(Database(require_url(arguments)), work, Patience(_LONGEST_SECONDS)))

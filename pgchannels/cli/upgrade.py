@@ -1,11 +1,13 @@
-"""`pgchannels upgrade`: create the tables, or bring them to this version."""
+"""`pgchannels upgrade` and `downgrade`: bring the tables to this version, or back to an older revision."""
 
 import argparse
 import asyncio
 
+from pgchannels.arguments import DAY, require_seconds
 from pgchannels.cli.target import CREATING_REMEDY, add_target, require_url
 from pgchannels.database import migrations
 from pgchannels.database.grants import grant, grant_publishing, require_role
+from pgchannels.database.short_locks import TIMEOUT_SECONDS
 
 
 def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,7 +18,27 @@ def add_upgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument(
         "--grant-publish-to", metavar="ROLE", help="let this role publish in transactions, from SQL and by triggers"
     )
+    _add_timeout(parser)
     parser.set_defaults(run=_upgrade, remedy=CREATING_REMEDY)
+
+
+def add_downgrade_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("downgrade", help="bring the tables back to an older revision, or remove them")
+    parser.add_argument("revision", help="such as 0001, or base, which removes all tables")
+    parser.add_argument("--yes", action="store_true", help="go back even if that loses something")
+    add_target(parser)
+    _add_timeout(parser)
+    parser.set_defaults(run=_downgrade, remedy=CREATING_REMEDY)
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT_SECONDS,
+        help="how many seconds to try, while others hold locks that this needs; by default %(default)g",
+    )
 
 
 def _upgrade(arguments: argparse.Namespace) -> int:
@@ -24,8 +46,9 @@ def _upgrade(arguments: argparse.Namespace) -> int:
         require_role(arguments.grant_to)
     if arguments.grant_publish_to is not None:
         require_role(arguments.grant_publish_to, "--grant-publish-to")
+    require_seconds("--timeout", arguments.timeout, most=DAY)
     url = require_url(arguments)
-    before, after = asyncio.run(migrations.upgrade(url, schema=arguments.schema))
+    before, after = asyncio.run(migrations.upgrade(url, schema=arguments.schema, timeout_seconds=arguments.timeout))
     if before == after:
         done = f"are up to date, at revision {after}"
     else:
@@ -37,4 +60,22 @@ def _upgrade(arguments: argparse.Namespace) -> int:
     if arguments.grant_publish_to:
         asyncio.run(grant_publishing(url, arguments.grant_publish_to, schema=arguments.schema))
         print(f"The role {arguments.grant_publish_to!r} may publish.")
+    return 0
+
+
+def _downgrade(arguments: argparse.Namespace) -> int:
+    require_seconds("--timeout", arguments.timeout, most=DAY)
+    before, lost = asyncio.run(
+        migrations.downgrade(
+            require_url(arguments),
+            schema=arguments.schema,
+            revision=arguments.revision,
+            may_lose=arguments.yes,
+            timeout_seconds=arguments.timeout,
+        )
+    )
+    for line in lost:
+        print(f"lost: {line}")
+    done = "were removed" if arguments.revision == "base" else f"went back, {before} → {arguments.revision}"
+    print(f"The tables in the schema {arguments.schema!r} {done}.")
     return 0

@@ -4,31 +4,34 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from alembic import command, context
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from pgchannels.database.connections import run_sync
 from pgchannels.database.database import SEARCH_PATH, Database
-from pgchannels.database.failures import of_driver
-from pgchannels.database.revision import VERSION_TABLE, require_trusted, strange_owner_query, upgrading_lock
+from pgchannels.database.foreign import other_tables_named
+from pgchannels.database.losses import allow_losses, losses, require_no_losses
+from pgchannels.database.revision import (
+    VERSION_TABLE,
+    require_tables,
+    require_trusted,
+    revisions_between,
+    strange_owner_query,
+)
+from pgchannels.database.short_locks import LOCK_TIMEOUT, TIMEOUT_SECONDS, change_tables
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.database.wording import explained, in_words
+from pgchannels.database.wording import explained
 from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 # What a script needs; the caller's connection gets its own settings back afterwards.
-_SETTINGS = {"search_path": SEARCH_PATH, "default_tablespace": ""}
+_SETTINGS = {"search_path": SEARCH_PATH, "default_tablespace": "", "lock_timeout": LOCK_TIMEOUT}
 _PIN_SETTINGS = "".join(
     f"SELECT pg_catalog.set_config('pgchannels.{name}', pg_catalog.current_setting('{name}'), true);\n"
     f"SELECT pg_catalog.set_config('{name}', '{value}', true);\n"
@@ -38,38 +41,54 @@ _RESTORE_SETTINGS = "".join(
     f"SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('pgchannels.{name}'), true);\n"
     for name in _SETTINGS
 )
-_NOT_OURS = (
-    asyncpg.DuplicateTableError,
-    asyncpg.DuplicateObjectError,
-    asyncpg.DuplicateFunctionError,
-    asyncpg.DuplicateColumnError,
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedObjectError,
-    asyncpg.UndefinedFunctionError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.WrongObjectTypeError,
-    asyncpg.InvalidFunctionDefinitionError,
-    asyncpg.DependentObjectsStillExistError,
-)
 _SLOT_TABLE = re.compile(r"message_\d+")
 
 
 async def upgrade(
-    target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "head"
+    target: DatabaseTarget,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    revision: str = "head",
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> tuple[str | None, str | None]:
     """Create the schema and its tables, or bring them to a newer revision; do nothing if they are there.
 
-    Returns the revision before, None if the tables were missing, and the revision now.
+    Layers may run meanwhile. Returns the revision before, None if the tables were missing, and the revision now.
 
     :raises ConfigurationError: the tables are at a revision that this version does not know, or the schema has others.
+    :raises DatabaseUnavailable: others held locks that this needs for so long; nothing was changed.
     :raises sqlalchemy.exc.DBAPIError: the role may not create them; nothing was changed.
     """
-    return await run_sync(Database(target), lambda connection: _upgrade(connection, schema, revision))
+    return await change_tables(
+        Database(target),
+        require_valid_schema(schema),
+        lambda connection: _upgrade(connection, schema, revision),
+        timeout_seconds=timeout_seconds,
+    )
 
 
-async def downgrade(target: DatabaseTarget, *, schema: str = DEFAULT_SCHEMA, revision: str = "base") -> None:
-    """Go back to an older revision; `base` removes all tables and functions of the schema."""
-    await run_sync(Database(target), lambda connection: _downgrade(connection, schema, revision))
+async def downgrade(
+    target: DatabaseTarget,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    revision: str = "base",
+    may_lose: bool = False,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> tuple[str, list[str]]:
+    """Go back to an older revision; `base` removes all tables and functions of the schema.
+
+    Returns the revision before, and what was lost, in sentences.
+
+    :raises ConfigurationError: there is no such revision, or something would be lost and may not be.
+    :raises SchemaMissing: there are no tables.
+    :raises DatabaseUnavailable: others held locks that this needs for so long; nothing was changed.
+    """
+    return await change_tables(
+        Database(target),
+        require_valid_schema(schema),
+        lambda connection: _downgrade(connection, schema, revision, may_lose=may_lose),
+        timeout_seconds=timeout_seconds,
+    )
 
 
 def upgrade_sql(schema: str, revisions: str) -> str:
@@ -111,10 +130,17 @@ def _upgrade(connection: Connection, schema: str, revision: str) -> tuple[str | 
     return config.attributes["before"], config.attributes["after"]
 
 
-def _downgrade(connection: Connection, schema: str, revision: str) -> None:
+def _downgrade(connection: Connection, schema: str, revision: str, *, may_lose: bool) -> tuple[str, list[str]]:
+    _require_trusted_owner(connection, schema)
+    before = require_tables(connection, schema)
+    lost = losses(connection, _revisions_folder(), f'"{schema}"', revisions_between(before, revision))
+    if not may_lose:
+        require_no_losses(lost, revision)
+    allow_losses(connection)
     command.downgrade(_config(schema, connection), revision)
     if revision == "base":
         connection.execute(text(_drop_version_table(schema)))
+    return before, lost
 
 
 def _run_offline(schema: str) -> None:
@@ -136,36 +162,24 @@ def _create_schema(schema: str) -> str:
 
 
 def _run_on(connection: Connection, schema: str) -> None:
-    connection.execute(text(upgrading_lock(schema)))
     if not connection.dialect.has_schema(connection, schema):
         connection.execute(CreateSchema(schema, if_not_exists=True))
-    require_trusted(connection.execute(text(strange_owner_query(schema))).scalar(), schema)
+    _require_trusted_owner(connection, schema)
     context.configure(connection, **_environment(schema))
-    with _other_tables_named(schema), context.begin_transaction():
+    with other_tables_named(schema), context.begin_transaction():
         attributes, migration = context.config.attributes, context.get_context()
         attributes["before"] = migration.get_current_revision()
         context.run_migrations()
         attributes["after"] = migration.get_current_revision()
 
 
-@contextmanager
-def _other_tables_named(schema: str) -> Iterator[None]:
-    """Raise an error that names the schema if what a revision meets in it is not what the one before has made."""
-    try:
-        yield
-    except DBAPIError as error:
-        failure = of_driver(error)
-        if not isinstance(failure, _NOT_OURS):
-            raise
-        raise ConfigurationError(
-            f"the schema {schema!r} has tables or functions that `pgchannels upgrade` did not make, or lacks some that"
-            f" it made: {in_words(failure)}; choose another schema, or drop this one"
-        ) from error
+def _require_trusted_owner(connection: Connection, schema: str) -> None:
+    require_trusted(connection.execute(text(strange_owner_query(schema))).scalar(), schema)
 
 
 def _run_on_own_connection(database: Database, schema: str) -> None:
     try:
-        asyncio.run(run_sync(database, lambda connection: _run_on(connection, schema)))
+        asyncio.run(change_tables(database, schema, lambda connection: _run_on(connection, schema)))
     except PgChannelsError:
         raise
     except Exception as error:

@@ -5,12 +5,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from pgchannels.arguments import shown
 from pgchannels.database.wording import Place
 from pgchannels.errors import ConfigurationError, SchemaMissing, SchemaOutdated
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
 VERSION_TABLE: Final = "pgchannels_version"  # not Alembic's default name: a host application has one of its own
 REVISIONS: Final = ("0001", "0002", "0003")  # all that are in alembic/, oldest first
+UPGRADING: Final = 67  # the second number of the advisory lock
 
 
 async def require_current_schema(
@@ -52,9 +54,33 @@ def require_tables(connection: Connection, schema: str) -> str:
     return revision
 
 
+def revisions_between(newer: str, older: str) -> list[str]:
+    """Return the revisions that a downgrade leaves, newest first; `base` is before all of them.
+
+    :raises ConfigurationError: this code does not know one of the two, or they are in the wrong order.
+    """
+    known = ("base", *REVISIONS)
+    if newer not in known:
+        raise ConfigurationError(
+            f"the tables are at revision {newer}, which this version of pgchannels does not know: install the version"
+            " that made them"
+        )
+    if older not in known[: known.index(newer) + 1]:
+        raise ConfigurationError(
+            f"{shown(older)} is no revision to go back to from {newer}: give one of"
+            f" {', '.join(known[: known.index(newer)])}"
+        )
+    return list(reversed(known[known.index(older) + 1 : known.index(newer) + 1]))
+
+
 def upgrading_lock(schema: str) -> str:
     """Return a query that makes other upgrades and downgrades of this schema wait for the end of the transaction."""
-    return f"SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('{require_valid_schema(schema)}'), 67)"
+    return f"SELECT pg_catalog.pg_advisory_xact_lock({upgrading_key(schema)}, {UPGRADING})"
+
+
+def upgrading_key(schema: str) -> str:
+    """Return an expression for the first number of that lock. Any role can hold it: bound the wait."""
+    return f"pg_catalog.hashtext('{require_valid_schema(schema)}')"
 
 
 def version_table_query(schema: str) -> str:

@@ -10,9 +10,9 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from pgchannels.database.migrations import downgrade_sql, upgrade_sql
-from pgchannels.database.revision import REVISIONS, require_trusted, strange_owner_query, upgrading_lock
+from pgchannels.database.revision import REVISIONS
+from pgchannels.django.changing import change_tables
 from pgchannels.django.configured_layers import schemas_in
-from pgchannels.django.revision import installed_revision
 
 
 class UpgradeSchema(Operation):
@@ -36,16 +36,16 @@ class UpgradeSchema(Operation):
     ) -> None:
         """Upgrade."""
         for schema in _schemas(app_label, schema_editor):
-            if _locked_revision(schema_editor, schema) == self.from_revision:
-                schema_editor.execute(upgrade_sql(schema, f"{self.from_revision}:{self.to_revision}"), params=None)
+            step = f"{self.from_revision}:{self.to_revision}"
+            change_tables(schema_editor, schema, {self.from_revision: step}, upgrade_sql)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
-        """Downgrade."""
+        """Downgrade; raises an error if that loses something, which names the command that may."""
         for schema in _schemas(app_label, schema_editor):
-            if _locked_revision(schema_editor, schema) == self.to_revision:
-                schema_editor.execute(downgrade_sql(schema, f"{self.to_revision}:{self.from_revision}"), params=None)
+            step = f"{self.to_revision}:{self.from_revision}"
+            change_tables(schema_editor, schema, {self.to_revision: step}, downgrade_sql)
 
     def describe(self) -> str:
         """What `migrate --plan` prints."""
@@ -58,9 +58,8 @@ def upgrade_without_migrations(*, app_config: AppConfig, using: str, **_: Any) -
         return
     with connections[using].schema_editor() as schema_editor:
         for schema in _schemas(app_config.label, schema_editor):
-            found = _locked_revision(schema_editor, schema)
-            if found in ("base", *REVISIONS[:-1]):
-                schema_editor.execute(upgrade_sql(schema, f"{found}:head"), params=None)
+            older = ("base", *REVISIONS[:-1])
+            change_tables(schema_editor, schema, {found: f"{found}:head" for found in older}, upgrade_sql)
 
 
 def _schemas(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> list[str]:
@@ -68,12 +67,3 @@ def _schemas(app_label: str, schema_editor: BaseDatabaseSchemaEditor) -> list[st
     if connection.vendor != "postgresql" or not router.allow_migrate(connection.alias, app_label):
         return []
     return schemas_in(connection.alias)
-
-
-def _locked_revision(schema_editor: BaseDatabaseSchemaEditor, schema: str) -> str:
-    with schema_editor.connection.cursor() as cursor:
-        cursor.execute(upgrading_lock(schema))  # another command may be halfway through
-        cursor.execute(strange_owner_query(schema))
-        if (row := cursor.fetchone()) is not None:
-            require_trusted(row[0], schema)
-    return installed_revision(schema_editor.connection, schema) or "base"

@@ -138,7 +138,7 @@ async def test_downgrade_makes_the_log_fast_and_keeps_the_messages(
     async with MessageLayer(database_url) as layer:
         await layer.publish("room", "kept")
         await connection.execute("SELECT pgchannels.publish('room', '\"also kept\"')")
-    await migrations.downgrade(owner_url, revision="0001")
+    await migrations.downgrade(owner_url, revision="0001", may_lose=True)
     assert await connection.fetchval(LOGGED) == 0
     assert await connection.fetchval("SELECT count(*) FROM pgchannels.message WHERE address = 'topic:asgi:room'") == 2
     reader = await asyncpg.connect(database_url)

@@ -7,7 +7,7 @@ import pytest
 
 from pgchannels import MessageLayer
 from pgchannels.cli import main
-from tests.support.waiting import within
+from tests.support.waiting import until, within
 
 MAKE = (
     "CREATE TABLE orders (id int PRIMARY KEY, customer_id int, notes text); CREATE SCHEMA shop; CREATE TABLE shop.it ()"
@@ -39,6 +39,28 @@ async def test_watch_publishes_changes_until_unwatch(
         await layer.publish("orders.7", "last")
         assert (await within(anext(subscription))).payload == "last"
     assert await tables.fetchval("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgname <> 'deliver'") == 0
+
+
+async def test_watch_lets_other_writers_pass_while_one_is_in_a_transaction(
+    tables: "asyncpg.Connection[asyncpg.Record]", owner_url: str
+) -> None:
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted"
+
+    async def waits() -> bool:
+        return bool(await tables.fetchval(waiting))
+
+    async def lets_pass() -> bool:
+        return not await waits()
+
+    async with tables.transaction():
+        await tables.execute("INSERT INTO orders VALUES (1, 7)")
+        watching = asyncio.create_task(
+            asyncio.to_thread(main, ["watch", "orders", "--topic", "orders", "--url", owner_url])
+        )
+        await until(waits)
+        await until(lets_pass)
+        assert not watching.done()
+    assert await within(watching) == 0
 
 
 async def test_watch_publishes_truncate_where_the_topic_names_no_column(

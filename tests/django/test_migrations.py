@@ -83,6 +83,46 @@ async def test_migrate_and_upgrade_wait_for_an_upgrade_that_is_half_way(
     assert await works(empty_database_url)
 
 
+async def waits_for_table(connection: Connection) -> bool:
+    """Whether another session waits for a table in this connection's database."""
+    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    waiting = f"SELECT count(*) > 0 FROM pg_locks WHERE database = {here} AND relation IS NOT NULL AND NOT granted"
+    return bool(await connection.fetchval(waiting))
+
+
+async def test_migrate_lets_others_pass_and_comes_back_until_a_reader_is_done(
+    empty_database_url: str, databases: Databases
+) -> None:
+    await manage(databases, "migrate", "pgchannels", "0001")
+    async with asyncio.TaskGroup() as others, connected(empty_database_url) as connection, connection.transaction():
+        await connection.fetch("SELECT FROM pgchannels.message")
+        migrating = others.create_task(manage(databases, "migrate"))
+        for _ in range(2):
+            await until(lambda: waits_for_table(connection))
+            await until(lambda: lets_pass(connection))
+        assert not migrating.done()
+    assert await works(empty_database_url)
+
+
+async def lets_pass(connection: Connection) -> bool:
+    """Whether nobody waits for a table."""
+    return not await waits_for_table(connection)
+
+
+async def test_migrate_that_was_never_let_in_says_in_one_line_who_was_in_the_way(
+    empty_database_url: str, databases: Databases
+) -> None:
+    await manage(databases, "migrate", "pgchannels", "0001")
+    impatient = (
+        "from pgchannels.django import changing; changing.TIMEOUT_SECONDS = 0.2; "
+        "from django.core.management import call_command; call_command('migrate')"
+    )
+    async with connected(empty_database_url) as connection, connection.transaction():
+        await connection.fetch("SELECT FROM pgchannels.message")
+        with pytest.raises(CommandFailed, match=rf"CommandError: .*process {connection.get_server_pid()} \("):
+            await manage(databases, "shell", "-c", impatient)
+
+
 async def test_migrate_zero_removes_the_tables_and_migrate_creates_them_again(
     empty_database_url: str, databases: Databases
 ) -> None:
@@ -130,6 +170,10 @@ async def test_tables_are_created_in_the_database_that_is_migrated(owner_url: st
     databases = {"default": django_database(owner_url), "messages": django_database(empty_database_url)}
     await manage(databases, "migrate", "--database", "messages")
     assert await works(empty_database_url)
+    with pytest.raises(CommandFailed, match=r"messages in the log: 1.*`manage\.py pgchannels downgrade base --yes`"):
+        await manage(databases, "migrate", "pgchannels", "zero", "--database", "messages")
+    assert await has_tables(empty_database_url)
+    await manage(databases, "pgchannels", "downgrade", "base", "--yes", "--database", "messages")
     await manage(databases, "migrate", "pgchannels", "zero", "--database", "messages")
     assert not await has_tables(empty_database_url)
     assert await has_tables(owner_url)

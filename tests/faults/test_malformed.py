@@ -143,7 +143,7 @@ async def test_malformed_commands_to_a_node_stop_nothing(
 
 async def test_history_passes_over_what_cannot_be_read(layer: MessageLayer, connection: Connection) -> None:
     await layer.publish("room", "before")
-    await deliver(connection, "topic:asgi:room", None, [b"", b"\x04 of a later version"])
+    await deliver(connection, "topic:asgi:room", None, [b"", b"\xff of a later version"])
     position = await layer.publish("room", "after")
     assert [message.payload for message in await layer.history("room")] == ["before", "after"]
     assert [message.payload for message in await layer.history("room", since="0-0")] == ["before", "after"]

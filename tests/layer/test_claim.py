@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from pgchannels import ConfigurationError, Gap, GapReason, InvalidName, LayerClosed, MessageLayer, MessagesLost, Work
 from tests.support.log import let_pass, lose_the_log, rotate
-from tests.support.roads import Connection, node_of
+from tests.support.roads import Connection, deliver, node_of
 from tests.support.waiting import until, within
 
 QUEUE = "queue:asgi:jobs"
@@ -63,6 +63,23 @@ async def test_message_is_acknowledged_when_the_block_ends(
         assert await open_work(connection) == 1
     await until(no_work(connection))
     assert await connection.fetchval("SELECT pgchannels.give_back_abandoned($1)", QUEUE) is None
+
+
+async def test_message_of_a_later_version_fails_here_and_stays_for_those_that_can_read_it(
+    layer: MessageLayer, connection: Connection
+) -> None:
+    envelope = b"\xff of a later version"
+    waiting = "SELECT payload FROM pgchannels.message WHERE address = 'queue:asgi:jobs.dead' AND number IS NOT NULL"
+
+    async def is_dead() -> bool:
+        return bool(await connection.fetchval(waiting) == envelope)
+
+    await deliver(connection, QUEUE, None, [envelope])
+    claiming = asyncio.create_task(fail_at(layer, attempts=3))
+    await until(is_dead)
+    await layer.send("jobs", "good")
+    assert await within(claiming) == ("good", 1)
+    assert node_of(layer).receiver.payloads.unreadable == 3
 
 
 async def test_message_goes_back_with_its_attempts_counted_when_the_block_raises(

@@ -181,7 +181,7 @@ async def test_burst_of_losses_is_one_line_of_the_log_and_every_loss_is_counted(
     ]
 
 
-OF_A_LATER_VERSION = b"\x04 of a later version"
+OF_A_LATER_VERSION = b"\xff of a later version"
 
 
 @pytest.mark.parametrize("road", ROADS)

@@ -170,7 +170,7 @@ async def test_schema_may_have_another_name(empty_database_url: str) -> None:
         await layer.send("jobs", 2)
         assert (await within(anext(subscription))).payload == 1
         assert await within(layer.receive("jobs")) == 2
-    await migrations.downgrade(empty_database_url, schema="my_messages")
+    await migrations.downgrade(empty_database_url, schema="my_messages", may_lose=True)
 
 
 @pytest.mark.parametrize(

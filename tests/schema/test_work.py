@@ -341,7 +341,7 @@ async def test_downgrade_gives_work_back(clean: Connection, owner_url: str) -> N
     await send(clean, [b"x", b"y"])
     await take(clean, 1, 1, NODES[0], [])
     await clean.execute("GRANT SELECT ON pgchannels.queue_status TO pg_monitor")
-    await migrations.downgrade(owner_url, revision="0001")
+    await migrations.downgrade(owner_url, revision="0001", may_lose=True)
     assert await clean.fetchval("SELECT has_table_privilege('pg_monitor', 'pgchannels.queue_status', 'SELECT')")
     rows = await clean.fetch("SELECT * FROM pgchannels.claim(2, 'infinity', $1, 5)", QUEUE)
     assert [row["payload"] for row in rows] == [b"y", b"x"]

@@ -9,18 +9,14 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- Without a look at the sequence, whose lock nobody may hold who waits to begin an epoch; see mend_sequence().
-    PERFORM FROM {schema}.log_state AS s
-    WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid);
+    PERFORM FROM {schema}.log_state AS s, {schema}.message_id AS i
+    WHERE s.server_started_at = pg_postmaster_start_time() AND s.file = pg_relation_filepath(s.tableoid)
+      AND s.identity_from <= i.last_value;  -- else the sequence was set back, as at the end of a restored dump
     IF NOT FOUND THEN
         PERFORM {schema}.start_epoch();
     END IF;
-    LOOP
-        SELECT s.identity, s.identity_from, s.former, s.began_at, s.filled_until, s.gone_until, i.last_value + 511
-        INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id
-        FROM {schema}.log_state AS s, {schema}.message_id AS i;
-        EXIT WHEN identity_from <= last_id - 511;
-        PERFORM {schema}.start_epoch();  -- the sequence was set back, as at the end of a restored dump
-    END LOOP;
+    SELECT s.identity, s.identity_from, s.former, s.began_at, s.filled_until, s.gone_until, i.last_value + 511
+    INTO identity, identity_from, former, began_at, filled_until, gone_until, last_id
+    FROM {schema}.log_state AS s, {schema}.message_id AS i;
 END
 $$

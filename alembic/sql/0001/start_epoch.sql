@@ -30,7 +30,6 @@ BEGIN
         first_id := (new_epoch << 53) + lasting;
         -- Before the first epoch, there was nothing to lose.
         lost_at := CASE WHEN new_epoch = 1 THEN '-infinity' ELSE clock_timestamp() END;
-        PERFORM {schema}.mend_sequence();
         PERFORM setval('{schema}.message_id', first_id);
         INSERT INTO {schema}.log_state
             (slot, rotated_at, began_at, lost_at, filled_until, gone_until, gone_at,
