@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql import ClauseElement
 
 from pgchannels.database.compiling import compiled, driver_text
-from pgchannels.database.database import PIN_SETTINGS, Database, no_host, prepare
+from pgchannels.database.database import PIN_SETTINGS_LOCALLY, Database, no_host, prepare
 from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
 from pgchannels.database.failures import LOST_STATEMENTS, SessionShared, loss_recognised
 from pgchannels.database.held_connection import HeldConnection, Session, Statement
@@ -190,7 +190,7 @@ class Connections:
             know_array_types(connection)
             with loss_recognised(connection):
                 if has_no_session(connection):
-                    connection.begin += f"; SET LOCAL lock_timeout = '{lock_wait}'; {_SET_IN_TRANSACTION}"
+                    connection.settings += f"; SET LOCAL lock_timeout = '{lock_wait}'; {_SET_IN_TRANSACTION}"
                     [(seconds,)] = await connection.fetch(_CLOCK)
                     self.set_clock(seconds)
                     return None
@@ -210,16 +210,16 @@ class Connections:
 
 
 async def run_sync(database: Database, function: Callable[[Connection], T]) -> T:
-    """Run a function with a synchronous SQLAlchemy connection, in a transaction of its own."""
-    if database.engine is not None:
-        engine = _engine_like(database.engine)
-    else:
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=database.open, poolclass=NullPool)
+    """Run a function with a synchronous SQLAlchemy connection, in a transaction of its own.
+
+    The session may be one of a pooler, for everybody: it is left as it was.
+    """
+    engine = _engine_without_sessions(database) if database.engine is None else _engine_like(database.engine)
     try:
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
-                await connection.exec_driver_sql(PIN_SETTINGS)
+                await connection.exec_driver_sql(PIN_SETTINGS_LOCALLY)
                 return await connection.run_sync(function)
     finally:
         await engine.dispose()
@@ -230,6 +230,18 @@ async def together(*calls: Coroutine[Any, Any, object]) -> None:
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+def _engine_without_sessions(database: Database) -> AsyncEngine:
+    def connect() -> Any:
+        return engine.sync_engine.dialect.loaded_dbapi.connect(
+            async_creator_fn=database.without_sessions().open,
+            prepared_statement_cache_size=0,
+            prepared_statement_name_func=str,  # none
+        )
+
+    engine = create_async_engine("postgresql+asyncpg://", creator=connect, poolclass=NullPool)
+    return engine
 
 
 def _engine_like(engine: AsyncEngine) -> AsyncEngine:

@@ -66,13 +66,14 @@ def _pinning(settings: Mapping[str, str], *, until_end_of: Literal["session", "t
     """  # noqa: S608
 
 
-PIN_SETTINGS: Final = _pinning(_SETTINGS, until_end_of="session")
+_PIN_SETTINGS: Final = _pinning(_SETTINGS, until_end_of="session")
+PIN_SETTINGS_LOCALLY: Final = _pinning(_SETTINGS, until_end_of="transaction")
 
 _LOOK_AT_SERVER: Final = """
     SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
 """
-_PREPARE: Final = f"{_LOOK_AT_SERVER}, ({PIN_SETTINGS})"
-_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; " + _pinning(
+_PREPARE: Final = f"{_LOOK_AT_SERVER}, ({_PIN_SETTINGS})"
+_PIN_SETTINGS_SESSIONLESS: Final = _pinning(
     _SETTINGS | {"client_connection_check_interval": "1s"}, until_end_of="transaction"
 )
 
@@ -87,14 +88,20 @@ class Database:
     :param target: one of these, or a function that returns the URL; it is called for each connection, in a thread.
     :param password: replaces the URL's. A function or coroutine function is called for each connection.
     :param server: the name that a layer with several servers gives it, for errors.
+    :param option: the option that gives it, for errors.
     :raises ConfigurationError: the URL cannot be used, or asks for a server that takes no writes; or the engine uses
         another driver.
     """
 
     def __init__(
-        self, target: DatabaseTarget | UrlSource, *, password: Password | None = None, server: str = ""
+        self,
+        target: DatabaseTarget | UrlSource,
+        *,
+        password: Password | None = None,
+        server: str = "",
+        option: str = "",
     ) -> None:
-        self._server = server
+        self._server, self._option = server, option
         self.engine: AsyncEngine | None = _require_asyncpg(target) if isinstance(target, AsyncEngine) else None
         self._source: UrlSource | None = target if callable(target) else None
         self._url = parse_url(target) if isinstance(target, str | URL) else None
@@ -117,13 +124,19 @@ class Database:
         found.is_sessionless = options.is_sessionless
         if options.listen_url is not None:
             with _naming("listen_url"):
-                found.listening = Database(options.listen_url, password=self._password)
+                found.listening = Database(options.listen_url, password=self._password, option="listen_url")
+        return found
+
+    def without_sessions(self) -> Self:
+        """Return it as a command reaches it: no session of a pooler keeps a setting or a statement."""
+        found = copy(self)
+        found.is_sessionless = self.engine is None
         return found
 
     @property
     def place(self) -> Place:
         """The database with its hosts and ports, for errors."""
-        return replace(self._place(), server=self._server)
+        return replace(self._place(), server=self._server, option=self._option)
 
     @property
     def open_timeout_seconds(self) -> float:
@@ -257,7 +270,9 @@ async def _connected(
         statement_cache_size=0 if is_sessionless else _STATEMENTS,
     )
     if has_no_session(connection):
-        connection.begin = _BEGIN if role is None else f"{_BEGIN}; SET LOCAL ROLE {_quoted(role)}"
+        connection.settings = _PIN_SETTINGS_SESSIONLESS
+        if role is not None:
+            connection.settings += f"; SET LOCAL ROLE {_quoted(role)}"
     return connection
 
 

@@ -12,7 +12,8 @@ from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
 from pgchannels.database.failures import of_driver
 from pgchannels.database.revision import require_tables
-from pgchannels.database.statements.durability import choose_durability, durability_status, holders, turn_outbox
+from pgchannels.database.short_locks import holders, named
+from pgchannels.database.statements.durability import choose_durability, durability_status, turn_outbox
 from pgchannels.database.statements.reading import extent
 from pgchannels.database.statements.retention import rotate
 from pgchannels.database.tables import Schema
@@ -101,10 +102,8 @@ def _require_durability(connection: Connection, schema: Schema) -> None:
 
 
 def _obstacle(connection: Connection, schema: Schema) -> str:
-    found = connection.execute(holders(schema))
-    sessions = ", ".join(f"{pid} ({name or 'unnamed'}, since {began:%H:%M:%S} UTC)" for pid, name, began in found)
-    seen = f": these have transactions open that use them: {sessions}" if sessions else ""
     return (
-        f"the choice is recorded, but does not hold yet: other sessions keep locks on tables in the schema"
-        f" {schema.name!r}{seen}. Run the command again when their transactions have ended"
+        "the choice is recorded, but does not hold yet: other sessions keep locks on tables in the schema"
+        f" {schema.name!r}{named(holders(connection, schema.name))}. Run the command again when their transactions have"
+        " ended"
     )

@@ -26,7 +26,7 @@ from pgchannels.database.revision import (
 from pgchannels.database.short_locks import LOCK_TIMEOUT, TIMEOUT_SECONDS, change_tables
 from pgchannels.database.tables import Schema
 from pgchannels.database.url import DatabaseTarget
-from pgchannels.database.wording import explained
+from pgchannels.database.wording import raise_explained
 from pgchannels.errors import ConfigurationError, PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA, require_valid_schema
 
@@ -180,12 +180,8 @@ def _require_trusted_owner(connection: Connection, schema: str) -> None:
 def _run_on_own_connection(database: Database, schema: str) -> None:
     try:
         asyncio.run(change_tables(database, schema, lambda connection: _run_on(connection, schema)))
-    except PgChannelsError:
-        raise
     except Exception as error:
-        if (failure := explained(error, database.place)) is error:
-            raise
-        raise failure from error
+        raise_explained(error, database.place)
 
 
 def _environment(schema: str) -> dict[str, Any]:

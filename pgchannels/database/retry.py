@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
 from pgchannels.database.failures import is_database_failure, is_passing, lacks_database
-from pgchannels.database.wording import Place, explained, in_words
+from pgchannels.database.wording import Place, in_words, raise_explained
 from pgchannels.errors import ConfigurationError, DatabaseRefused, DatabaseUnavailable, SchemaMissing
 
 _FIRST_SECONDS: Final = 0.05
@@ -78,7 +78,7 @@ async def insist(step: Callable[[], Awaitable[T]], *, place: Place, seconds: flo
                 failure = error
             remaining = deadline - loop.time()
             if remaining <= 0 or not is_passing(error):
-                raise explained(failure, place) from error
+                raise_explained(failure, place)
             await backoff.pause_after(error, what_failed, at_most_seconds=remaining)
 
 

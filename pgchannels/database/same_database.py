@@ -1,5 +1,9 @@
 """Makes sure that two connections lead to one database."""
 
+from dataclasses import replace
+
+import asyncpg
+
 from pgchannels.database.connections import Connections
 from pgchannels.database.driver import DriverConnection
 from pgchannels.database.statements.sending import outbox_database
@@ -16,9 +20,12 @@ async def require_same_database(connections: Connections, listening: DriverConne
     :raises ConfigurationError: it leads to another database.
     """
     [(own,)] = await connections.fetch(outbox_database)
-    row = await listening.fetchrow(connections.text(outbox_database))
+    try:
+        row = await listening.fetchrow(connections.text(outbox_database))
+    except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError):
+        row = None
     if row is None or row[0] != own:
         raise ConfigurationError(
-            f"listen_url leads to {place}, and the layer's database is another one, {connections.place}: give the"
-            " direct address of the same database"
+            f"listen_url leads to {replace(place, option='')}, and the layer's database is another one,"
+            f" {connections.place}: give the direct address of the same database"
         )

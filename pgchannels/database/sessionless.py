@@ -19,17 +19,21 @@ else:
     _Connection = asyncpg.Connection  # generic for type checkers only
 
 _MOST_STATEMENTS: Final = 200
+_BEGIN: Final = "BEGIN"
 
 
 class SessionlessConnection(_Connection):
     """Runs each statement between BEGIN and COMMIT: three round trips, and one more for the first time.
 
-    `begin` is the text that begins a transaction, with the settings that hold until its end.
+    `settings` is the text of what makes the settings that hold until the end of each transaction, also of one that
+    SQLAlchemy begins.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)  # the driver calls it
-        self.begin: str = "BEGIN"
+        # Or it would set `jit` in the session, to ask about a type.
+        self._server_caps = getattr(self, "_server_caps")._replace(jit=False)  # noqa: B009
+        self.settings: str = ""
         self._statements: dict[str, PreparedStatement[asyncpg.Record]] = {}
         self._is_in_one = False
         self.is_unfinished: bool = False  # a transaction was begun, and its end is unknown
@@ -56,6 +60,12 @@ class SessionlessConnection(_Connection):
         await super().execute("COMMIT")
         self.is_unfinished = False
 
+    async def execute(self, query: str, *args: Any, **named: Any) -> str:
+        """Run statements, with the settings if they begin a transaction: so the driver begins all of its own."""
+        if query.startswith(_BEGIN):
+            query = f"{query.rstrip(';')}; {self.settings}"
+        return await super().execute(query, *args, **named)
+
     async def fetch(self, query: str, *args: Any) -> "list[asyncpg.Record]":  # type: ignore[override]
         """Run a statement in a transaction of its own, or in that of the block."""
         if self._is_in_one:
@@ -78,7 +88,7 @@ class SessionlessConnection(_Connection):
 
     async def _begin(self) -> None:
         try:
-            await super().execute(self.begin)
+            await self.execute(f"{_BEGIN} ISOLATION LEVEL READ COMMITTED")
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if NO_TRANSACTIONS in str(error):
                 raise TransactionsRefused from error

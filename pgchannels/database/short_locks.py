@@ -57,7 +57,7 @@ class Patience:
         """Return the error for a change that was never possible; `holders` are the rows of `holders_query`."""
         return DatabaseUnavailable(
             f"the tables in the schema {schema!r} were not changed: for {self.timeout_seconds:g} s, other sessions held"
-            f" locks that this needs{_named(holders)}. Run the command again when their transactions have ended, or"
+            f" locks that this needs{named(holders)}. Run the command again when their transactions have ended, or"
             " end them with SELECT pg_terminate_backend(PID)"
         )
 
@@ -81,7 +81,7 @@ async def change_tables(
     except DBAPIError as error:
         if not _is_locked_out(error):
             raise
-        raise patience.exhausted(schema, await run_sync(database, lambda one: _holders(one, schema))) from error
+        raise patience.exhausted(schema, await run_sync(database, lambda one: holders(one, schema))) from error
 
 
 async def with_short_locks(database: Database, function: Callable[[Connection], T], patience: Patience) -> T:
@@ -107,11 +107,13 @@ def _is_locked_out(error: DBAPIError) -> bool:
     return isinstance(of_driver(error), asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError)
 
 
-def _holders(connection: Connection, schema: str) -> list[Any]:
+def holders(connection: Connection, schema: str) -> list[Any]:
+    """Return the rows of `holders_query`."""
     return list(connection.exec_driver_sql(holders_query(schema)))
 
 
-def _named(holders: list[Any]) -> str:
+def named(holders: list[Any]) -> str:
+    """Return a text to append that names them; empty if there are none."""
     return ": " + ", ".join(map(_in_words, holders)) if holders else ""
 
 

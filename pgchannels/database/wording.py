@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -107,17 +107,23 @@ _ADVICE_AT_OPENING: _Advice = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which database an error is about; `server` is the name that a layer with several gives it."""
+    """Which database an error is about; `server` is the name that a layer with several gives it.
+
+    `option` is the one by which the layer was given it, if that is not the usual one.
+    """
 
     name: str
     hosts: str
     server: str = ""
+    option: str = ""
 
     @property
     def title(self) -> str:
         """The database without its hosts."""
+        named = f"the database {self.name!r}" if self.name else "the database"
         of_server = f" of the server {self.server!r}" if self.server else ""
-        return f"the database {self.name!r}{of_server}" if self.name else f"the database{of_server}"
+        of_option = f" of {self.option}" if self.option else ""
+        return f"{named}{of_server}{of_option}"
 
     def __str__(self) -> str:
         # Somebody may have given a URL as the name.
@@ -126,6 +132,8 @@ class Place:
 
 def explained(error: Exception, place: Place) -> Exception:
     """Return a database failure as the error that users get; any other error as it is."""
+    if isinstance(error, PgChannelsError):
+        return error
     if is_connection_failure(error):
         return DatabaseUnavailable(f"cannot reach {_told(error, place)}")
     if is_undone(error):
@@ -135,6 +143,13 @@ def explained(error: Exception, place: Place) -> Exception:
     if isinstance(of_driver(error), HostsRefused):
         return DatabaseRefused(f"cannot open {_told(error, place)}")
     return DatabaseRefused(f"{place} refused: {in_words(error)}{advice(error)}{_hint(error, place)}")
+
+
+def raise_explained(error: Exception, place: Place) -> NoReturn:
+    """Raise a database failure as the error that users get, with what it was as the cause; any other error as it is."""
+    if (failure := explained(error, place)) is error:
+        raise error  # which must not be its own cause
+    raise failure from error
 
 
 def advice(error: BaseException) -> str:

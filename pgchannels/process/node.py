@@ -11,7 +11,7 @@ from pgchannels.database.database import Database
 from pgchannels.database.driver import DriverConnection
 from pgchannels.database.retry import insist
 from pgchannels.database.same_database import require_same_database
-from pgchannels.database.wording import explained
+from pgchannels.database.wording import raise_explained
 from pgchannels.errors import LayerClosed
 from pgchannels.messages import Gap, Position, Positions
 from pgchannels.names import Identity, topic_address
@@ -102,18 +102,24 @@ class Node:
         """
         try:
             # Three connections at the same time; if the schema is missing, all fail, and the sender reports it.
-            await together(self.sender.open(), self.receiver.open(is_late=is_late), self._hearing.open())
+            await together(self.sender.open(), self.receiver.open(is_late=is_late), self._hear())
             await self.receiver.catch_up.settle()
         except BaseException as error:
             await self._release()
             if isinstance(error, Exception):
-                raise explained(error, self._connections.place) from error
+                raise_explained(error, self._connections.place)
             raise
         assert self.sender.task is not None
         self._tasks.watch(self.sender.task)
         for part in (self._hearing, *self.receiver.parts(), self._reports, self._undelivered, self._retention):
             self._tasks.start(part.run(), name=type(part).__name__)
         self._keeper = asyncio.create_task(self._keep(), name="pgchannels keeper")
+
+    async def _hear(self) -> None:
+        try:
+            await self._hearing.open()
+        except Exception as error:
+            raise_explained(error, self._listening.place)
 
     def _new_listener(self, beat_due: asyncio.Event) -> Listener:
         check = None if self._listening is self._connections else self._require_same_database

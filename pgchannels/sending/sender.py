@@ -20,7 +20,7 @@ from pgchannels.database.statements.nodes import nodes_to_flush, remove_deaf_nod
 from pgchannels.database.statements.retention import keep_messages_for
 from pgchannels.database.statements.sending import outbox_database, remove_all_messages
 from pgchannels.database.tables import Schema
-from pgchannels.database.wording import explained
+from pgchannels.database.wording import raise_explained
 from pgchannels.messages import Gap
 from pgchannels.names import is_queue, node_address, node_name_of, queue_address, topic_address
 from pgchannels.options import Options
@@ -79,7 +79,7 @@ class Sender:
             await require_current_schema(connection.fetch, schema, self._connections.place, advice=advice)
             await connection.fetch(self._connections.text(keep_messages_for), self.retention_seconds)
         except asyncpg.InsufficientPrivilegeError as error:
-            raise explained(error, self._connections.place) from error
+            raise_explained(error, self._connections.place)
 
     async def open(self) -> None:
         """Connect and begin to send."""

@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer
+from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.failures import NothingHeard, SessionShared, TransactionsRefused
 from pgchannels.database.wording import Place, explained
@@ -55,6 +56,10 @@ def pgpool_url(server: EmbeddedServer) -> Iterator[str]:
 
 PAGE_POOLER, PAGE_SERVER = (f"postgresql://user:password@localhost:{port}/mydb" for port in (6432, 5432))
 NO_TRANSACTIONS: Final = "allows no transactions, as PgBouncer in statement mode does"
+COMMANDS: Final = (
+    *("upgrade", "status", "retention", "retention 2min", "durability", "durability durable", "durability fast"),
+    *("watch watched --topic watched", "unwatch watched", "upgrade --grant-to pg_monitor"),
+)
 WAYS: Final = {
     "PgBouncer in transaction mode, polling": ("transaction_url", "poll"),
     "PgBouncer in transaction mode, listening directly": ("transaction_url", "listen_url"),
@@ -116,18 +121,39 @@ async def test_sync_layer_sends_through_the_pooler(way: dict[str, Any]) -> None:
 async def test_layer_leaves_nothing_in_the_sessions_of_others(server: EmbeddedServer) -> None:
     with pgbouncer(server, mode="transaction", most=1) as url:
         other = await asyncpg.connect(url, statement_cache_size=0)
-        settings = (
-            "SELECT name, setting FROM pg_settings WHERE source = 'session'"
-            " AND name NOT IN ('application_name', 'client_encoding') ORDER BY name"  # the pooler's own care
-        )
-        before = await other.fetch(settings)
+        before = await traces(other)
         async with MessageLayer(url, **POLL) as layer, layer.subscribe("room") as subscription:
             await layer.publish("room", 1)
             await within(anext(subscription))
-            assert await other.fetch(settings) == before
-            assert await other.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
-            assert await other.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+            assert await traces(other) == before
         await other.close()
+
+
+async def test_commands_leave_nothing_in_the_sessions_of_others_and_work_again(server: EmbeddedServer) -> None:
+    with pgbouncer(server, mode="transaction", most=1) as url:
+        other = await asyncpg.connect(url, statement_cache_size=0)
+        await other.execute("CREATE TABLE IF NOT EXISTS watched (id int PRIMARY KEY)")
+        before = await traces(other)
+        for _ in range(2):
+            for command in COMMANDS:
+                name, *arguments = command.split(" ")
+                assert await asyncio.to_thread(main, [name, *arguments, "--url", url]) == 0, command
+                assert await traces(other) == before, command
+        await other.close()
+
+
+async def traces(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[object, ...]:
+    """What somebody may leave in a session: settings, statements with names, names that it listens to, its role."""
+    settings = (
+        "SELECT name, setting FROM pg_settings WHERE source = 'session'"
+        " AND name NOT IN ('application_name', 'client_encoding') ORDER BY name"  # the pooler's own care
+    )
+    return (
+        await connection.fetch(settings),
+        await connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''"),
+        await connection.fetchval("SELECT count(*) FROM pg_listening_channels()"),
+        await connection.fetchval("SELECT current_user"),
+    )
 
 
 async def test_settings_of_others_do_not_reach_the_layer(server: EmbeddedServer) -> None:
@@ -211,6 +237,15 @@ async def test_statement_mode_is_refused_with_what_to_do(server: EmbeddedServer,
             await within(MessageLayer(url, **options).publish("room", 1))
 
 
+def test_command_through_statement_mode_says_what_to_do(
+    server: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pgbouncer(server, mode="statement") as url:
+        for command in ("upgrade", "status", "durability"):
+            assert main([command, "--url", url]) == 1
+            assert NO_TRANSACTIONS in capsys.readouterr().err
+
+
 async def test_url_to_listen_must_lead_to_the_same_database(server: EmbeddedServer, transaction_url: str) -> None:
     await _execute(server.url(), "CREATE DATABASE copied TEMPLATE template0")
     elsewhere = make_url(server.url()).set(database="copied")
@@ -219,6 +254,25 @@ async def test_url_to_listen_must_lead_to_the_same_database(server: EmbeddedServ
     with pytest.raises(ConfigurationError, match=r"listen_url leads to the database 'copied' at .*: give the direct"):
         await within(layer.open())
     await _execute(server.url(), "DROP DATABASE copied")
+
+
+async def test_url_to_listen_may_not_lead_to_a_database_without_tables(
+    server: EmbeddedServer, transaction_url: str
+) -> None:
+    elsewhere = make_url(server.url()).set(database="template1")
+    with pytest.raises(ConfigurationError, match=r"leads to the database 'template1' at .*: give the"):
+        await within(MessageLayer(transaction_url, listen_url=elsewhere).open())
+
+
+async def test_refusal_of_the_url_to_listen_is_told_of_it(server: EmbeddedServer, transaction_url: str) -> None:
+    await _execute(server.url(), "CREATE ROLE nobody LOGIN")
+    alone = make_url(server.url()).set(username="nobody")
+    with pytest.raises(DatabaseRefused, match=r"'postgres' of listen_url at .* refused: permission"):
+        await within(MessageLayer(transaction_url, listen_url=alone).open())
+    nowhere = make_url(server.url()).set(database="nowhere")
+    with pytest.raises(DatabaseRefused, match=r"cannot open the database 'nowhere' of listen_url at"):
+        await within(MessageLayer(transaction_url, listen_url=nowhere).open())
+    await _execute(server.url(), "DROP ROLE nobody")
 
 
 async def test_url_to_listen_may_not_lead_through_the_pooler(transaction_url: str) -> None:
