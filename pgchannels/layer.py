@@ -83,6 +83,8 @@ class MessageLayer:
         through any pooler that gives each transaction a session; needs `expiry` of twice that time.
     :param listen_url: a direct URL of the same database for LISTEN, if the other one leads through such a pooler. Not
         with several servers.
+    :param connections: of each event loop that receives, to each server: 3, or 2 to send on the connection that also
+        reads and claims. Sends and reads then wait for each other; heartbeats wait for neither.
     :param pinned: with several servers, the server of topics by pattern, such as `{"orders.*": "a"}`; the first match
         counts. All other topics are placed by their names.
     :param also_receive_from: with several servers, those among which other processes place topics while servers are
@@ -110,6 +112,7 @@ class MessageLayer:
         heartbeat: float = 5,
         poll: float | None = None,
         listen_url: str | URL | None = None,
+        connections: int = 3,
         pinned: Mapping[str | re.Pattern[str], str] | None = None,
         also_receive_from: ServerTargets | None = None,
     ) -> None:

@@ -24,6 +24,7 @@ from pgchannels.names import DEFAULT_PREFIX, DEFAULT_SCHEMA, require_valid_prefi
 from pgchannels.serializers import BUILT_IN, registry
 
 _SHORTEST_MEMORY_SECONDS: Final = 5  # in which calls can be repeated
+_CONNECTIONS: Final = (2, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Options:
     heartbeat: float = 5
     poll: float | None = None
     listen_url: str | URL | None = field(default=None, repr=False)
+    connections: int = 3
     on_disconnect: str | None = None
     on_reconnect: str | None = None
     on_gap: str | None = None
@@ -70,6 +72,8 @@ class Options:
             serializer_format=_format(self.serializer_format),
         )
         self._require_one_way_to_receive()
+        if type(self.connections) is not int or self.connections not in _CONNECTIONS:
+            raise refusal("connections", self.connections, "3, or 2 to send on the connection that also reads")
         for name in ("on_disconnect", "on_reconnect", "on_gap"):
             _require_message_type(name, getattr(self, name))
         require_callable_or_none("default", self.default)
@@ -89,6 +93,11 @@ class Options:
     def beat_seconds(self) -> float:
         """The time between two heartbeats: a layer that polls calls the database no more often than it polls."""
         return max(self.heartbeat, self.poll or 0)
+
+    @property
+    def is_writer_shared(self) -> bool:
+        """Whether a node sends on the connection for everything else; one that polls has only two without that."""
+        return self.connections == _CONNECTIONS[0] and self.poll is None
 
     @property
     def is_sessionless(self) -> bool:

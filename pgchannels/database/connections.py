@@ -57,6 +57,7 @@ class Connections:
 
     :param schema: the name of the schema that the statements use.
     :param keep: keep the shared connection open between statements.
+    :param is_writer_shared: send on the shared connection as well.
     :param silence_seconds: of the shared connection; see `HeldConnection`.
     """
 
@@ -66,6 +67,7 @@ class Connections:
         schema: str = DEFAULT_SCHEMA,
         *,
         keep: bool = True,
+        is_writer_shared: bool = False,
         silence_seconds: float = STATEMENT_TIMEOUT_SECONDS,
     ) -> None:
         self.schema: Schema = schema_named(schema)
@@ -79,6 +81,9 @@ class Connections:
         self._has_own_sessions = False  # even through a pooler
         self._asking = 0  # callers
         self._for_all = HeldConnection(self._open, silence_seconds=silence_seconds)
+        self._is_writer_shared = is_writer_shared
+        # So only one of these calls waits for its turn on a connection that also sends: they alternate.
+        self._one_at_a_time = asyncio.Lock()
         self._held = [self._for_all]
 
     @property
@@ -95,6 +100,15 @@ class Connections:
         held = HeldConnection(self._open, on_open=on_open)
         self._held.append(held)
         return held
+
+    def hold_to_write(self) -> HeldConnection:
+        """Return the connection that sends: one for this job, or the shared one. `release` closes it."""
+        return self._for_all if self._is_writer_shared else self.hold()
+
+    async def release(self, held: HeldConnection) -> None:
+        """Close a connection for one job; the shared one stays open until `close`."""
+        if held is not self._for_all:
+            await held.close()
 
     @property
     def is_sessionless(self) -> bool:
@@ -157,7 +171,8 @@ class Connections:
     ) -> Records:
         self._asking += 1
         try:
-            return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds, then=then)
+            async with self._one_at_a_time:
+                return await self._for_all.fetch(text, *arguments, silence_seconds=silence_seconds, then=then)
         finally:
             self._asking -= 1
             if not self.keep and not self._asking:

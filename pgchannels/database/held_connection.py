@@ -27,6 +27,8 @@ Statement: TypeAlias = tuple[object, ...]  # its text, and its values
 class HeldConnection:
     """A driver connection that opens on first use, and again when it was lost; it runs one statement at a time.
 
+    Whoever holds `turn` has the connection alone. `fetch` takes it for one statement.
+
     :param on_open: sets up each new connection for its job, before anything else runs on it.
     :param silence_seconds: a connection is lost if nothing arrives for this long while a statement runs. None: the
         caller checks that.
@@ -44,7 +46,7 @@ class HeldConnection:
         self._connect = connect
         self._connection: DriverConnection | None = None
         self._progress: Progress
-        self._one_at_a_time = asyncio.Lock()
+        self.turn: asyncio.Lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
         self._session: Session | None = None  # of the last connection
 
@@ -85,18 +87,24 @@ class HeldConnection:
         :param then: another statement to run in the same transaction, on a connection without a session.
         :raises CONNECTION_FAILURES: the statement may or may not have run.
         """
-        async with self._one_at_a_time:
-            connection = await self.opened()
-            if self._silence_seconds is None:
+        async with self.turn:
+            return await self.fetch_in_turn(text, *arguments, silence_seconds=silence_seconds, then=then)
+
+    async def fetch_in_turn(
+        self, text: str, *arguments: object, silence_seconds: float | None = None, then: Statement = ()
+    ) -> Records:
+        """As `fetch`, for a caller that holds `turn`."""
+        connection = await self.opened()
+        if self._silence_seconds is None:
+            with self.left_when_lost():
+                return await _run(connection, text, *arguments, then=then)
+        try:
+            async with self._progress.required_within(silence_seconds or self._silence_seconds):
                 with self.left_when_lost():
                     return await _run(connection, text, *arguments, then=then)
-            try:
-                async with self._progress.required_within(silence_seconds or self._silence_seconds):
-                    with self.left_when_lost():
-                        return await _run(connection, text, *arguments, then=then)
-            except TimeoutError:
-                self.leave()
-                raise
+        except TimeoutError:
+            self.leave()
+            raise
 
     @contextmanager
     def left_when_lost(self) -> Iterator[None]:

@@ -91,6 +91,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         heartbeat: float = 5,
         poll: float | None = None,
         listen_url: str | URL | None = None,
+        connections: int = 3,
         on_disconnect: str | None = None,
         on_reconnect: str | None = None,
         on_gap: str | None = None,

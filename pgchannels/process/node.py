@@ -42,7 +42,7 @@ logger: logging.Logger = logging.getLogger("pgchannels")
 
 
 class Node:
-    """Sends and receives; three connections: one writes, one listens, one does everything else.
+    """Sends and receives; three connections: one writes, one listens, one does everything else, or also writes.
 
     :param known_as: its name; by default, one that no other node has.
     """
@@ -54,7 +54,9 @@ class Node:
         self.losses: Losses = Losses()
         self._options = options
         silence_seconds = max(2 * options.heartbeat, _SHORTEST_SILENCE_SECONDS)
-        self._connections = connections = Connections(database, options.schema, silence_seconds=silence_seconds)
+        self._connections = connections = Connections(
+            database, options.schema, is_writer_shared=options.is_writer_shared, silence_seconds=silence_seconds
+        )
         self._router = router = Router()
         beat_due = asyncio.Event()
         self.sender: Sender = Sender(

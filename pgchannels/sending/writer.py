@@ -73,7 +73,7 @@ class _Doubt:
 
 
 class Writer:
-    """Delivers messages in the order of the calls to `write`, on a connection of its own."""
+    """Delivers messages in the order of the calls to `write`, on a connection of its own, or a shared one."""
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class Writer:
         self._idle_seconds = idle_seconds
         self._backlog = Backlog(timeout_seconds=timeout_seconds)
         self._backoff = Backoff()  # one for all batches: a burst of failures is logged once
-        self._connection = connections.hold(on_open=self._prepare)
+        self._connection = connections.hold_to_write()
+        self._prepared: DriverConnection | None = None
         self._statement: PreparedStatement[asyncpg.Record] | None = None
         self._who_fills_queue: str | None = None  # from the server's warnings, some seconds apart
 
@@ -120,7 +121,8 @@ class Writer:
 
     async def open(self) -> None:
         """Connect, so that the first message need not wait for it."""
-        await self._connection.opened()
+        async with self._connection.turn:
+            await self._open_prepared()
 
     async def run(self) -> None:
         """Send until closed and nothing waits; if cancelled, fail the rest."""
@@ -142,14 +144,14 @@ class Writer:
         self._backlog.close()
         while self._backlog:
             fail(self._backlog.take_batch(), LayerClosed("the layer was closed before the message was sent"))
-        await self._connection.close()
+        await self._connections.release(self._connection)
 
     async def _wait_for_work(self) -> None:
         try:
             async with asyncio.timeout(self._idle_seconds):
                 await self._backlog.wait()
         except TimeoutError:
-            await self._connection.close()
+            await self._connections.release(self._connection)
             await self._backlog.wait()
 
     async def _send(self, batch: list[Outgoing]) -> None:
@@ -192,13 +194,14 @@ class Writer:
         doubt: _Doubt | None = None
         failure: Exception | None = None
         while deadline := self._give_up_overdue(batch, failure, maybe_sent=doubt is not None):
-            begun = doubt
+            begun, had_turn = doubt, False
             try:
-                async with asyncio.timeout_at(min(deadline, doubt.until if doubt else deadline)):
-                    await self._connection.opened()
+                async with asyncio.timeout_at(min(deadline, doubt.until if doubt else deadline)), self._connection.turn:
+                    had_turn = True
+                    await self._open_prepared()
                     if is_notification_queue_full(failure):
-                        await self._connection.fetch(self._connections.text(remove_ended_nodes))
-                        await self._connection.fetch(_FORGET_READ_NOTIFICATIONS)
+                        await self._connection.fetch_in_turn(self._connections.text(remove_ended_nodes))
+                        await self._connection.fetch_in_turn(_FORGET_READ_NOTIFICATIONS)
                     if doubt is not None:
                         self._require_memory(doubt)
                     begun = doubt or self._doubt_from_now()
@@ -206,7 +209,7 @@ class Writer:
                     known_until = 0 if doubt else max(begun.seen_until, begun.heard_of)  # a repeated call is looked up
                     delivered = await self._run(token, batch, valid_until=valid_until, known_until=known_until)
                     if doubt is not None:
-                        await self._connection.fetch(_WAIT_FOR_EARLIER_COMMITS)
+                        await self._connection.fetch_in_turn(_WAIT_FOR_EARLIER_COMMITS)
                     return delivered
             except Exception as error:
                 if isinstance(error, PgChannelsError) and (doubt is None or not isinstance(error, ConfigurationError)):
@@ -214,7 +217,8 @@ class Writer:
                 if failure is None or not isinstance(error, TimeoutError):  # our own timeout explains nothing
                     failure = error
                 if not is_undone(error):
-                    self._connection.leave()
+                    if had_turn:  # else what it runs is not of this writer
+                        self._connection.leave()
                     if not is_passing(error):
                         refusal = str(explained(error, self._connections.place))
                         raise DatabaseRefused(refusal, may_have_been_sent=doubt is not None) from error
@@ -292,6 +296,13 @@ class Writer:
         async with asyncio.timeout(timeout):
             connection = await self._connection.opened()
             return await connection.fetchrow(self._connections.text(deliver), *values)
+
+    async def _open_prepared(self) -> None:
+        connection = await self._connection.opened()
+        if connection is not self._prepared:
+            with self._connection.left_when_lost():
+                await self._prepare(connection)
+            self._prepared = connection
 
     async def _prepare(self, connection: DriverConnection) -> None:
         await self._on_connected(connection)

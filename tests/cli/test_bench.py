@@ -37,6 +37,7 @@ async def test_leaves_nothing_behind(
         (["--senders", "0"], "--senders must be"),
         (["--seconds", "3600"], "--seconds must be"),
         (["--size", "-1"], "--size must be"),
+        (["--processes", "-1"], "--processes must be"),
     ],
 )
 def test_refuses_what_is_not_bounded(

@@ -1,7 +1,7 @@
 """Every test here runs on Channels' own layer, which is the oracle, and on ours with one server and with two.
 
-`PGCHANNELS_TEST_WAY` says how ours reaches its database: `poll`, or through PgBouncer in transaction mode with
-`pgbouncer-poll` and `pgbouncer-listen`; otherwise as usual.
+`PGCHANNELS_TEST_WAY` says how ours reaches its database: `poll`, `two-connections`, or through PgBouncer in transaction
+mode with `pgbouncer-poll` and `pgbouncer-listen`; otherwise as usual.
 """
 
 import os
@@ -20,6 +20,7 @@ from tests.support.poolers import pgbouncer
 from .layers import CAPACITY, AnyLayer
 
 POLL_SECONDS: Final = 0.05
+DIRECT_WAYS: Final[dict[str, dict[str, Any]]] = {"poll": {"poll": POLL_SECONDS}, "two-connections": {"connections": 2}}
 
 
 class LayerFactory(Protocol):
@@ -52,7 +53,7 @@ def way_to(url: str, request: pytest.FixtureRequest) -> dict[str, Any]:
     """How a layer reaches a database, as its arguments."""
     chosen = os.environ.get("PGCHANNELS_TEST_WAY", "")
     if not chosen.startswith("pgbouncer"):
-        return {"url": url} | ({"poll": POLL_SECONDS} if chosen == "poll" else {})
+        return {"url": url, **DIRECT_WAYS.get(chosen, {})}
     pooled = make_url(request.getfixturevalue("pooler")).set(database=make_url(url).database)
     option = {"poll": POLL_SECONDS} if chosen == "pgbouncer-poll" else {"listen_url": url}
     return {"url": pooled.render_as_string(), **option}

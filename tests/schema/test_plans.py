@@ -284,6 +284,7 @@ COLD: Final = {
     "note_flushed",
     "remove_deaf_nodes",  # for tests
     "remove_ended_nodes",  # while nobody can notify
+    "remove_nodes_of",  # after a benchmark
     "extent_columns",  # no statement, as the next
     "interval",
     "outbox_database",  # once in a process

@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from pgchannels.database.statements.reading import extent_columns
 from pgchannels.database.tables import Schema
+from pgchannels.names import node_address
 
 _NO_SESSION: Final = text("'-infinity'::timestamptz")
 
@@ -95,6 +96,13 @@ def remove_ended_nodes(schema: Schema) -> Select[Any]:
     """Remove the nodes whose leases have ended: the session of a stopped process keeps notifications in the queue."""
     ended = select(func.array_agg(schema.node.c.id)).where(schema.node.c.leased_until < func.now()).scalar_subquery()
     return select(schema.call("remove_nodes", ended))
+
+
+def remove_nodes_of(schema: Schema, prefix: str) -> Executable:
+    """Remove all nodes of a prefix, whether they live or not."""
+    own = func.starts_with(schema.lease.c.address, node_address(prefix, ""))
+    nodes = select(func.array_agg(schema.lease.c.node)).where(own).scalar_subquery()
+    return select(schema.call("remove_nodes", nodes))
 
 
 def remove_deaf_nodes(schema: Schema) -> Executable:

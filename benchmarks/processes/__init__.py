@@ -1,0 +1,1 @@
+"""What many listening processes cost a server."""
