@@ -89,6 +89,7 @@ class MessageLayer:
         counts. All other topics are placed by their names.
     :param also_receive_from: with several servers, those among which other processes place topics while servers are
         added or removed.
+    :param also_pinned: with several servers, `pinned` of other processes while it changes.
     :raises ConfigurationError: an option has an impossible value; the text names it.
     :raises InvalidName: the prefix or the schema has an impossible name.
     """
@@ -115,10 +116,16 @@ class MessageLayer:
         connections: int = 3,
         pinned: Mapping[str | re.Pattern[str], str] | None = None,
         also_receive_from: ServerTargets | None = None,
+        also_pinned: Mapping[str | re.Pattern[str], str] | None = None,
     ) -> None:
         self._options = Options.among(locals())
         self._process = engine_of(
-            database, self._options, password=password, pinned=pinned, also_receive_from=also_receive_from
+            database,
+            self._options,
+            password=password,
+            pinned=pinned,
+            also_receive_from=also_receive_from,
+            also_pinned=also_pinned,
         )
         self.sync: SyncMessageLayer = SyncMessageLayer(self._process)
 

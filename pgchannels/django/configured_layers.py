@@ -15,7 +15,7 @@ from pgchannels.errors import PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA
 
 OUR_PACKAGE: Final = "pgchannels."
-_OF_SERVERS: Final = frozenset({"databases", "urls", "pinned", "also_receive_from"})
+_OF_SERVERS: Final = frozenset({"databases", "urls", "pinned", "also_receive_from", "also_pinned"})
 _THIS_MACHINE: Final = frozenset({"", "127.0.0.1", "::1", "localhost"})
 
 

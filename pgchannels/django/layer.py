@@ -101,6 +101,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         urls: ServerTargets | None = None,
         pinned: Pins | None = None,
         also_receive_from: ServerTargets | None = None,
+        also_pinned: Pins | None = None,
         **database_keys: Any,
     ) -> None:
         default = _imported("default", default)
@@ -121,6 +122,7 @@ class PostgresChannelLayer(BaseChannelLayer):
             urls=urls,
             pinned=pinned,
             also_receive_from=also_receive_from,
+            also_pinned=also_pinned,
             listen_url=listen_url,
         )
         self._lock = threading.Lock()

@@ -32,11 +32,12 @@ class ServersInSettings:
         urls: ServerTargets | None,
         pinned: Pins | None,
         also_receive_from: ServerTargets | None,
+        also_pinned: Pins | None,
         listen_url: str | URL | None,
     ) -> None:
         self._placement: Placement | None = None
         if only is not None:
-            require_one_server(pinned=pinned, also_receive_from=also_receive_from)
+            require_one_server(pinned=pinned, also_receive_from=also_receive_from, also_pinned=also_pinned)
             self._sources = {"": only}
             return
         option, servers = ("databases", databases) if databases is not None else ("urls", urls)
@@ -46,7 +47,7 @@ class ServersInSettings:
         require_no_listen_url(listen_url)
         sources = sources_of_servers(option, servers)
         also = {} if also_receive_from is None else sources_of_servers(option, also_receive_from)
-        self._placement = Placement(tuple(sources), also=tuple(also), pinned=pinned)
+        self._placement = Placement(tuple(sources), also=tuple(also), pinned=pinned, also_pinned=also_pinned)
         self._sources = {**also, **sources}
 
     def key(self) -> Hashable:

@@ -13,7 +13,6 @@ from pgchannels.database.wording import advice, in_words
 from pgchannels.errors import DatabaseRefused, DatabaseUnavailable, copy_of
 from pgchannels.receiving.router import Router
 
-_TIMEOUT_SECONDS: Final = 30
 _AT_ONCE: Final = 5_000  # senders to these addresses wait for the call, some ten milliseconds
 
 
@@ -25,6 +24,7 @@ class Hosting:
 
     :param work: set when there is something to do: `reconcile` must be called.
     :param beat_due: set when the database does not know this node: it must register again.
+    :param timeout_seconds: how long a caller waits for the position of an address.
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class Hosting:
         *,
         work: asyncio.Event,
         beat_due: asyncio.Event,
+        timeout_seconds: float,
     ) -> None:
         self._connections = connections
         self._node = node
         self._router = router
         self._work = work
         self._beat_due = beat_due
+        self._timeout_seconds = timeout_seconds
         self._hosted: set[str] = set()
         self._to_add: dict[str, bool] = {}  # and whether each gets a mark
         self._to_remove: set[str] = set()
@@ -78,10 +80,10 @@ class Hosting:
                 self._to_add.setdefault(address, False)
         self._work.set()
         try:
-            async with asyncio.timeout(None if is_patient else _TIMEOUT_SECONDS):
+            async with asyncio.timeout(None if is_patient else self._timeout_seconds):
                 positions = await asyncio.gather(*answers, return_exceptions=True)
         except TimeoutError:
-            text = f"could not subscribe to {', '.join(addresses):.200} within {_TIMEOUT_SECONDS} seconds"
+            text = f"could not subscribe to {', '.join(addresses):.200} within {self._timeout_seconds:g} seconds"
             raise DatabaseUnavailable(f"{self._connections.place} did not answer: {text}") from None
         for position in positions:
             if isinstance(position, BaseException):

@@ -85,7 +85,9 @@ class Receiver:
         )
         self.log: Log = Log(connections, expiry_seconds=options.expiry)
         work = asyncio.Event()
-        self.hosting: Hosting = Hosting(connections, identity.id, router, work=work, beat_due=beat_due)
+        self.hosting: Hosting = Hosting(
+            connections, identity.id, router, work=work, beat_due=beat_due, timeout_seconds=options.send_timeout
+        )
         self.catch_up: CatchUp = CatchUp(
             self.log,
             router,

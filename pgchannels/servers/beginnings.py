@@ -27,7 +27,8 @@ class Beginnings:
         self._since, self._first = since, first
         self._named: dict[str, dict[str, Position]] = {}
         for key, position in since.ahead.items() if since.least.server else ():
-            topic, _, server = key.rpartition("@")
+            # A client appends the positions of later messages, which name their servers themselves.
+            topic, _, server = (key, "", position.server) if position.server else key.rpartition("@")
             self._named.setdefault(topic, {})[server] = position
 
     def on(self, topic: str, server: str) -> Position:

@@ -29,18 +29,19 @@ def engine_of(
     password: Password | None,
     pinned: Pins | None,
     also_receive_from: ServerTargets | None,
+    also_pinned: Pins | None,
 ) -> Engine:
     """Return what a layer runs on.
 
     :raises ConfigurationError: the databases cannot be used, or an option needs several servers.
     """
     if is_one(database):
-        require_one_server(pinned=pinned, also_receive_from=also_receive_from)
+        require_one_server(pinned=pinned, also_receive_from=also_receive_from, also_pinned=also_pinned)
         return Process(Database(database, password=password), options)
     require_no_listen_url(options.listen_url)
     targets = targets_by_name("database", database)
     also = {} if also_receive_from is None else targets_by_name("also_receive_from", also_receive_from)
-    placement = Placement(tuple(targets), also=tuple(also), pinned=pinned)
+    placement = Placement(tuple(targets), also=tuple(also), pinned=pinned, also_pinned=also_pinned)
     return Servers(databases_of(targets, also, password=password), options, placement)
 
 

@@ -8,8 +8,11 @@ from enum import Enum
 from itertools import chain
 from typing import Any, Final, TypeVar
 
+import asyncpg
+
+from pgchannels.database.failures import of_driver
 from pgchannels.database.retry import until_there
-from pgchannels.errors import DatabaseUnavailable, PgChannelsError
+from pgchannels.errors import ConfigurationError, DatabaseUnavailable, PgChannelsError
 from pgchannels.messages import Gap, Position, Positions
 from pgchannels.names import (
     is_queue,
@@ -67,6 +70,11 @@ class Nodes:
         outcomes = await asyncio.gather(*map(self._open, servers), return_exceptions=True)
         failures = {server: error for server, error in zip(servers, outcomes, strict=True) if error is not None}
         for error in failures.values():
+            if isinstance(of_driver(error), asyncpg.UniqueViolationError):  # of the name of the nodes
+                raise ConfigurationError(
+                    f"two of the servers {', '.join(map(repr, servers))} are one database, by two addresses: give each"
+                    " database once"
+                ) from error
             if len(failures) == len(servers) or not isinstance(error, DatabaseUnavailable):
                 raise error
         for server, error in failures.items():

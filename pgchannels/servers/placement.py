@@ -32,13 +32,24 @@ class Placement:
     :param servers: the names of those that are sent to; the first also stands for positions that name no server.
     :param also: the names among which addresses were, or will be, placed by other processes: receive from there, too.
     :param pinned: servers by patterns of topics; the first pattern that matches counts.
+    :param also_pinned: the same by other processes, if that differs.
     :raises ConfigurationError: a topic is pinned to a server that is not there.
     """
 
-    def __init__(self, servers: Sequence[str], *, also: Sequence[str] = (), pinned: Pins | None = None) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        also: Sequence[str] = (),
+        pinned: Pins | None = None,
+        also_pinned: Pins | None = None,
+    ) -> None:
         self.names: tuple[str, ...] = tuple(dict.fromkeys((*servers, *also)))
-        self._servers, self._also = tuple(servers), tuple(also)
-        self._pinned = _require_pins(pinned, servers)
+        self._servers, self._also = tuple(servers), tuple(also or servers)
+        self._pinned = _require_pins("pinned", pinned, servers)
+        self._also_pinned = (
+            self._pinned if also_pinned is None else _require_pins("also_pinned", also_pinned, self._also)
+        )
         self.server_of = lru_cache(_REMEMBERED)(self._server_of)
         self.servers_of = lru_cache(_REMEMBERED)(self._servers_of)
 
@@ -48,7 +59,7 @@ class Placement:
 
     def _server_of(self, address: str) -> str:
         """Return the server to which messages for an address are sent."""
-        return self._pin(address) or rendezvous(self._servers, address)
+        return _pin(self._pinned, address) or rendezvous(self._servers, address)
 
     def _servers_of(self, address: str) -> tuple[str, ...]:
         """Return the servers from which an address is received; the one that is sent to comes first.
@@ -58,25 +69,26 @@ class Placement:
         here = self._server_of(address)
         if not is_topic_address(address):
             return tuple(dict.fromkeys((here, *self.names)))
-        there = self._pin(address) or (rendezvous(self._also, address) if self._also else here)
+        there = _pin(self._also_pinned, address) or rendezvous(self._also, address)
         return (here,) if here == there else (here, there)
 
-    def _pin(self, address: str) -> str | None:
-        if not self._pinned or not is_topic_address(address):
-            return None
-        topic = topic_of_address(address)
-        return next((server for pattern, server in self._pinned.items() if expression(pattern).match(topic)), None)
+
+def _pin(pins: Pins, address: str) -> str | None:
+    if not pins or not is_topic_address(address):
+        return None
+    topic = topic_of_address(address)
+    return next((server for pattern, server in pins.items() if expression(pattern).match(topic)), None)
 
 
-def _require_pins(pinned: object, names: Sequence[str]) -> Pins:
+def _require_pins(argument: str, pinned: object, names: Sequence[str]) -> Pins:
     if pinned is None:
         return {}
     if not isinstance(pinned, Mapping):
-        raise refusal("pinned", pinned, "a dict of patterns of topics and names of servers, such as {'orders.*': 'a'}")
-    pins = {require_pattern(key, "a key of pinned"): pinned[key] for key in pinned}
+        raise refusal(argument, pinned, "a dict of patterns of topics and names of servers, such as {'orders.*': 'a'}")
+    pins = {require_pattern(key, f"a key of {argument}"): pinned[key] for key in pinned}
     for pattern, server in pins.items():
         if not isinstance(server, str) or server not in names:
             raise ConfigurationError(
-                f"pinned[{shown(pattern)}] names the server {shown(server)}, and the servers are {', '.join(names)}"
+                f"{argument}[{shown(pattern)}] names the server {shown(server)}, and the servers are {', '.join(names)}"
             )
     return pins

@@ -209,7 +209,7 @@ async def test_claim_that_a_closing_layer_gets_no_answer_to_is_counted_and_logge
 async def test_worker_waits_for_the_database_for_as_long_as_it_takes(
     layer: MessageLayer, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgchannels.receiving.hosting._TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(node_of(layer).receiver.hosting, "_timeout_seconds", 0.01)
     async with connection.transaction():
         await connection.execute("SELECT FROM pgchannels.stripe FOR UPDATE")  # nobody can begin to receive
         working = asyncio.create_task(layer.receive("jobs"))

@@ -35,6 +35,16 @@ async def urls(server: EmbeddedServer, owner_url: str) -> AsyncIterator[dict[str
     await asyncio.to_thread(server.start)
 
 
+async def test_subscription_to_a_topic_that_is_away_says_so_in_time(
+    urls: dict[str, str], server: EmbeddedServer
+) -> None:
+    async with new_layer(urls) as layer:
+        await asyncio.to_thread(server.kill)
+        with pytest.raises(DatabaseUnavailable, match=r"server 'a'.*could not subscribe .* within 1 seconds"):
+            async with layer.subscribe(ON_A, ON_B):
+                pass
+
+
 async def test_topics_of_other_servers_go_on(urls: dict[str, str], server: EmbeddedServer) -> None:
     async with new_layer(urls) as layer, layer.subscribe(ON_A, ON_B) as subscription:
         channel = await layer.new_channel()

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 
-from pgchannels import LayerClosed, MessageLayer
+from pgchannels import ConfigurationError, LayerClosed, MessageLayer
 from tests.servers.topics import ON_A, ON_B
 from tests.support.waiting import until, within
 
@@ -27,6 +29,14 @@ if (child := os.fork()) == 0:
 assert os.waitpid(child, 0)[1] == 0
 layer.sync.publish_many([(topic, "parent again") for topic in sys.argv[3:]])
 """
+
+
+async def test_one_database_by_two_addresses_is_refused(urls: dict[str, str]) -> None:
+    url = make_url(urls["a"])
+    folder = Path(str(url.query["host"]))
+    other = url.set(query={**url.query, "host": str(folder / ".." / folder.name)})
+    with pytest.raises(ConfigurationError, match="'a', 'b' are one database, by two addresses"):
+        await within(MessageLayer({"a": url, "b": other}).open())
 
 
 async def nodes_on(url: str) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,31 @@ async def test_each_step_receives_what_the_step_before_and_after_send(
             for sender, receiver in ((earlier, later), (later, earlier)):
                 await sender.send("jobs", "to a queue")
                 assert await within(receiver.receive("jobs")) == "to a queue"
+
+
+@pytest.mark.parametrize("is_added", [True, False])
+async def test_pinned_topic_moves_in_steps_as_others_do(
+    urls: dict[str, str], three: dict[str, str], is_added: bool
+) -> None:
+    fewer: dict[str, Any] = {"servers": urls, "pinned": None if is_added else {"orders.*": "a"}}
+    more: dict[str, Any] = {"servers": three, "pinned": {"orders.*": "c"}}
+    old, new = (fewer, more) if is_added else (more, fewer)
+    steps = [_step(old, old), _step(old, new), _step(new, old), _step(new, new)]
+    for earlier, later in pairwise(steps):
+        async with earlier, later, earlier.subscribe("orders.1") as before, later.subscribe("orders.1") as after:
+            for sender in (earlier, later):
+                await sender.publish("orders.1", "hello")
+                for subscription in (before, after):
+                    assert (await within(anext(subscription))).payload == "hello"
+
+
+def _step(sent_to: dict[str, Any], also: dict[str, Any]) -> MessageLayer:
+    pinned = {"pinned": sent_to["pinned"]}
+    if sent_to is also:
+        return MessageLayer(sent_to["servers"], **pinned)
+    return MessageLayer(
+        sent_to["servers"], **pinned, also_receive_from=also["servers"], also_pinned=also["pinned"] or {}
+    )
 
 
 async def test_subscriber_that_resumes_at_each_step_misses_and_repeats_nothing(

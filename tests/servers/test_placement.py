@@ -85,6 +85,19 @@ def test_topics_are_received_from_where_others_place_them_too() -> None:
     assert set(before.servers_of("queue:asgi:jobs")) == {"a", "b", "c"}
 
 
+def test_pin_that_changes_is_received_from_both_servers() -> None:
+    placement = Placement(["a", "b"], pinned={"orders.*": "a"}, also_pinned={"orders.*": "b"})
+    assert placement.servers_of("topic:asgi:orders.1") == ("a", "b")
+
+
+def test_client_appends_the_positions_of_later_messages() -> None:
+    since = Positions.parse("0-0@a,room@b=1-5,news@a=1-2,room=1-9@b,me@home=1-7@a")
+    beginnings = Beginnings(since, first="a")
+    assert str(beginnings.on("room", "b")) == "1-9@b"
+    assert str(beginnings.on("news", "a")) == "1-2"
+    assert str(beginnings.on("me@home", "a")) == "1-7@a"
+
+
 URL = "postgresql://localhost/a"
 
 
@@ -106,6 +119,8 @@ URL = "postgresql://localhost/a"
         ({"a": URL}, {"listen_url": URL}, "listen_url leads to one database"),
         (URL, {"pinned": {"orders.*": "a"}}, "pinned"),
         (URL, {"also_receive_from": [URL]}, "also_receive_from"),
+        (URL, {"also_pinned": {"orders.*": "a"}}, "also_pinned"),
+        ({"a": URL}, {"also_pinned": {"orders.*": "b"}}, "also_pinned"),
     ],
 )
 def test_impossible_servers_are_refused_with_a_reason(arguments: Any, options: Any, text: str) -> None:
