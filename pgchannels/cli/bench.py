@@ -54,10 +54,11 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 async def _until_terminated(measuring: Coroutine[Any, Any, Measured]) -> Measured:
-    """Run it to its end, or until SIGTERM, which cancels it as Ctrl-C does: so it leaves nothing behind."""
+    """Run it to its end, or until SIGTERM or SIGHUP, which cancels it as Ctrl-C does: so it leaves nothing behind."""
     task = asyncio.ensure_future(measuring)
     with suppress(NotImplementedError, RuntimeError, ValueError):  # not on every system, nor in every thread
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await task
 
 

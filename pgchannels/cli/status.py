@@ -10,10 +10,12 @@ from sqlalchemy import Connection
 
 from pgchannels.cli.retention import RetentionStatus, in_units
 from pgchannels.cli.target import add_target, in_transaction
-from pgchannels.database.revision import REVISIONS, require_tables
+from pgchannels.database.revision import REVISIONS, require_revision, require_tables
 from pgchannels.database.statements.status import status
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.names import DEFAULT_PREFIX, require_valid_schema
+
+_FIRST_REVISION: Final = "0002"
 
 _MUCH_OF_THE_QUEUE: Final = 0.5
 _KIB: Final = 1024
@@ -42,6 +44,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _read(connection: Connection, schema: Schema) -> tuple[dict[str, Any], RetentionStatus]:
+    require_revision(connection, schema.name, _FIRST_REVISION, what="status")
     found = {"schema": schema.name, "revision": require_tables(connection, schema.name)}
     found |= connection.execute(status(schema)).mappings().one()
     return found, RetentionStatus.read(connection, schema)

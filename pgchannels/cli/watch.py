@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from pgchannels.cli.target import add_target, in_transaction
 from pgchannels.database import row_changes
+from pgchannels.database.revision import require_tables
 from pgchannels.names import DEFAULT_PREFIX
 
 _USUAL_SEARCH_PATH = 'SET LOCAL search_path = "$user", public'  # the table is named as its owner would
@@ -51,6 +52,7 @@ def _unwatch(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, statement: str) -> None:
     def work(connection: Connection) -> None:
+        require_tables(connection, arguments.schema)
         connection.exec_driver_sql(_USUAL_SEARCH_PATH)
         connection.exec_driver_sql(statement)
 

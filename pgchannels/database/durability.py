@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from pgchannels.database.connections import run_sync
 from pgchannels.database.database import Database
 from pgchannels.database.failures import of_driver
-from pgchannels.database.revision import require_tables
+from pgchannels.database.revision import require_revision
 from pgchannels.database.short_locks import holders, named
 from pgchannels.database.statements.durability import choose_durability, durability_status, turn_outbox
 from pgchannels.database.statements.reading import extent
@@ -78,27 +78,18 @@ async def _done(database: Database, statement: Executable) -> bool:
 
 
 def _choose(connection: Connection, schema: Schema, chosen: str) -> None:
-    _require_durability(connection, schema)
+    require_revision(connection, schema.name, _FIRST_REVISION, what="durability")
     connection.execute(extent(schema))  # begins the log if there is none
     connection.execute(choose_durability(schema, chosen))
 
 
 def _status(connection: Connection, schema: Schema) -> Status:
-    _require_durability(connection, schema)
+    require_revision(connection, schema.name, _FIRST_REVISION, what="durability")
     row: Any = connection.execute(durability_status(schema)).one_or_none()
     if row is None:
         connection.execute(extent(schema))
         row = connection.execute(durability_status(schema)).one()
     return Status(*row)
-
-
-def _require_durability(connection: Connection, schema: Schema) -> None:
-    revision = require_tables(connection, schema.name)
-    if revision < _FIRST_REVISION:
-        raise ConfigurationError(
-            f"the pgchannels tables in the schema {schema.name!r} are at revision {revision}, durability needs"
-            f" {_FIRST_REVISION}: run `pgchannels upgrade`"
-        )
 
 
 def _obstacle(connection: Connection, schema: Schema) -> str:

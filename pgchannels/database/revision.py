@@ -54,6 +54,19 @@ def require_tables(connection: Connection, schema: str) -> str:
     return revision
 
 
+def require_revision(connection: Connection, schema: str, least: str, *, what: str) -> None:
+    """Require tables that are new enough for a command.
+
+    :raises ConfigurationError: they are older than that.
+    :raises SchemaMissing: there are none.
+    """
+    if (revision := require_tables(connection, schema)) < least:
+        raise ConfigurationError(
+            f"the pgchannels tables in the schema {schema!r} are at revision {revision}, {what} needs {least}: run"
+            " `pgchannels upgrade`"
+        )
+
+
 def revisions_between(newer: str, older: str) -> list[str]:
     """Return the revisions that a downgrade leaves, newest first; `base` is before all of them.
 

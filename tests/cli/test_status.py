@@ -10,6 +10,7 @@ import pytest
 
 from pgchannels import MessageLayer
 from pgchannels.cli import main
+from pgchannels.database import migrations
 from tests.support.waiting import LIMIT_SECONDS, until
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -120,6 +121,21 @@ async def test_role_that_may_only_use_a_layer_may_ask(database_url: str, capsys:
 async def test_database_without_tables_is_told(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert await asyncio.to_thread(main, ["status", "--url", empty_database_url]) == 1
     assert "pgchannels upgrade" in capsys.readouterr().err
+
+
+async def test_tables_of_an_older_version_are_told(owner_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    await migrations.downgrade(owner_url, revision="0001")
+    assert await asyncio.to_thread(main, ["status", "--url", owner_url]) == 1
+    assert "are at revision 0001, status needs 0002: run `pgchannels upgrade`" in capsys.readouterr().err
+
+
+async def test_choice_that_does_not_hold_yet_is_told(
+    database_url: str, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with MessageLayer(database_url) as layer:
+        await layer.publish("room", 1)
+    await connection.execute("UPDATE pgchannels.durability SET chosen = 'durable'")
+    assert "durability     durable, new messages are not yet" in await status(database_url, capsys)
 
 
 async def test_stranger_is_refused(stranger_url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ async def test_watch_publishes_truncate_where_the_topic_names_no_column(
         (["watch", "orders", "--topic", "a b"], "'a b' is no topic"),
         (["watch", "orders", "--topic", "a", "--prefix", "a:b"], "'a:b'"),
         (["unwatch", "orders"], 'trigger "pgchannels_row_changes" for table "orders" does not exist'),
-        (["watch", "orders", "--topic", "a", "--schema", "elsewhere"], 'schema "elsewhere" does not exist'),
+        (["watch", "orders", "--topic", "a", "--schema", "elsewhere"], 'no pgchannels tables in the schema 'elsewhere''),
     ],
 )
 async def test_what_cannot_be_watched_is_said(
@@ -97,6 +97,16 @@ async def test_what_cannot_be_watched_is_said(
 ) -> None:
     assert await asyncio.to_thread(main, [*arguments, "--url", owner_url]) == 1
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["watch", "orders", "--topic", "orders"], ["unwatch", "orders"]])
+def test_database_without_tables_is_told(
+    command: list[str], empty_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--url", empty_database_url]) == 1
+    assert (
+        "there are no pgchannels tables in the schema 'pgchannels': run `pgchannels upgrade`" in capsys.readouterr().err
+    )
 
 
 def test_watch_without_a_database_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,10 @@ async def test_leaves_nothing_behind(database_url: str, mark: str, connection: C
     await until(lambda: has_connections(connection, 0))
 
 
-@pytest.mark.parametrize(("ends_by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("ends_by", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGKILL, -9)],
+)
 async def test_all_processes_end_with_the_command(
     ends_by: signal.Signals, status: int, running: Process, mark: str, connection: Connection
 ) -> None:
