@@ -89,6 +89,8 @@ def send_in_transaction(layer: PostgresChannelLayer) -> None:
         ({"databases": []}, "list of aliases"),
         ({"databases": ["first", "none"]}, "'none'"),
         ({"databases": ["first", 5]}, "5"),
+        ({"databases": ["first", "first"]}, "'first' twice"),
+        ({"databases": ["first"], "also_receive_from": ["second", "second"]}, "'second' twice"),
         ({"databases": ["first"], "database": "first"}, "'databases' and 'database'"),
         ({"databases": ["first"], "urls": ["postgresql://localhost/a"]}, "'databases' and 'urls'"),
         ({"databases": ["first"], "NAME": "a"}, "'databases' and 'NAME'"),
