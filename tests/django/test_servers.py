@@ -127,6 +127,15 @@ async def test_checks_look_at_each_database(
             assert [(message.id, "'empty'" in message.msg) for message in found] == [("pgchannels.W003", True)]
 
 
+async def test_checks_look_at_each_server_outside_of_databases(owner_url: str, empty_database_url: str) -> None:
+    for servers in ({"a": owner_url, "b": empty_database_url}, {"b": empty_database_url, "a": owner_url}):
+        with channel_layers(urls=servers):
+            [message] = await asyncio.to_thread(found_by_checks, ["default"])
+            assert message.id == "pgchannels.W003"
+            assert "the server 'b' of the layer 'default'" in message.msg
+            assert message.hint == "`manage.py pgchannels upgrade` creates or upgrades them."
+
+
 def found_by_checks(aliases: list[str]) -> list[checks.CheckMessage]:
     """What the checks of these databases say."""
     found = check_tables(databases=aliases)
