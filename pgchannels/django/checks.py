@@ -26,6 +26,7 @@ from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.django.revision import installed_revision, revision_at
 from pgchannels.django.upgrading import APP, APP_LABEL, migrate_command, upgrade_command
 from pgchannels.errors import PgChannelsError
+from pgchannels.servers.targets import require_different
 
 TAG: Final = "pgchannels"
 _LACKS_PRIVILEGE: Final = "42501"
@@ -86,8 +87,7 @@ def _check_config(place: str, backend: type[PostgresChannelLayer], config: objec
     try:
         if not isinstance(config, Mapping):
             raise TypeError("it is no dict")
-        for url in backend(**config).database_urls().values():
-            Database(url)
+        require_different({name: Database(url) for name, url in backend(**config).database_urls().items()})
     except Exception as error:  # also from a module that `default` names, or from Django's backend
         is_ours = isinstance(error, PgChannelsError | TypeError)
         text = str(error).removeprefix("CHANNEL_LAYERS: ") if is_ours else f"{type(error).__name__}: {error}"

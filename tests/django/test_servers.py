@@ -113,6 +113,13 @@ async def test_impossible_servers_are_an_error_of_the_settings(
         assert text in message.msg
 
 
+def test_checks_refuse_one_database_under_two_names() -> None:
+    with channel_layers(urls={"a": "postgresql://localhost/same", "b": "postgresql://localhost/same"}):
+        [message] = check_layers()
+        assert message.id == "pgchannels.E003"
+        assert "'a' and 'b' are the same" in message.msg
+
+
 async def test_checks_look_at_each_database(
     aliases: list[str], empty_database_url: str, add_database: AddDatabase
 ) -> None:
