@@ -26,6 +26,7 @@ from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.django.revision import installed_revision, revision_at
 from pgchannels.django.upgrading import APP, APP_LABEL, migrate_command, upgrade_command
 from pgchannels.errors import PgChannelsError
+from pgchannels.servers.targets import require_different
 
 TAG: Final = "pgchannels"
 _LACKS_PRIVILEGE: Final = "42501"
@@ -59,7 +60,7 @@ def check_tables(*, databases: Sequence[str] | None = None, **_: Any) -> list[ch
     """
     usable = [layer for layer in configured_layers() if not any(_check_config("", layer.backend, layer.config))]
     asked_for = [layer for layer in usable if databases and layer.alias in (None, *databases)]
-    by_place = {(layer.alias, layer.alias or layer.name, layer.schema): layer for layer in reversed(asked_for)}
+    by_place = {(layer.alias or (layer.name, layer.server), layer.schema): layer for layer in reversed(asked_for)}
     return [message for layer in reversed(by_place.values()) for message in _check_schema(layer)]
 
 
@@ -86,8 +87,7 @@ def _check_config(place: str, backend: type[PostgresChannelLayer], config: objec
     try:
         if not isinstance(config, Mapping):
             raise TypeError("it is no dict")
-        for url in backend(**config).database_urls().values():
-            Database(url)
+        require_different({name: Database(url) for name, url in backend(**config).database_urls().items()})
     except Exception as error:  # also from a module that `default` names, or from Django's backend
         is_ours = isinstance(error, PgChannelsError | TypeError)
         text = str(error).removeprefix("CHANNEL_LAYERS: ") if is_ours else f"{type(error).__name__}: {error}"
@@ -136,10 +136,7 @@ def _check_use() -> Iterator[checks.CheckMessage]:
 
 
 def _check_schema(layer: ConfiguredLayer) -> Iterator[checks.CheckMessage]:
-    database = (
-        f"the database {layer.alias!r}" if layer.alias is not None else f"the database of the layer {layer.name!r}"
-    )
-    place = f"in the schema {layer.schema!r} of {database}"
+    place = f"in the schema {layer.schema!r} of {_database(layer)}"
     try:
         revision = _revision(layer)
     except _NotAllowed:
@@ -154,6 +151,12 @@ def _check_schema(layer: ConfiguredLayer) -> Iterator[checks.CheckMessage]:
         elif revision in REVISIONS[:-1]:
             text = f"The tables {place} are at revision {revision}, this version of pgchannels needs {REVISIONS[-1]}."
             yield from _warning("W004", text, layer)
+
+
+def _database(layer: ConfiguredLayer) -> str:
+    if layer.alias is not None:
+        return f"the database {layer.alias!r}"
+    return f"the {f'server {layer.server!r}' if layer.server else 'database'} of the layer {layer.name!r}"
 
 
 class _NotAllowed(Exception):

@@ -1,6 +1,6 @@
 """The layers of `CHANNEL_LAYERS` that are ours."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,22 +10,25 @@ from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
 from pgchannels.database.url import Host, parse_url
+from pgchannels.django.database_url import sources_of_servers
 from pgchannels.django.layer import PostgresChannelLayer
 from pgchannels.errors import PgChannelsError
 from pgchannels.names import DEFAULT_SCHEMA
 
 OUR_PACKAGE: Final = "pgchannels."
-_OF_SERVERS: Final = frozenset({"databases", "urls", "pinned", "also_receive_from", "also_pinned"})
+_OF_ONE: Final = {"databases": "database", "urls": "url"}
+_OF_SERVERS: Final = frozenset({*_OF_ONE, "pinned", "also_receive_from", "also_pinned"})
 _THIS_MACHINE: Final = frozenset({"", "127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredLayer:
-    """One entry of `CHANNEL_LAYERS`."""
+    """One entry of `CHANNEL_LAYERS`, or one of the servers of an entry with several."""
 
     name: str
     backend: type[PostgresChannelLayer]
     config: Mapping[str, Any]
+    server: str = ""
 
     @property
     def schema(self) -> str:
@@ -48,15 +51,17 @@ class ConfiguredLayer:
         return next(aliases, None) if place is not None else None
 
     def by_server(self) -> "Iterator[ConfiguredLayer]":
-        """The same entry for each of its servers, as if that were its only one."""
+        """The same entry for each of its servers, as if that were its only one; itself if these cannot be read."""
+        option = next((option for option in _OF_ONE if self.config.get(option) is not None), None)
+        try:
+            servers = {} if option is None else _servers(option, self.config)
+        except PgChannelsError:  # which a check reports
+            servers = {}
         config = {name: value for name, value in self.config.items() if name not in _OF_SERVERS}
-        for option, own in (("databases", "database"), ("urls", "url")):
-            if option in self.config:
-                given = (self.config[option], self.config.get("also_receive_from") or ())
-                for server in dict.fromkeys(server for servers in given for server in _each(servers)):
-                    yield replace(self, config={**config, own: server})
-                return
-        yield self
+        for server, target in servers.items():
+            yield replace(self, config={**config, _OF_ONE[str(option)]: target}, server=server)
+        if not servers:
+            yield self
 
     def url(self) -> str | URL:
         """Where its database is.
@@ -112,10 +117,11 @@ def main_layer() -> ConfiguredLayer | None:
     return layers.get("default") or next(reversed(layers.values()), None)
 
 
-def _each(servers: object) -> Iterable[Any]:
-    if isinstance(servers, Mapping):
-        return servers.values()
-    return servers if isinstance(servers, list | tuple) else ()
+def _servers(option: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The aliases or URLs of the servers, by their names, those first that are sent to."""
+    sent_to, also = sources_of_servers(option, config[option]), config.get("also_receive_from")
+    sources = {**sent_to, **({} if also is None else sources_of_servers(option, also)), **sent_to}
+    return {name: name if option == "databases" else source.url() for name, source in sources.items()}
 
 
 def _place(backend: type[PostgresChannelLayer], config: Mapping[str, Any]) -> object:

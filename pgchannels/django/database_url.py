@@ -56,7 +56,13 @@ def sources_of_servers(option: str, servers: Any) -> dict[str, DatabaseSource]:
         return {name: _source_of_url(url) for name, url in urls.items()}
     if isinstance(servers, str) or not isinstance(servers, Sequence) or not servers:
         raise refusal("CHANNEL_LAYERS: 'databases'", servers, "a list of aliases of DATABASES")
-    return {str(alias): _source_of_alias(option, alias) for alias in servers}
+    by_alias: dict[str, DatabaseSource] = {}
+    for alias in servers:
+        source = _source_of_alias(option, alias)
+        if alias in by_alias:
+            raise ConfigurationError(f"CHANNEL_LAYERS: 'databases' has {shown(alias)} twice: give each database once")
+        by_alias[alias] = source
+    return by_alias
 
 
 def database_source(url: str | None, alias: str | None, keys: Mapping[str, Any]) -> DatabaseSource:

@@ -1,10 +1,11 @@
 """For the tests of a project: each begins with empty channel layers, as it begins with an empty mail outbox."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from channels.layers import channel_layers
 from django.conf import settings
 from django.db import connections
+from django.utils.functional import classproperty
 
 from pgchannels.django.configured_layers import ConfiguredLayer, configured_layers
 from pgchannels.django.layer import PostgresChannelLayer
@@ -17,7 +18,18 @@ else:
 
 
 class EmptyChannelLayers(_Base):
-    """A mixin for Django's `TestCase`, `TransactionTestCase` and Channels' `ChannelsLiveServerTestCase`."""
+    """A mixin for Django's `TestCase`, `TransactionTestCase` and Channels' `ChannelsLiveServerTestCase`.
+
+    Tests may use the databases of the layers besides those of the test case, unless the class names its `databases`.
+    """
+
+    if not TYPE_CHECKING:  # for a type checker, it would contradict that of TestCase
+
+        @classproperty
+        def databases(cls) -> Any:  # noqa: N805  # as of a class method
+            """Those of the test case, and those of the layers unless it may use none, or all."""
+            named = getattr(super(), "databases", ())
+            return {*named, *_aliases()} if named and named != "__all__" else named
 
     def setUp(self) -> None:
         """Empty the layers."""
@@ -44,6 +56,11 @@ def empty_channel_layers() -> None:
         layer = channel_layers[name]
         if isinstance(layer, PostgresChannelLayer):
             layer.empty()
+
+
+def _aliases() -> set[str]:
+    layers = (layer for key in ("CONFIG", "TEST_CONFIG") for layer in configured_layers(key=key))
+    return {layer.named_alias for layer in layers if layer.named_alias is not None}
 
 
 def _use_test_config(configured: ConfiguredLayer) -> None:

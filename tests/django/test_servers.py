@@ -89,6 +89,8 @@ def send_in_transaction(layer: PostgresChannelLayer) -> None:
         ({"databases": []}, "list of aliases"),
         ({"databases": ["first", "none"]}, "'none'"),
         ({"databases": ["first", 5]}, "5"),
+        ({"databases": ["first", "first"]}, "'first' twice"),
+        ({"databases": ["first"], "also_receive_from": ["second", "second"]}, "'second' twice"),
         ({"databases": ["first"], "database": "first"}, "'databases' and 'database'"),
         ({"databases": ["first"], "urls": ["postgresql://localhost/a"]}, "'databases' and 'urls'"),
         ({"databases": ["first"], "NAME": "a"}, "'databases' and 'NAME'"),
@@ -111,6 +113,13 @@ async def test_impossible_servers_are_an_error_of_the_settings(
         assert text in message.msg
 
 
+def test_checks_refuse_one_database_under_two_names() -> None:
+    with channel_layers(urls={"a": "postgresql://localhost/same", "b": "postgresql://localhost/same"}):
+        [message] = check_layers()
+        assert message.id == "pgchannels.E003"
+        assert "'a' and 'b' are the same" in message.msg
+
+
 async def test_checks_look_at_each_database(
     aliases: list[str], empty_database_url: str, add_database: AddDatabase
 ) -> None:
@@ -123,6 +132,15 @@ async def test_checks_look_at_each_database(
             assert main.alias == "first"
             found = await asyncio.to_thread(found_by_checks, [*aliases, "empty"])
             assert [(message.id, "'empty'" in message.msg) for message in found] == [("pgchannels.W003", True)]
+
+
+async def test_checks_look_at_each_server_outside_of_databases(owner_url: str, empty_database_url: str) -> None:
+    for servers in ({"a": owner_url, "b": empty_database_url}, {"b": empty_database_url, "a": owner_url}):
+        with channel_layers(urls=servers):
+            [message] = await asyncio.to_thread(found_by_checks, ["default"])
+            assert message.id == "pgchannels.W003"
+            assert "the server 'b' of the layer 'default'" in message.msg
+            assert message.hint == "`manage.py pgchannels upgrade` creates or upgrades them."
 
 
 def found_by_checks(aliases: list[str]) -> list[checks.CheckMessage]:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.support.django_databases import django_database
-from tests.support.django_processes import Databases, manage, pytest_django
+from tests.support.django_processes import Databases, Layers, manage, pytest_django
 from tests.support.snippets import snippet
 
 GUIDE: Final = "docs/how-to/django.md"
@@ -56,6 +56,14 @@ async def test_tests_of_views_leave_nothing_to_each_other(
     empty_database_url: str, databases: Databases, options: tuple[str, ...]
 ) -> None:
     await manage(databases, "test", *options, "views_checks", quiet=False)
+    assert await databases_for_tests(empty_database_url, databases) == []
+
+
+async def test_tests_may_use_each_database_of_the_layer(empty_database_url: str, databases: Databases) -> None:
+    default = databases["default"]
+    databases["two"] = default | {"NAME": "of_no_use", "TEST": {"NAME": f"{default['TEST']['NAME']}_two"}}
+    layers: Layers = {"default": {"CONFIG": {"databases": ["default", "two"]}}}
+    await manage(databases, "test", "servers_checks", layers=layers, quiet=False)
     assert await databases_for_tests(empty_database_url, databases) == []
 
 
