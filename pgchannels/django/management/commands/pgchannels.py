@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from sqlalchemy import URL
 
 from pgchannels.arguments import shown
-from pgchannels.cli import CommandFailed, add_database_commands, run
+from pgchannels.cli import CommandFailed, add_database_commands, ending_with_reader, run
 from pgchannels.django.configured_layers import configured_layers, main_layer
 from pgchannels.django.database_url import url_of_alias
 from pgchannels.errors import PgChannelsError
@@ -36,7 +36,8 @@ class Command(BaseCommand):
         try:
             url, schema = _place(options["database"], options["layer"])
             given = {"url": options["url"] or url(), "schema": options["schema"] or schema}
-            status = run(Namespace(**options | given))
+            with ending_with_reader():
+                status = run(Namespace(**options | given))
         except (CommandFailed, PgChannelsError) as failure:
             raise CommandError(str(failure)) from failure
         if status:
