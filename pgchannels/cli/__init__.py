@@ -1,9 +1,12 @@
 """The command line."""
 
 import argparse
+import os
+import select
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
 
 from pgchannels import __version__
 from pgchannels.arguments import redacted
@@ -19,6 +22,8 @@ from pgchannels.database.database import Database
 from pgchannels.database.failures import is_database_failure, lacks_privilege
 from pgchannels.database.wording import Place, explained, in_words
 from pgchannels.errors import PgChannelsError
+
+_READER_GONE: Final = 141  # what a shell shows for a program that SIGPIPE has ended
 
 
 class CommandFailed(PgChannelsError):
@@ -40,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND")
     add_demo_command(commands)
     add_database_commands(commands)
-    try:
-        return run(parser.parse_args(arguments))
-    except CommandFailed as failure:
-        print(f"pgchannels: {failure}", file=sys.stderr)
-        return 1
+    with ending_with_reader():
+        try:
+            return run(parser.parse_args(arguments))
+        except CommandFailed as failure:
+            print(f"pgchannels: {failure}", file=sys.stderr)
+            return 1
 
 
 def add_database_commands(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -68,12 +74,36 @@ def run(parsed: argparse.Namespace) -> int:
     except PgChannelsError as error:
         raise CommandFailed(str(error)) from error
     except Exception as error:
-        if not is_database_failure(error):
+        if not is_database_failure(error) or _lost_reader(error):
             raise
         if lacks_privilege(error):
             raise CommandFailed(f"{_place(parsed)} refused: {in_words(error)}; {parsed.remedy}") from error
         raise CommandFailed(str(explained(error, _place(parsed)))) from error
     return status
+
+
+@contextmanager
+def ending_with_reader() -> Iterator[None]:
+    """End the program without a word if nobody reads the standard output any more, as after `| head -1`."""
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)
+    except BrokenPipeError as error:
+        if not _lost_reader(error):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left as it ends
+        raise SystemExit(_READER_GONE) from None
+
+
+def _lost_reader(error: Exception) -> bool:
+    """Whether it is the reader of the standard output that has gone; a database's connection can break as well."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    output = select.poll()
+    output.register(sys.stdout, 0)  # errors and hang-ups alone
+    return bool(output.poll(0))
 
 
 def _print_help(parser: argparse.ArgumentParser) -> int:

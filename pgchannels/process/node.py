@@ -278,8 +278,7 @@ class Node:
 
     async def _give_back(self) -> None:
         await self.receiver.queues.give_back()
-        async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-            await self.receiver.queues.end_work()
+        await self.receiver.queues.end_work(timeout_seconds=_CLOSE_TIMEOUT_SECONDS)
 
     def _fail(self, task: asyncio.Task[None], error: BaseException) -> None:
         logger.error("%s failed: the layer closes in this event loop, open it again", task.get_name(), exc_info=error)

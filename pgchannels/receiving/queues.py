@@ -164,12 +164,13 @@ class Queues:
             self._left = self._take_abandoned()  # before the waiting receivers wake up
             self.works.return_all()
 
-    async def end_work(self) -> None:
+    async def end_work(self, *, timeout_seconds: float) -> None:
         """Tell the database how the work of a closed layer has ended; what it does not learn is given back later."""
         try:
-            await self.works.give_back()
-            while waiting := self.works.queues_with_done():
-                await self._taker.take(Terms(waiting[0]), 0)
+            async with asyncio.timeout(timeout_seconds):
+                await self.works.give_back()
+                while waiting := [*self._taker.queues_untold(), *self.works.queues_with_done()]:
+                    await self._taker.take(Terms(waiting[0]), 0)
         except Exception as failure:
             logger.warning(
                 "the layer closed, and could not tell the database which work is done: it is given to others when the"
@@ -291,8 +292,8 @@ class Queues:
                     )
         except (PgChannelsError, TimeoutError) as failure:
             for terms, claim in self._taker.unresolved.items():
-                if terms.attempts is not None:
-                    continue  # it is given back when the lease ends
+                if terms.attempts is not None or not claim.most:
+                    continue  # what it took is given back when the lease ends, or it was to take nothing
                 self._losses.count(Gap(GapReason.EXPIRED, None))
                 logger.error(
                     "%s: the layer closes without an answer to its last claim: up to %d messages may be lost."

@@ -99,6 +99,10 @@ class Taker:
             self.works.acknowledged(terms.address, call.done, late=rows[0]["late"])
         return self._answer(terms, call, rows)
 
+    def queues_untold(self) -> list[str]:
+        """Return the queues for which an unresolved call only says which work is done."""
+        return [terms.address for terms, call in self.unresolved.items() if terms.attempts is None and not call.most]
+
     def _new_call(self, terms: Terms, wanted: int) -> Call:
         remembered_until = self.connections.database_time() + self.memory.retention_seconds
         done = self.works.take_done(terms.address)

@@ -12,6 +12,8 @@ from pgchannels.database.statements.retention import rotate, rotation_is_overdue
 
 _MOST_STEPS: Final = 33  # as many slots as there can be, plus the next one
 _INTERVAL_SECONDS: Final = 2
+_TRIES_BEFORE_WARNING: Final = 4  # another node that rotates holds the same locks, for a moment
+_LONGEST_PAUSE_SECONDS: Final = 20  # between tries in a row: after a longer one, perhaps nobody was there to rotate
 
 logger: logging.Logger = logging.getLogger("pgchannels")
 
@@ -26,7 +28,9 @@ class Retention:
         self._connections = connections
         self._requested = asyncio.Event() if is_on_request else None
         self._interval_seconds = min(_INTERVAL_SECONDS, expiry_seconds / 2)
-        self._is_overdue = False
+        self._tries = 0  # in a row after which it was still due
+        self._tried_at = 0.0  # by the database's clock, which also counts while the machine sleeps
+        self._is_blocked: bool | None = False  # None: it is overdue, and only some tries will show whose fault it is
 
     async def run(self) -> None:
         """Rotate when it is due, forever; the first node to try does it."""
@@ -38,28 +42,36 @@ class Retention:
             self._requested.set()
 
     async def _rotate_later(self) -> None:
-        if self._requested is None:
+        if self._requested is None or self._is_blocked is None:
             await asyncio.sleep(self._interval_seconds)
         else:
             await self._requested.wait()
             self._requested.clear()
+        tries, self._tries = self._tries, 0  # unless the database answers
         try:
             for _ in range(_MOST_STEPS):  # each is a transaction of its own
                 if not (await self._connections.ask(rotate))[0][0]:
                     break
         except asyncpg.LockNotAvailableError:
             logger.debug("somebody holds a lock on the log: rotating later")
-        await self._report()
-
-    async def _report(self) -> None:
-        was_overdue, rows = self._is_overdue, await self._connections.ask(rotation_is_overdue)
-        for self._is_overdue, clock in rows:
+        for is_due, is_overdue, clock in await self._connections.ask(rotation_is_overdue):
             self._connections.set_clock(clock)  # somebody may have set it
-        if self._is_overdue and not was_overdue:
+            is_in_a_row = 0 <= clock - self._tried_at <= _LONGEST_PAUSE_SECONDS
+            self._tries = (tries if is_in_a_row else 0) + 1 if is_due else 0
+            self._tried_at = clock
+            self._report(is_overdue)
+
+    def _report(self, is_overdue: bool) -> None:
+        was_blocked = self._is_blocked
+        if not is_overdue or was_blocked:
+            self._is_blocked = is_overdue
+        else:
+            self._is_blocked = True if self._tries > _TRIES_BEFORE_WARNING else None
+        if self._is_blocked and not was_blocked:
             logger.warning(
                 "the log cannot rotate, and grows: another session holds locks on rows of %s.log_state or %s.stripe",
                 self._connections.schema.name,
                 self._connections.schema.name,
             )
-        if was_overdue and not self._is_overdue:
+        if was_blocked and not self._is_blocked:
             logger.warning("the log rotates again")

@@ -85,7 +85,10 @@ async def test_watch_publishes_truncate_where_the_topic_names_no_column(
         (["watch", "orders", "--topic", "a b"], "'a b' is no topic"),
         (["watch", "orders", "--topic", "a", "--prefix", "a:b"], "'a:b'"),
         (["unwatch", "orders"], 'trigger "pgchannels_row_changes" for table "orders" does not exist'),
-        (["watch", "orders", "--topic", "a", "--schema", "elsewhere"], "no pgchannels tables in the schema 'elsewhere'"),
+        (
+            ["watch", "orders", "--topic", "a", "--schema", "elsewhere"],
+            "no pgchannels tables in the schema 'elsewhere'",
+        ),
     ],
 )
 async def test_what_cannot_be_watched_is_said(

@@ -149,3 +149,22 @@ async def test_claims_change_no_row_of_the_log_beside_a_long_transaction(
     await until(are_counted)
     assert await connection.fetchval(f"SELECT changed FROM ({CHANGED_ROWS}) AS counted") == 0
     await holder.close()
+
+
+async def test_closing_without_an_answer_to_what_is_done_is_a_warning_and_no_loss(
+    layer: MessageLayer,
+    behind: MessageLayer,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("pgchannels.process.node._CLOSE_TIMEOUT_SECONDS", 0.5)
+    losses, unresolved = node_of(behind).losses, node_of(behind).receiver.queues._taker.unresolved
+    await layer.send("jobs", "done")
+    async with asyncio.timeout(LIMIT_SECONDS), behind.claim("jobs"):
+        proxy.freeze()
+    await until(lambda: asyncio.sleep(0, any(call.done for call in unresolved.values())))
+    await within(behind.close())
+    assert (losses.messages, losses.gaps) == (0, 0)
+    assert "ERROR" not in {record.levelname for record in caplog.records}
+    assert "the layer closed, and could not tell the database which work is done" in caplog.text

@@ -1,11 +1,16 @@
 """The log's slots rotate, and what that keeps and removes."""
 
 import asyncio
+import logging
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Final
 
 import asyncpg
 import pytest
 
 from pgchannels import Gap, GapReason, MessageLayer
+from pgchannels.upkeep.retention import Retention
 from tests.support.log import count_slots, let_pass, lose_the_log, rotate
 from tests.support.roads import node_of, process_of
 from tests.support.waiting import until, within
@@ -213,3 +218,97 @@ async def test_expired_messages_are_not_read_and_those_of_a_queue_are_told_as_lo
     assert [message.payload for message in await layer.history("room")] == ["fresh"]
     assert await within(layer.receive("jobs", on_gap=gaps.append)) == "fresh"
     assert gaps == [Gap(GapReason.EXPIRED, 3)]
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> Counter[Retention]:
+    """How often each node has tried to rotate."""
+    counted, rotate_later = Counter[Retention](), Retention._rotate_later
+
+    async def counting(retention: Retention) -> None:
+        await rotate_later(retention)
+        counted[retention] += 1
+
+    monkeypatch.setattr(Retention, "_rotate_later", counting)
+    return counted
+
+
+async def have_all_tried(tries: Counter[Retention], times: Counter[Retention], nodes: int) -> bool:
+    """Whether so many nodes have tried once more than they had."""
+    return len(tries - times) == nodes
+
+
+IS_OVERDUE: Final = "SELECT is_overdue FROM pgchannels.log_status"
+HAS_ROTATED: Final = "SELECT rotated_at > now() - interval '10 min' AND NOT is_overdue FROM pgchannels.log_status"
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning or worse."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def open_eight(layers: AsyncExitStack, url: str) -> None:
+    """Open eight layers together."""
+    opening = [MessageLayer(url, expiry=1, prefix=f"p{number}") for number in range(8)]
+    await asyncio.gather(*map(layers.enter_async_context, opening))
+
+
+async def test_layers_that_open_after_a_quiet_time_warn_of_nobody_while_one_node_rotates(
+    database_url: str,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    tries: Counter[Retention],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with MessageLayer(database_url, expiry=1) as before:
+        await before.publish("room", 1)
+    tries.clear()
+    await let_pass(connection, 3600)
+    assert await connection.fetchval(IS_OVERDUE)
+    async with AsyncExitStack() as layers:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM pgchannels.log_state FOR UPDATE")  # as a node that rotates
+            await open_eight(layers, database_url)
+            await until(lambda: have_all_tried(tries, Counter(), 8))
+        tried = tries.copy()
+        await until(lambda: have_all_tried(tries, tried, 8))
+        await until(lambda: connection.fetchval(HAS_ROTATED))
+    assert warnings_in(caplog) == []
+
+
+async def test_shorter_retention_makes_no_layer_warn_while_one_node_rotates(
+    database_url: str,
+    owner_url: str,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    tries: Counter[Retention],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    owner = await asyncpg.connect(owner_url)
+    async with AsyncExitStack() as layers:
+        await open_eight(layers, database_url)
+        await owner.execute("UPDATE pgchannels.log SET chosen = '7 d', retention = '7 d'")
+        async with MessageLayer(database_url) as sending:
+            await sending.publish("room", 1)
+        await let_pass(connection, 3600)
+        await until(lambda: asyncio.sleep(0, max(tries.values(), default=0) > 6))
+        async with connection.transaction():
+            await connection.fetchval("SELECT pgchannels.rotate()")  # as another node does
+            await owner.execute("UPDATE pgchannels.log SET chosen = '1 s', retention = '1 min'")
+            assert await owner.fetchval(IS_OVERDUE)
+            tried = tries.copy()
+            await until(lambda: have_all_tried(tries, tried, 8))
+        await until(lambda: connection.fetchval(HAS_ROTATED))
+    await owner.close()
+    assert warnings_in(caplog) == []
+
+
+async def test_layer_that_rarely_asks_the_database_tries_again_before_it_warns(
+    database_url: str, connection: "asyncpg.Connection[asyncpg.Record]", caplog: pytest.LogCaptureFixture
+) -> None:
+    async with MessageLayer(database_url, expiry=0.2, poll=0.1, heartbeat=60) as layer:
+        await layer.publish("room", 1)
+        await let_pass(connection, 3600)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM pgchannels.log_state FOR UPDATE")
+            node_of(layer)._retention.rotate_soon()
+            await until(lambda: asyncio.sleep(0, bool(warnings_in(caplog))))
+    assert [text.partition(":")[0] for text in warnings_in(caplog)] == ["the log cannot rotate, and grows"]

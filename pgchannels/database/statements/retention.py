@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     ColumnElement,
+    DateTime,
     Executable,
     Float,
+    Interval,
     Select,
     Update,
     bindparam,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     extract,
     func,
     literal,
+    literal_column,
     select,
     table,
     update,
@@ -61,10 +64,11 @@ def rotate(schema: Schema) -> Executable:
 
 
 def rotation_is_overdue(schema: Schema) -> Executable:
-    """Whether the rotation of the log is overdue, see `log_status.sql`, and the database's time."""
+    """Whether the rotation of the log is due, and overdue, see `log_status.sql`, and the database's time."""
+    due_at = column("rotated_at", DateTime(timezone=True)) + literal_column("retention / 2", Interval)
     status = table("log_status", column("is_overdue", Boolean), schema=schema.name)
     clock = cast(extract("epoch", func.clock_timestamp()), Float(53))
-    return select(status.c.is_overdue, clock)
+    return select(due_at <= func.clock_timestamp(), status.c.is_overdue, clock)
 
 
 def _seconds(duration: timedelta) -> ColumnElement[float]:

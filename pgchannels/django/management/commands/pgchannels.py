@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from sqlalchemy import URL
 
 from pgchannels.arguments import shown
-from pgchannels.cli import CommandFailed, add_database_commands, run
+from pgchannels.cli import CommandFailed, add_database_commands, ending_with_reader, run
 from pgchannels.django.configured_layers import ConfiguredLayer, configured_layers, main_layer
 from pgchannels.django.database_url import url_of_alias
 from pgchannels.errors import PgChannelsError
@@ -51,6 +51,10 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         """Run one of them; a server that fails does not keep it from the others."""
+        with ending_with_reader():
+            self._handle(options)
+
+    def _handle(self, options: Mapping[str, Any]) -> None:
         [first, *others] = places = _places(options)
         if not others:
             _run(first, options)
