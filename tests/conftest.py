@@ -51,8 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are cores: tests wait for servers and other processes."""
-    return 3 * (os.cpu_count() or 1) // 2
+    """Twice as many as there are cores: tests wait for servers and other processes."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -26,7 +26,7 @@ def add_bench_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     parser.add_argument("--seconds", type=float, default=3, help="for which they send (default: %(default)s)")
     parser.add_argument("--size", type=int, default=200, help="bytes of a payload (default: %(default)s)")
     parser.add_argument(
-        "--processes", type=int, default=0, metavar="N", help="measure also beside N processes that listen in vain"
+        "--processes", type=int, metavar="N", help="measure also beside N processes that listen in vain"
     )
     parser.set_defaults(run=_bench)
 
@@ -36,10 +36,10 @@ def _bench(arguments: argparse.Namespace) -> int:
     require_count("--senders", arguments.senders, most=_MOST_SENDERS, of="senders")
     require_seconds("--seconds", arguments.seconds, most=_MOST_SECONDS)
     require_count("--size", arguments.size, most=_MOST_BYTES, of="bytes")
-    if arguments.processes:
+    if arguments.processes is not None:
         require_count("--processes", arguments.processes, most=_MOST_PROCESSES, of="processes")
     measuring = measure(
-        url, arguments.schema, arguments.senders, arguments.seconds, arguments.size, processes=arguments.processes
+        url, arguments.schema, arguments.senders, arguments.seconds, arguments.size, processes=arguments.processes or 0
     )
     try:
         measured = asyncio.run(_until_terminated(measuring))

@@ -166,8 +166,9 @@ class Queues:
 
     async def end_work(self, *, timeout_seconds: float) -> None:
         """Tell the database how the work of a closed layer has ended; what it does not learn is given back later."""
+        limit = asyncio.timeout(timeout_seconds)  # ends this where the loop does not run any more
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with limit:
                 await self.works.give_back()
                 while waiting := [*self._taker.queues_untold(), *self.works.queues_with_done()]:
                     await self._taker.take(Terms(waiting[0]), 0)

@@ -95,7 +95,8 @@ NAMED: Final[dict[str, str | None]] = {
         "messages": "messages",
     },
     **{name: name for name in ("key", "headers", "exclude", "using", "connection")},
-    **dict.fromkeys(("databases", "urls", "pinned", "also_receive_from")),  # `tests/servers/test_placement.py`
+    # `tests/servers/test_placement.py`
+    **dict.fromkeys(("databases", "urls", "pinned", "also_receive_from", "also_pinned")),
     **dict.fromkeys(("database", "url", "database_keys", "password", "payload", "message", "name", "serializer_class")),
 }
 
