@@ -10,6 +10,7 @@ import pytest
 
 from pgchannels import DatabaseUnavailable, MessageLayer
 from pgchannels.database.connections import Connections
+from pgchannels.database.driver import Records
 from pgchannels.django import PostgresChannelLayer
 from tests.conftest import new_database
 from tests.support.roads import node_of
@@ -27,6 +28,11 @@ ANOTHER: Final = "other"  # its lock is not that of `room`
 
 def connections_of(layer: MessageLayer) -> Connections:
     return node_of(layer)._connections
+
+
+async def session_of(layer: MessageLayer) -> Records:
+    """The one that sends and reads: as a read, this must be repeated if the connection was lost just now."""
+    return await connections_of(layer).fetch_text("SELECT pg_backend_pid()")
 
 
 @asynccontextmanager
@@ -156,7 +162,7 @@ async def publish(layer: MessageLayer, size: int) -> None:
 async def test_reads_go_on_after_a_send_has_lost_the_connection(database_url: str, connection: Connection) -> None:
     async with MessageLayer(database_url, connections=2) as layer, layer.subscribe("room") as subscription:
         for number in range(5):
-            [(session,)] = await connections_of(layer).fetch_text("SELECT pg_backend_pid()")
+            [(session,)] = await node_of(layer)._read(lambda: session_of(layer), "could not tell the session")
             sending = asyncio.create_task(layer.publish("room", number))
             reading = asyncio.create_task(layer.history("room"))
             await connection.execute("SELECT pg_terminate_backend($1)", session)
