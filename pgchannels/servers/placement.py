@@ -1,7 +1,7 @@
 """Which server carries an address: rendezvous hashing of names, and pinned topics."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, TypeAlias
@@ -50,8 +50,8 @@ class Placement:
         self._also_pinned = (
             self._pinned if also_pinned is None else _require_pins("also_pinned", also_pinned, self._also)
         )
-        self.server_of = lru_cache(_REMEMBERED)(self._server_of)
-        self.servers_of = lru_cache(_REMEMBERED)(self._servers_of)
+        self.server_of: Callable[[str], str] = lru_cache(_REMEMBERED)(self._server_of)
+        self.servers_of: Callable[[str], tuple[str, ...]] = lru_cache(_REMEMBERED)(self._servers_of)
 
     def is_sent_to(self, server: str) -> bool:
         """Whether addresses are placed on a server, and not only received from there."""
