@@ -234,7 +234,8 @@ async def run_sync(database: Database, function: Callable[[Connection], T]) -> T
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="READ COMMITTED")
             async with connection.begin():
-                await connection.exec_driver_sql(PIN_SETTINGS_LOCALLY)
+                if database.engine is not None:  # a connection without sessions has them already
+                    await connection.exec_driver_sql(PIN_SETTINGS_LOCALLY)
                 return await connection.run_sync(function)
     finally:
         await engine.dispose()
