@@ -73,6 +73,7 @@ LEFT_BY_LATER_REVISIONS = (
     "clear_slots",
     "wake",
     "wake_another",
+    "take_turns",
     "leave_token",
     "end_work",
     "open_work",

@@ -14,6 +14,7 @@ down_revision = "0002"
 NEW_FUNCTIONS = (
     "wake",
     "wake_another",
+    "take_turns",
     "leave_token",
     "end_work",
     "open_work",

@@ -181,8 +181,9 @@ class Queues:
 
     async def wake_others(self) -> None:
         """Wake another node for each queue whose next message this one was to take; it is gone."""
-        for address in self._taker.tokens:
-            await self._connections.ask(wake_another, address)
+        for address, token in self._taker.tokens.items():
+            if token:
+                await self._connections.ask(wake_another, address)
 
     @contextmanager
     def _receiving(self, terms: Terms) -> Iterator[Mailbox]:

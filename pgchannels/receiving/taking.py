@@ -69,7 +69,7 @@ class Memory(Protocol):
 class Taker:
     """Takes for one node, and says which work is done in the same call.
 
-    `unresolved` are calls without an answer; `tokens` are those that the node has left, see `wake.sql`.
+    `unresolved` are calls without an answer; `tokens` are those that the node has left, see `wake.sql`, 0 at first.
     """
 
     connections: Connections
@@ -129,16 +129,14 @@ class Taker:
 
     def _answer(self, terms: Terms, call: Call, rows: "Sequence[asyncpg.Record]") -> Answer:
         first = rows[0]
-        if first["id"] is not None or first["lost"] or not call.most:
-            self._is_sent_to.discard(terms.address)
-            taken = [_taken(row) for row in rows if row["id"] is not None]
-            return Answer(taken, first["lost"], may_be_more=bool(call.most))
-        if first["token"] is None:
+        if first["token"] is not None:
+            self.tokens[terms.address] = first["token"]
+        elif call.most:
             self._is_sent_to.add(terms.address)
             return Answer()
         self._is_sent_to.discard(terms.address)
-        self.tokens[terms.address] = first["token"]
-        return Answer(may_be_more=False)
+        taken = [_taken(row) for row in rows if row["id"] is not None]
+        return Answer(taken, first["lost"], may_be_more=bool(call.most and (taken or first["lost"])))
 
 
 def _taken(row: Any) -> Taken:

@@ -35,7 +35,8 @@ class Waiting:
 
     async def has_token(self) -> None:
         """Wait until the node is idle."""
-        await until(lambda: asyncio.sleep(0, QUEUE in node_of(self.layer).receiver.queues._taker.tokens))
+        tokens = node_of(self.layer).receiver.queues._taker.tokens
+        await until(lambda: asyncio.sleep(0, tokens.get(QUEUE, 0) > 0))
 
     async def cancel(self) -> None:
         """Receive no more."""
@@ -81,6 +82,18 @@ async def test_nobody_is_notified_while_nobody_waits(layer: MessageLayer, waitin
     await layer.send("jobs", "waits")
     assert await within(waiting[0].layer.receive("jobs")) == "waits"
     assert [node.told for node in waiting] == told
+
+
+async def test_node_that_was_never_idle_is_not_notified(
+    layer: MessageLayer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await layer.send("jobs", "there before")
+    async with MessageLayer(database_url, heartbeat=NO_HEARTBEAT) as other:
+        busy = Waiting(other, monkeypatch)
+        assert await within(busy.task) == "there before"
+        await layer.send("jobs", "later")
+        assert await within(other.receive("jobs")) == "later"
+        assert busy.told == 0
 
 
 async def test_node_that_is_woken_and_waits_no_more_wakes_another(layer: MessageLayer, waiting: list[Waiting]) -> None:

@@ -190,6 +190,7 @@ CALLS: Final = {
         for batch, parts in ((1, "NULL"), (1, "NULL"), (2, "'{1,2,3}'"))
     ],
     "claim": [f"SELECT * FROM pgchannels.claim({number}, 'infinity', 'queue:asgi:jobs', 2)" for number in (5, 5, 6)],
+    "take_turns": ["SELECT pgchannels.take_turns('queue:asgi:jobs', 'ada')"] * 2,
     "leave_token": ["SELECT pgchannels.leave_token('queue:asgi:jobs', 0::smallint, 'node:asgi:ada', NULL)"] * 2,
     "wake": ["SELECT pgchannels.wake('queue:asgi:jobs', 1, 0::smallint)"] * 2,
     "wake_another": ["SELECT pgchannels.wake_another('queue:asgi:jobs')"],

@@ -10,7 +10,6 @@ DECLARE
     woken bigint;
     latest bigint;
     found_slot smallint;
-    this_node uuid;
 BEGIN
     SELECT m.number INTO woken FROM {schema}.message AS m
     WHERE m.address = 'woken' || substr(queue, 6) AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1;
@@ -24,10 +23,7 @@ BEGIN
             PERFORM {schema}.wake(queue, 2147483647, leave_token.slot);
         END IF;
     END IF;
-    -- Until now, the node has been notified of every message.
-    SELECT n.id INTO this_node FROM {schema}.node AS n WHERE n.name = node_name;
-    UPDATE {schema}.subscription AS s SET takes_turns = true
-    WHERE s.address = queue AND s.node = this_node AND NOT s.takes_turns;
+    PERFORM {schema}.take_turns(queue, node_name);
     latest := (
         SELECT m.number FROM {schema}.message AS m
         WHERE m.address = tokens AND m.number IS NOT NULL ORDER BY m.number DESC LIMIT 1

@@ -6,7 +6,8 @@
 -- `lost` messages, the same number on each row, expired before them; if all expired, one row has only that number.
 -- If there is nothing to take, a node leaves a token: see wake(). The only row then has the number of the `token`; it is
 -- NULL if somebody is sending to the queue: the call should be repeated, and wait for the lock. `known_token` is the
--- last one that the node has left; a node that polls gives -1 and gets it back, since nobody need wake it.
+-- last one that the node has left, or 0; a node that polls gives -1 and gets it back, since nobody need wake it.
+-- From its first call on, which gives NULL, a node is not notified of every message any more.
 -- Claims are rows of the log like messages: nothing is ever deleted, and they leave with the slot that they are in.
 CREATE FUNCTION {schema}.take(
     this_claim bigint, valid_until double precision, queue text, most integer,
@@ -34,6 +35,9 @@ DECLARE
 BEGIN
     log := {schema}.lock_addresses(CASE WHEN waits_for_lock THEN ARRAY[queue, claims] ELSE ARRAY[claims] END);
     moment := clock_timestamp();
+    IF known_token IS NULL AND node_address IS NOT NULL THEN
+        PERFORM {schema}.take_turns(queue, split_part(node_address, ':', 3));
+    END IF;
     IF done_numbers IS NOT NULL THEN
         ended := {schema}.end_work(queue, log.slot, done_numbers, done_ids);
     END IF;
@@ -94,7 +98,7 @@ BEGIN
     END IF;
     RETURN QUERY
         SELECT m.id, (extract(epoch FROM least(greatest(m.published_at, 'epoch'), '9999-12-31')) * 1000000)::bigint, m.address, m.channel, m.payload,
-               claiming - claimed - count(*) OVER (), m.number, m.attempts, ended, NULL::bigint
+               claiming - claimed - count(*) OVER (), m.number, m.attempts, ended, coalesce(known_token, 0)
         FROM {schema}.message AS m
         WHERE m.address = queue AND m.number > claimed AND m.number <= claiming AND (
             m.expires_at > moment OR is_repeated AND most_attempts IS NOT NULL AND EXISTS (
@@ -104,7 +108,7 @@ BEGIN
         ORDER BY m.number;
     IF NOT FOUND THEN
         RETURN QUERY SELECT NULL::bigint, NULL::bigint, queue, NULL::text, NULL::bytea, claiming - claimed,
-                            NULL::bigint, NULL::integer, ended, NULL::bigint;
+                            NULL::bigint, NULL::integer, ended, coalesce(known_token, 0);
     END IF;
 END
 $$

@@ -1,6 +1,6 @@
 -- Wakes as many nodes as there are new messages in a queue, of those that wait for one: each has left a token, and a row
--- `woken:` says which of the tokens are used up. Nodes that have never left one are notified of every message: those of
--- the version before, and those that were never idle. Who does not wait needs no word: it looks before it waits.
+-- `woken:` says which of the tokens are used up. Nodes that do not take turns are notified of every message: those of the
+-- version before, and those that have not called yet. Who does not wait needs no word: it looks before it waits.
 -- Runs under the lock on the queue.
 CREATE FUNCTION {schema}.wake(queue text, most bigint, slot smallint) RETURNS integer
 LANGUAGE plpgsql
