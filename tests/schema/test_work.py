@@ -87,6 +87,7 @@ class Works(RuleBasedStateMachine):
         self.random = Random(0)
         self.model = Model()
         self.living = set(NODES)
+        self.calls: dict[str, tuple[int, int, list[Job]]] = {}  # the last of each node, if the log remembers it
         self.holder: Any = None
         self.connection: Connection = self.run(asyncpg.connect(self.url))
         self.run(self.connection.execute(CLEAN))
@@ -127,6 +128,20 @@ class Works(RuleBasedStateMachine):
         for row, job in zip(rows, taken, strict=False):
             job.place, job.node = (row["number"], row["id"]), node
         self.model.working += taken
+        if taken:
+            self.calls[node] = number, most, taken
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        """Repeat a call whose answer was lost: it brings what is still under work, and nothing else."""
+        node = data.draw(st.sampled_from(sorted(self.calls)), label="node")
+        number, most, taken = self.calls[node]
+        rows = self.run(take(self.connection, number, most, node, []))
+        assert [(row["number"], row["id"]) for row in rows if row["id"]] == [
+            job.place for job in taken if any(job is working for working in self.model.working)
+        ]
+        assert {row["lost"] for row in rows} == {0}
 
     @precondition(lambda self: self.model.working)
     @rule(data=st.data(), is_counted=st.booleans(), times=st.integers(1, 2))
@@ -164,6 +179,7 @@ class Works(RuleBasedStateMachine):
     @rule(turns=st.integers(1, 4))
     def rotate(self, turns: int) -> None:
         """Let half of the retention pass, again and again."""
+        self.calls.clear()
         for _ in range(turns):
             self.run(let_pass(self.connection, HALF_OF_RETENTION))
             assert self.run(rotate(self.connection))
@@ -304,6 +320,17 @@ async def test_work_whose_answer_was_lost_is_given_back(clean: Connection) -> No
     await clean.execute("SELECT pgchannels.give_back_abandoned($1, $2, $3)", QUEUE, NODES[0], [known["id"]])
     [again] = await take(clean, 2, 5, NODES[0], [])
     assert again["payload"] == b"unknown"
+
+
+async def test_repeated_call_brings_no_work_that_was_given_to_another(clean: Connection) -> None:
+    await send(clean, [b"x", b"y"])
+    await take(clean, 1, 2, NODES[0], [])  # the answer is lost
+    await clean.execute("DELETE FROM pgchannels.lease WHERE address = $1", NODES[0])
+    await clean.execute("SELECT pgchannels.give_back_abandoned($1)", QUEUE)
+    [again, _] = await take(clean, 2, 2, NODES[1], [])
+    assert again["attempts"] == 1
+    rows = await take(clean, 1, 2, NODES[0], [])
+    assert [(row["id"], row["lost"]) for row in rows] == [(None, 0)] * 2
 
 
 async def test_work_of_many_that_died_is_given_back_in_pieces(clean: Connection) -> None:

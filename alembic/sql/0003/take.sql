@@ -2,7 +2,8 @@
 -- their numbers and ids, that this node has `done`; `late` says how many of them had been given to others meanwhile.
 -- If `most_attempts` is given, what is taken is under work, by the node with this address, until it is done or given
 -- back: see give_back(). At the latest, that is after `visible_seconds`, if given.
--- A call that repeats a claim whose outcome is unknown returns the messages of the first call, if there was one.
+-- A call that repeats a claim whose outcome is unknown returns the messages of the first call, if there was one. Those on
+-- which the work has ended since then have no ids.
 -- `lost` messages, the same number on each row, expired before them; if all expired, one row has only that number.
 -- If there is nothing to take, a node leaves a token: see wake(). The only row then has the number of the `token`; it is
 -- NULL if somebody is sending to the queue: the call should be repeated, and wait for the lock. `known_token` is the
@@ -25,6 +26,7 @@ AS $$
 DECLARE
     claims constant text := 'claimed' || substr(queue, 6);
     works constant text := 'working' || substr(queue, 6);
+    ended_since bigint[];
     moment timestamptz;
     log record;
     claimed bigint;
@@ -46,6 +48,10 @@ BEGIN
     IF is_repeated THEN
         SELECT m.number INTO claimed FROM {schema}.message AS m
         WHERE m.address = claims AND m.number < claiming ORDER BY m.number DESC LIMIT 1;
+        ended_since := ARRAY(
+            SELECT m.id FROM {schema}.message AS m
+            WHERE m.address = 'done' || substr(queue, 6) AND m.number > coalesce(claimed, 0) AND m.number <= claiming
+        );
     ELSE
         IF extract(epoch FROM moment) > valid_until THEN
             PERFORM {schema}.refuse_late_call();
@@ -97,7 +103,9 @@ BEGIN
         SELECT min(m.number) - 1 INTO claimed FROM {schema}.message AS m WHERE m.address = queue AND m.number <= claiming;
     END IF;
     RETURN QUERY
-        SELECT m.id, (extract(epoch FROM least(greatest(m.published_at, 'epoch'), '9999-12-31')) * 1000000)::bigint, m.address, m.channel, m.payload,
+        SELECT CASE WHEN m.id = ANY (ended_since) THEN NULL ELSE m.id END,
+               (extract(epoch FROM least(greatest(m.published_at, 'epoch'), '9999-12-31')) * 1000000)::bigint,
+               m.address, m.channel, m.payload,
                claiming - claimed - count(*) OVER (), m.number, m.attempts, ended, coalesce(known_token, 0)
         FROM {schema}.message AS m
         WHERE m.address = queue AND m.number > claimed AND m.number <= claiming AND (
