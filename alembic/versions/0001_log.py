@@ -83,6 +83,7 @@ LEFT_BY_LATER_REVISIONS = (
     "give_back_abandoned",
     "take",
     "carry_work",
+    "end_listening",
 )
 
 

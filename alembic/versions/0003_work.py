@@ -24,8 +24,9 @@ NEW_FUNCTIONS = (
     "give_back_abandoned",
     "take",
     "carry_work",
+    "end_listening",
 )
-CHANGED_FUNCTIONS = ("claim", "deliver", "carry_queues", "send")
+CHANGED_FUNCTIONS = ("claim", "deliver", "carry_queues", "send", "listen", "remove_nodes")
 CHANGED_SINCE = "0001"
 CHANGED_VIEW = "queue_status"
 

@@ -1,6 +1,7 @@
 """The connections of one event loop: some with one job each, and a shared one for everything else."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -14,7 +15,7 @@ from pgchannels.database.compiling import compiled, driver_text
 from pgchannels.database.database import PIN_SETTINGS_LOCALLY, Database, no_host, prepare
 from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
 from pgchannels.database.failures import LOST_STATEMENTS, SessionShared, loss_recognised
-from pgchannels.database.held_connection import HeldConnection, Session, Statement
+from pgchannels.database.held_connection import HeldConnection, Mark, Statement
 from pgchannels.database.pooler import is_pooled, require_own_session
 from pgchannels.database.sessionless import has_no_session
 from pgchannels.database.tables import Schema, schema_named
@@ -42,9 +43,9 @@ _SETTINGS: Final = {
 }
 _CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 _PREPARE: Final = f"""
-    {_CLOCK}, pid, backend_start, set_config('lock_timeout', $1, false),
+    {_CLOCK}, pg_backend_pid(), pg_backend_pid() = $2 AND pg_try_advisory_lock($3),
+           set_config('lock_timeout', $1, false),
            {", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())}
-    FROM pg_stat_get_activity(pg_backend_pid())
 """
 _SET_IN_TRANSACTION: Final = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
 
@@ -178,7 +179,7 @@ class Connections:
             if not self.keep and not self._asking:
                 await self.close()
 
-    async def _open(self) -> tuple[DriverConnection, Session | None]:
+    async def _open(self) -> tuple[DriverConnection, Mark | None]:
         async with asyncio.timeout(self._database.open_timeout_seconds + _PREPARE_TIMEOUT_SECONDS):
             connection = await self._connected()
             return connection, await self._prepare(connection)
@@ -198,7 +199,7 @@ class Connections:
                 await require_own_session(connection, self._connected)
                 self._has_own_sessions = True
 
-    async def _prepare(self, connection: DriverConnection) -> Session | None:
+    async def _prepare(self, connection: DriverConnection) -> Mark | None:
         lock_wait = f"{1000 * self._lock_wait_seconds:.0f}ms"
         try:
             keep_alive(connection)
@@ -209,9 +210,10 @@ class Connections:
                     [(seconds,)] = await connection.fetch(_CLOCK)
                     self.set_clock(seconds)
                     return None
-                row = await connection.fetchrow(_PREPARE, lock_wait)
+                mark = secrets.randbits(63)
+                row = await connection.fetchrow(_PREPARE, lock_wait, connection.get_server_pid(), mark)
             assert row is not None
-            seconds, process, began_at, *_ = row
+            seconds, process, is_marked, *_ = row
             if is_pooled(connection, process):
                 await self._require_own_session(connection)
         except LOST_STATEMENTS as error:
@@ -221,7 +223,7 @@ class Connections:
             connection.terminate()
             raise
         self.set_clock(seconds)
-        return process, began_at
+        return mark if is_marked else None
 
 
 async def run_sync(database: Database, function: Callable[[Connection], T]) -> T:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -14,13 +13,16 @@ from pgchannels.database.sessionless import has_no_session
 
 _LEAVE_TIMEOUT_SECONDS: Final = 1
 
-# A session whose connection was lost continues its statement, and waits for its locks. Process IDs are reused.
+# A session whose connection was lost continues its statement, and waits for its locks. One that a pooler has given to
+# somebody else has lost its mark.
 _END_SESSION: Final = """
-    SELECT pg_terminate_backend(pid, $3) FROM pg_stat_get_activity($1)
-    WHERE backend_start = $2 AND pg_has_role(usesysid, 'USAGE')
+    SELECT pg_terminate_backend(a.pid, $2) FROM pg_locks AS l, pg_stat_get_activity(l.pid) AS a
+    WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.locktype = 'advisory' AND ((l.classid::bigint << 32) | l.objid::bigint) = $1 AND l.objsubid = 1
+      AND l.granted AND pg_has_role(a.usesysid, 'USAGE')
 """
 
-Session: TypeAlias = tuple[int, datetime]  # of a server process: its ID, and its start
+Mark: TypeAlias = int  # of a session: the number of an advisory lock that it holds
 Statement: TypeAlias = tuple[object, ...]  # its text, and its values
 
 
@@ -36,7 +38,7 @@ class HeldConnection:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[tuple[DriverConnection, Session | None]]],
+        connect: Callable[[], Awaitable[tuple[DriverConnection, Mark | None]]],
         *,
         on_open: Callable[[DriverConnection], Awaitable[None]] | None = None,
         silence_seconds: float | None = None,
@@ -48,7 +50,7 @@ class HeldConnection:
         self._progress: Progress
         self.turn: asyncio.Lock = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
-        self._session: Session | None = None  # of the last connection
+        self._mark: Mark | None = None  # of the last connection
 
     @property
     def is_open(self) -> bool:
@@ -63,13 +65,13 @@ class HeldConnection:
         connection = self._connection
         if connection is None or connection.is_closed():
             await self._left()  # never more connections than promised
-            connection, session = await self._connect()
+            connection, mark = await self._connect()
             self._connection = connection
             if self._silence_seconds is not None:
                 self._progress = Progress.of(connection)
             try:
                 with self.left_when_lost():
-                    await self._take_over(connection, session)
+                    await self._take_over(connection, mark)
                     if self.on_open is not None:
                         await self.on_open(connection)
             except BaseException:
@@ -136,11 +138,11 @@ class HeldConnection:
         self.leave()
         await self._left()
 
-    async def _take_over(self, connection: DriverConnection, session: Session | None) -> None:
+    async def _take_over(self, connection: DriverConnection, mark: Mark | None) -> None:
         """End the session of the previous connection, in case it still runs in the server."""
-        if self._session is not None and session is not None:
-            await connection.execute(_END_SESSION, *self._session, 1000 * _LEAVE_TIMEOUT_SECONDS)
-        self._session = session
+        if self._mark is not None and mark is not None:
+            await connection.execute(_END_SESSION, self._mark, 1000 * _LEAVE_TIMEOUT_SECONDS)
+        self._mark = mark
 
     def abandon(self) -> None:
         """Close the socket once the event loop is closed: nothing else works there any more."""

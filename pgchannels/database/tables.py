@@ -249,8 +249,8 @@ def _node(metadata: MetaData) -> Table:
     """The running nodes; one whose lease has ended is gone. The node listens on its id.
 
     A node has forgotten everything before the message with the id `flushed_until`. `version` grows with each call that
-    ends subscriptions of the node. `pid` belongs to the session in which it listens, which began at `session_began_at`:
-    process IDs are reused. `host`, `process_id` and `process` say where the node runs.
+    ends subscriptions of the node. `pid` belongs to the session in which it listens, which began at `session_began_at`;
+    `-infinity` stands for no session, since it polls. `host`, `process_id` and `process` say where the node runs.
     """
     node = Table(
         "node",

@@ -158,7 +158,7 @@ class Poller:
         self._on_beat()
 
     async def _probe(self, text: str, *arguments: object, behind_token: tuple[object, ...] = ()) -> "asyncpg.Record":
-        # The session may be anybody's: whoever removes this node must not end it.
+        # The session may be anybody's: that it ends does not mean that this node is gone.
         disowning = compiled(disown_session(self._connections.schema, self._node))
         [row] = await self._connections.fetch_text(text, *arguments, "", *behind_token, then=disowning)
         return row

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -13,6 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from pgchannels import ConfigurationError, DatabaseRefused, DatabaseUnavailable, MessageLayer
 from pgchannels.cli import main
 from pgchannels.database import migrations
+from pgchannels.database.connections import Connections
+from pgchannels.database.database import Database
 from pgchannels.database.failures import NothingHeard, SessionShared, TransactionsRefused
 from pgchannels.database.wording import Place, explained
 from pgchannels.embedded import EmbeddedServer
@@ -116,6 +120,63 @@ async def test_sync_layer_sends_through_the_pooler(way: dict[str, Any]) -> None:
         await asyncio.to_thread(sending.sync.publish, "room", 1)
         assert (await within(anext(subscription))).payload == 1
         await asyncio.to_thread(sending.sync.close)
+
+
+async def test_session_in_which_a_layer_listened_goes_on_when_it_closes(server: EmbeddedServer) -> None:
+    latest = "SELECT pid FROM pgchannels.node ORDER BY leased_until DESC LIMIT 1"
+    with pgbouncer(server, mode="session", most=4) as url:
+        for _ in range(5):
+            async with MessageLayer(url) as layer:
+                await layer.publish("room", 1)  # a session with an unfinished statement would end with the layer
+                session = await fetchval(server.url(), latest)
+            others = [await asyncpg.connect(url) for _ in range(4)]
+            assert session in [await other.fetchval("SELECT pg_backend_pid()") for other in others]
+            for other in others:
+                await other.close()
+
+
+async def test_session_that_a_pooler_has_given_to_another_goes_on(server: EmbeddedServer) -> None:
+    node = uuid4()
+    with pgbouncer(server, mode="session", most=1) as url:
+        lost = await asyncpg.connect(url)
+        session = await lost.fetchval("SELECT pg_backend_pid()")
+        await lost.execute("SELECT pgchannels.listen($1)", node)
+        await lost.close()
+        async with other_with(session, url) as other:
+            admin = await asyncpg.connect(server.url())
+            await admin.execute(
+                "INSERT INTO pgchannels.node (id, name, leased_until, pid, session_began_at)"
+                " SELECT $1, 'gone', now(), pid, backend_start FROM pg_stat_activity WHERE pid = $2",
+                *(node, session),
+            )
+            await admin.execute("SELECT pgchannels.remove_nodes(ARRAY[$1::uuid])", node)
+            await admin.close()
+            assert await other.fetchval("SELECT 1") == 1
+
+
+async def test_session_of_a_lost_connection_goes_on_that_a_pooler_has_given_to_another(server: EmbeddedServer) -> None:
+    with pgbouncer(server, mode="session", most=2) as url:
+        connections = Connections(Database(url))
+        lost = await connections._for_all.opened()
+        session = await lost.fetchval("SELECT pg_backend_pid()")
+        lost.terminate()
+        async with other_with(session, url) as other:
+            await connections.open()
+            assert await other.fetchval("SELECT 1") == 1
+        await connections.close()
+
+
+@asynccontextmanager
+async def other_with(session: int, url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Another client of the pooler, once that has given it the session."""
+    while True:
+        other = await asyncpg.connect(url)
+        try:
+            if await other.fetchval("SELECT pg_backend_pid()") == session:
+                yield other
+                return
+        finally:
+            await other.close()
 
 
 async def test_layer_leaves_nothing_in_the_sessions_of_others(server: EmbeddedServer) -> None:

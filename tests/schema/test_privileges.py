@@ -221,6 +221,7 @@ CALLS: Final = {
     "listen": ["SELECT pgchannels.listen(gen_random_uuid())"],
     "probe": ["SELECT pgchannels.probe(gen_random_uuid(), 'token')"],
     "remove_nodes": ["SELECT pgchannels.remove_nodes(ARRAY[gen_random_uuid()])"],
+    "end_listening": ["SELECT pgchannels.end_listening(gen_random_uuid())"],
     "end_session": ["SELECT pgchannels.end_session(1, now())"],
     "make_slot": ["SELECT pgchannels.make_slot(31)"],
     "empty_slot": ["SELECT pgchannels.empty_slot(true)"],
