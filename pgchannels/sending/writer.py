@@ -306,11 +306,11 @@ class Writer:
 
     async def _prepare(self, connection: DriverConnection) -> None:
         await self._on_connected(connection)
-        row = await connection.fetchrow(self._connections.text(extent))
-        assert row is not None
-        self._log = Extent.from_row(row)
         if not self._connections.is_sessionless:
             self._statement = await connection.prepare(self._connections.text(deliver))
+        row = await connection.fetchrow(self._connections.text(extent))  # ends the transaction that preparing begins
+        assert row is not None
+        self._log = Extent.from_row(row)
         connection.add_log_listener(self._note_warning)
 
     def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:

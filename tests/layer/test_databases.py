@@ -7,7 +7,8 @@ from sqlalchemy.pool import NullPool
 
 from pgchannels import MessageLayer
 from pgchannels.database.url import DatabaseTarget
-from tests.support.waiting import within
+from tests.support.connections import fetchval
+from tests.support.waiting import until, within
 
 
 async def require_delivery(target: DatabaseTarget) -> None:
@@ -44,3 +45,15 @@ async def test_engines_settings_are_used_and_its_pool_is_left_alone(
             )
             assert (await connection.exec_driver_sql(query)).scalar_one() == 1 + 3
     await engine.dispose()
+
+
+async def test_layer_that_sends_nothing_has_no_transaction_open(database_url: str) -> None:
+    query = (
+        "SELECT array_agg(state) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+
+    async def is_idle() -> bool:
+        return await fetchval(database_url, query) == ["idle"] * 3
+
+    async with MessageLayer(database_url) as layer, layer.subscribe("room"):
+        await until(is_idle)
