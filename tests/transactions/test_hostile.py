@@ -48,7 +48,7 @@ GOOD: Any = {
     "expiries": [60.0],
 }
 BAD: list[dict[str, Any]] = [
-    *({"expiries": [value]} for value in (float("nan"), float("inf"), -1.0, 0.0, 1e13, None)),
+    *({"expiries": [value]} for value in (float("nan"), float("inf"), -0.0005, 0.0, 1e13, -1e13, None)),
     *(
         {"addresses": [value]}
         for value in ("topic:asgi:" + "a" * 200, "topic:asgi:", "topic::a", "topic:asgi", "é", None)
