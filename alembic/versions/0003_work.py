@@ -34,6 +34,11 @@ CHANGED_FUNCTIONS = (
     "expiry_of_message",
     "deliver_transactions",
     "keep_topics",
+    "plain_envelope",
+    "publish",
+    "publish_row_change",
+    "publish_row_changes",
+    "stop_row_changes",
 )
 CHANGED_SINCE = "0001"
 CHANGED_VIEW = "queue_status"

@@ -84,7 +84,7 @@ async def test_watch_publishes_truncate_where_the_topic_names_no_column(
         ),
         (["watch", "orders", "--topic", "a b"], "'a b' is no topic"),
         (["watch", "orders", "--topic", "a", "--prefix", "a:b"], "'a:b'"),
-        (["unwatch", "orders"], 'trigger "pgchannels_row_changes" for table "orders" does not exist'),
+        (["unwatch", "orders"], "orders has no trigger pgchannels_row_changes"),
         (
             ["watch", "orders", "--topic", "a", "--schema", "elsewhere"],
             "no pgchannels tables in the schema 'elsewhere'",
