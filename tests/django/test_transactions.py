@@ -226,3 +226,17 @@ async def test_constraint_before_the_tables_says_which_dependency_is_missing(
             editor.create_model(Order)
 
     await in_thread(work)
+
+
+async def test_constraint_before_the_tables_is_written_as_sql(
+    empty_database_url: str, add_database: AddDatabase
+) -> None:
+    add_database("empty", django_database(empty_database_url))
+
+    def work() -> None:
+        with connections["empty"].schema_editor(collect_sql=True) as editor:
+            editor.create_model(Order)
+        written = "\n".join(map(str, editor.collected_sql))
+        assert written.index("CREATE TABLE") < written.index("publish_row_changes(")
+
+    await in_thread(work)
