@@ -148,9 +148,16 @@ async def test_other_database_and_unknown_alias_are_refused_by_name(shop: str, o
             pytest.raises(ConfigurationError, match="and the layer's is the database"),
         ):
             layer.sync.group_send("room", {"type": "a"}, using=other)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="and the layer's is the database"):
+                layer.sync.group_send("room", {"type": "a"}, using=other)
         layer.sync.close()
 
     await in_thread(send)
+    with pytest.raises(ConfigurationError, match="and the layer's is the database"):
+        await layer.send("jobs", {"type": "a"}, using=other)
+    await layer.close()
+    await sync_to_async(connections.close_all)()
 
 
 class Order(models.Model):
