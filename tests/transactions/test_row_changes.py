@@ -152,6 +152,25 @@ async def test_partition_is_published_as_the_table_that_it_is_part_of(
     assert (change["table"], change["key"]) == ("parted", {"id": 1, "at": 5})
 
 
+async def test_truncate_of_a_partitioned_table_is_published_once_and_that_of_a_partition_is_not(
+    connection: Connection, subscription: Subscription
+) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE parted (id int, at int) PARTITION BY RANGE (at);
+        CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
+        SELECT pgchannels.publish_row_changes('parted', 'orders');
+        """
+    )
+    for statement in ("TRUNCATE parted_1", "TRUNCATE parted", "INSERT INTO parted VALUES (1, 5)"):
+        await connection.execute(statement)
+    changes = [(await next_change(subscription))[1] for _ in range(2)]
+    assert [(change["operation"], change["table"]) for change in changes] == [
+        ("truncate", "parted"),
+        ("insert", "parted"),
+    ]
+
+
 async def test_table_without_a_key_and_with_odd_names_is_published(
     connection: Connection, subscription: Subscription
 ) -> None:
