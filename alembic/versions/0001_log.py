@@ -61,30 +61,6 @@ FUNCTIONS = (
 )
 VIEWS = ("node_status", "group_status", "queue_status", "log_status")
 SLOTS = range(3)
-LEFT_BY_LATER_REVISIONS = (
-    "mend_sequence",
-    "is_logged",
-    "turn_slot",
-    "turn_outbox",
-    "unused_slots",
-    "save_state",
-    "last_id_in",
-    "recover_log",
-    "clear_slots",
-    "wake",
-    "wake_another",
-    "take_turns",
-    "leave_token",
-    "end_work",
-    "open_work",
-    "has_new_work",
-    "note_open_work",
-    "give_back",
-    "give_back_abandoned",
-    "take",
-    "carry_work",
-    "end_listening",
-)
 
 
 def upgrade() -> None:
@@ -110,7 +86,7 @@ def downgrade() -> None:
     schema = context.config.attributes["schema"]
     quoted = op.get_context().dialect.identifier_preparer.quote_schema(schema)
     op.execute(refusing_losses(Path(__file__).parents[1], quoted, revision=revision, target="base"))
-    op.execute(dropping_functions(quoted, LEFT_BY_LATER_REVISIONS))
+    op.execute(dropping_functions(quoted, _made_later()))
     op.drop_table("durability", schema=schema, if_exists=True)
     for name in reversed(VIEWS):
         op.execute(f"DROP VIEW {quoted}.{name}")
@@ -351,3 +327,8 @@ def _create_outbox(schema: str, quoted: str) -> None:
 
 def _definition(name: str) -> str:
     return (Path(__file__).parents[1] / "sql" / revision / f"{name}.sql").read_text()
+
+
+def _made_later() -> set[str]:
+    """What later revisions made and their downgrades left."""
+    return {path.stem for path in (Path(__file__).parents[1] / "sql").glob("*/*.sql")} - {*FUNCTIONS, *VIEWS}

@@ -26,7 +26,23 @@ NEW_FUNCTIONS = (
     "carry_work",
     "end_listening",
 )
-CHANGED_FUNCTIONS = ("claim", "deliver", "carry_queues", "send", "listen", "remove_nodes")
+CHANGED_FUNCTIONS = (
+    "claim",
+    "deliver",
+    "carry_queues",
+    "send",
+    "enqueue",
+    "expiry_of_message",
+    "deliver_transactions",
+    "keep_topics",
+    "plain_envelope",
+    "publish",
+    "publish_row_change",
+    "publish_row_changes",
+    "stop_row_changes",
+    "listen",
+    "remove_nodes",
+)
 CHANGED_SINCE = "0001"
 CHANGED_VIEW = "queue_status"
 
@@ -55,7 +71,7 @@ END
 $$
 """
 # As late as can be, since everybody waits behind it; in the order in which heartbeats and sends lock them.
-LOCK = "LOCK TABLE {schema}.lease, {schema}.message, {schema}.subscription IN ACCESS EXCLUSIVE MODE"
+LOCK = "LOCK TABLE {schema}.outbox, {schema}.lease, {schema}.message, {schema}.subscription IN ACCESS EXCLUSIVE MODE"
 # Jumps from address to address, however long the log is.
 GIVE_BACK = """
 WITH RECURSIVE numbered AS (
@@ -89,6 +105,8 @@ def upgrade() -> None:
     op.execute(GRANT.replace("{schema}", quoted).replace("{functions}", functions))
     op.execute(LOCK.replace("{schema}", quoted))
     op.add_column("message", sa.Column("attempts", sa.Integer), schema=schema, if_not_exists=True)
+    for table in ("message", "outbox"):
+        op.add_column(table, sa.Column("has_own_expiry", sa.Boolean), schema=schema, if_not_exists=True)
     op.add_column(
         "subscription",
         sa.Column("takes_turns", sa.Boolean, nullable=False, server_default=sa.false()),

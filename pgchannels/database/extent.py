@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import asyncpg
+
+_EPOCH: Final = 1 << 53  # in an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,13 @@ class Extent:
     def start(self) -> int:
         """The id before everything that this log ever had; 0 if it was emptied, and may have had more."""
         return 0 if any(first < self.began_at for _, first, _ in self.former) else self.began_at
+
+    def place_of(self, position: int) -> int:
+        """Return where a reader begins in this log: at its start, if the position was given before it began.
+
+        `position.sql` gives the beginning of an epoch if there is no log. If this one is the next, none was lost since.
+        """
+        return self.start if position == (self.start - _EPOCH) & -_EPOCH else position
 
     def leaves_out(self, position: int) -> bool:
         """Whether a position lies between two identities of this log, and so comes from another log."""

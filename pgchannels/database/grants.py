@@ -85,6 +85,7 @@ def _grant(connection: Connection, statements: Callable[[str, str], Iterable[str
 
 def _to_publish(grantee: str, within: str) -> Iterator[str]:
     yield f"GRANT USAGE ON SCHEMA {within} TO {grantee}"
+    yield f"GRANT SELECT ON {within}.{VERSION_TABLE} TO {grantee}"  # commands look whether the tables are there
     for function in _PUBLISHING:
         yield f"GRANT EXECUTE ON FUNCTION {within}.{function} TO {grantee}"
 

@@ -207,7 +207,8 @@ def _message(metadata: MetaData) -> Table:
     durable log, logged.
 
     `channel` is the one that a message was sent to; for a message to a topic, the one that does not get it. A message
-    with a `key` is delivered once, however often it is published.
+    with a `key` is delivered once, however often it is published. One that `has_own_expiry` is not replayed after it;
+    this is NULL if the expiry is that of a layer, which is no limit to a replay.
 
     `batch` is set on the first row of a batch, and on each claim. `number` counts the messages of a queue. A claim is a
     row with the address of its queue, but `claimed:` in place of `queue:`; its number is that of the last message
@@ -235,6 +236,7 @@ def _message(metadata: MetaData) -> Table:
         Column("published_at", DateTime(timezone=True), nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False),
         Column("attempts", Integer),
+        Column("has_own_expiry", Boolean),
         postgresql_partition_by="LIST (slot)",
     )
     Index(None, message.c.address, message.c.id)
@@ -349,6 +351,7 @@ def _outbox(metadata: MetaData) -> Table:
         Column("capacity", Integer),
         Column("key", Text),
         Column("expiry_seconds", Double, nullable=False),
+        Column("has_own_expiry", Boolean),
         prefixes=["UNLOGGED"],
     )
     Index(None, outbox.c.transaction, outbox.c.number)

@@ -64,7 +64,8 @@ class PublishRowChanges(models.BaseConstraint):
         assert schema_editor is not None
         if schema_editor.connection.vendor != "postgresql":
             return None
-        if installed_revision(schema_editor.connection, self.changes.schema) is None:
+        is_run = not schema_editor.collect_sql  # else it is only written, by sqlmigrate
+        if is_run and installed_revision(schema_editor.connection, self.changes.schema) is None:
             raise ConfigurationError(
                 f"{self.name} publishes changes, and the database has no pgchannels tables in the schema"
                 f" {self.changes.schema!r} yet: put 'pgchannels.django' into INSTALLED_APPS, and"

@@ -31,6 +31,7 @@ class Transactions:
 
     def __init__(self, using: str | None) -> None:
         self._using = using
+        self._own: set[str] = set()  # aliases of the layer's database
 
     def join(self, process: Engine, messages: Sequence[Outgoing], using: Using) -> bool:
         """Put messages into the open transaction of this thread; return False, and do nothing, if there is none.
@@ -38,10 +39,14 @@ class Transactions:
         :raises ConfigurationError: there is no such alias, or it is another database than the layer's.
         """
         alias = self._using if using is FROM_SETTINGS else using
-        if alias is None or not is_in_transaction(alias):
+        if alias is None:
             return False
-        process.enqueue_blocking(messages, connections[alias])
-        return True
+        if is_in_transaction(alias):
+            process.enqueue_blocking(messages, connections[alias])
+            return True
+        if using is not FROM_SETTINGS:
+            self._require_own(process, alias)
+        return False
 
     async def join_async(self, process: Engine, messages: Sequence[Outgoing], using: Using) -> bool:
         """As `join`, for the thread that runs the synchronous code behind this coroutine."""
@@ -49,6 +54,12 @@ class Transactions:
         if alias is None or (using is FROM_SETTINGS and not _is_called_by_synchronous_code()):
             return False
         return await sync_to_async(self.join)(process, messages, using)
+
+    def _require_own(self, process: Engine, alias: str) -> None:
+        """Ask once whether an alias is the layer's database, since in an `atomic()` block another one is refused."""
+        if alias not in self._own:
+            process.enqueue_blocking([], connections[alias])
+            self._own.add(alias)
 
 
 def is_in_transaction(alias: str) -> bool:

@@ -23,7 +23,6 @@ from pgchannels.points import Moment, PointInTopic
 from pgchannels.receiving.arrival import GREATEST_ID, Arrival
 
 _LOOK_UPS_AT_ONCE: Final = 200
-_ROUNDING_SECONDS: Final = 0.001  # what is left of an expiry in the database
 _SIZE: Final = 5  # columns after those of an arrival
 _EXPIRES: Final = 6
 
@@ -58,9 +57,8 @@ class PlaceInTopic:
 class Log:
     """Reads a bounded number of bytes per statement, so that a slow link does not count as broken."""
 
-    def __init__(self, connections: Connections, *, expiry_seconds: float) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._expiry_seconds = expiry_seconds
 
     @property
     def place(self) -> Place:
@@ -82,13 +80,12 @@ class Log:
     ) -> Page:
         """Return the messages of each address after its position; expired ones have no envelope.
 
-        A replay brings messages for as long as the database keeps them by its setting, also past their expiry, except
-        those that were published with a shorter one than this layer's.
+        A replay brings messages for as long as the database keeps them by its setting, also past the expiry
+        of their layer, but not past one of their own.
         """
-        life = self._replayed_life if is_replay else None
         addresses, ids = list(positions), list(positions.values())
         while not (
-            rows := await self._connections.fetch(messages_after, life, addresses, ids, up_to, most_of_each, most)
+            rows := await self._connections.fetch(messages_after, is_replay, addresses, ids, up_to, most_of_each, most)
         ):
             await self.extent()  # there is no log yet, or no longer: this begins one
         *_, identity, filled_until, gone_until, last_id = rows[0]
@@ -140,9 +137,7 @@ class Log:
         if since is not None:
             after = await self._last_until(address, since)
         else:
-            [(first,)] = await self._connections.fetch(
-                position_before_latest, address, self._replayed_life, up_to, limit
-            )
+            [(first,)] = await self._connections.fetch(position_before_latest, address, up_to, limit)
             after = GREATEST_ID if first is None else first - 1
         arrivals: list[Arrival] = []
         while len(arrivals) < limit:
@@ -152,10 +147,6 @@ class Log:
                 break
             after = page.arrivals[-1].id
         return arrivals[:limit]
-
-    @property
-    def _replayed_life(self) -> float:
-        return self._expiry_seconds - _ROUNDING_SECONDS
 
     async def _last_until(self, address: str, point: PointInTopic) -> int:
         if not isinstance(point, Position):

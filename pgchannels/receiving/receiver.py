@@ -83,7 +83,7 @@ class Receiver:
         self.payloads: PayloadReader = PayloadReader(
             Codec(options.symmetric_encryption_keys), losses, may_be_unsealed=options.may_be_unsealed
         )
-        self.log: Log = Log(connections, expiry_seconds=options.expiry)
+        self.log: Log = Log(connections)
         work = asyncio.Event()
         self.hosting: Hosting = Hosting(
             connections, identity.id, router, work=work, beat_due=beat_due, timeout_seconds=options.send_timeout

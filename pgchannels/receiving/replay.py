@@ -56,6 +56,8 @@ class Cursor:
     def meet(self, extent: Extent, *, last_id: int) -> bool:
         """Take the extent of the log; return whether the positions belong to this log. If not, start over."""
         known, self._identity = self._identity, extent.identity
+        if known is None:
+            self.positions = {address: extent.place_of(position) for address, position in self.positions.items()}
         position = max(self.positions.values())
         if known is None:
             if position <= last_id and not extent.leaves_out(position):

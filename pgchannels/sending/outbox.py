@@ -69,7 +69,7 @@ class Outbox:
             "payloads": [message.envelope for message in messages],
             "capacities": [message.capacity for message in messages],
             "keys": [message.key for message in messages],
-            "expiries": [message.expiry_seconds or self._options.expiry for message in messages],
+            "expiries": [message.expiry_seconds or -self._options.expiry for message in messages],
         }
 
     def _require_own(self, other: str | None) -> None:

@@ -1,6 +1,7 @@
 """`pgchannels watch` and `unwatch`."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -39,6 +40,20 @@ async def test_watch_publishes_changes_until_unwatch(
         await layer.publish("orders.7", "last")
         assert (await within(anext(subscription))).payload == "last"
     assert await tables.fetchval("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgname <> 'deliver'") == 0
+
+
+async def test_owner_of_a_table_who_may_only_publish_watches_it(
+    tables: "asyncpg.Connection[asyncpg.Record]",
+    owner_url: str,
+    stranger_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    role = urlsplit(stranger_url).username
+    await tables.execute(f"ALTER TABLE orders OWNER TO {role}; GRANT CREATE ON SCHEMA public TO {role}")
+    assert await asyncio.to_thread(main, ["upgrade", "--url", owner_url, "--grant-publish-to", str(role)]) == 0
+    assert await asyncio.to_thread(main, ["watch", "orders", "--topic", "a", "--url", stranger_url]) == 0
+    assert await asyncio.to_thread(main, ["unwatch", "orders", "--url", stranger_url]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Changes of orders are no longer published."
 
 
 async def test_watch_lets_other_writers_pass_while_one_is_in_a_transaction(
@@ -84,7 +99,7 @@ async def test_watch_publishes_truncate_where_the_topic_names_no_column(
         ),
         (["watch", "orders", "--topic", "a b"], "'a b' is no topic"),
         (["watch", "orders", "--topic", "a", "--prefix", "a:b"], "'a:b'"),
-        (["unwatch", "orders"], 'trigger "pgchannels_row_changes" for table "orders" does not exist'),
+        (["unwatch", "orders"], "orders has no trigger pgchannels_row_changes"),
         (
             ["watch", "orders", "--topic", "a", "--schema", "elsewhere"],
             "no pgchannels tables in the schema 'elsewhere'",

@@ -148,9 +148,16 @@ async def test_other_database_and_unknown_alias_are_refused_by_name(shop: str, o
             pytest.raises(ConfigurationError, match="and the layer's is the database"),
         ):
             layer.sync.group_send("room", {"type": "a"}, using=other)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="and the layer's is the database"):
+                layer.sync.group_send("room", {"type": "a"}, using=other)
         layer.sync.close()
 
     await in_thread(send)
+    with pytest.raises(ConfigurationError, match="and the layer's is the database"):
+        await layer.send("jobs", {"type": "a"}, using=other)
+    await layer.close()
+    await sync_to_async(connections.close_all)()
 
 
 class Order(models.Model):
@@ -224,5 +231,19 @@ async def test_constraint_before_the_tables_says_which_dependency_is_missing(
             connections["empty"].schema_editor() as editor,
         ):
             editor.create_model(Order)
+
+    await in_thread(work)
+
+
+async def test_constraint_before_the_tables_is_written_as_sql(
+    empty_database_url: str, add_database: AddDatabase
+) -> None:
+    add_database("empty", django_database(empty_database_url))
+
+    def work() -> None:
+        with connections["empty"].schema_editor(collect_sql=True) as editor:
+            editor.create_model(Order)
+        written = "\n".join(map(str, editor.collected_sql))
+        assert written.index("CREATE TABLE") < written.index("publish_row_changes(")
 
     await in_thread(work)

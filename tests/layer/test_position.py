@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pgchannels import InvalidName, LayerClosed, MessageLayer, Position
+from pgchannels import Gap, GapReason, InvalidName, LayerClosed, MessageLayer, Position
 from pgchannels.codec import Codec
 from pgchannels.names import topic_address
 from tests.support.log import lose_the_log, rotate, rotate_everything_away
@@ -113,6 +113,25 @@ async def test_position_without_a_log_is_before_all_that_follow(database_url: st
         async with MessageLayer(database_url) as layer:
             assert await layer.publish("room", "next") > Position.parse(position)
             assert len(await layer.history("room", since=position)) == 1
+        await lose_the_log(connection)
+
+
+@pytest.mark.parametrize("has_crashed", [False, True])
+async def test_subscription_since_a_position_without_a_log_begins_without_a_gap_unless_one_was_lost(
+    database_url: str, connection: Connection, has_crashed: bool
+) -> None:
+    for _ in range(2):
+        position = await connection.fetchval("SELECT pgchannels.position('room')")
+        if has_crashed:
+            await connection.execute("SELECT pgchannels.publish('room', '0')")
+            await lose_the_log(connection)
+        await connection.execute("SELECT pgchannels.publish('room', '1')")
+        received: list[Any] = []
+        async with MessageLayer(database_url) as layer:
+            await layer.publish("room", 2)
+            async with layer.subscribe("room", since=position, on_gap=received.append) as subscription:
+                received += [(await within(anext(subscription))).payload for _ in range(2)]
+        assert received == [Gap(GapReason.CRASH, None), 1, 2][not has_crashed :]
         await lose_the_log(connection)
 
 

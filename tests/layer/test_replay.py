@@ -271,6 +271,34 @@ async def test_chosen_retention_is_how_far_a_replay_reaches_past_the_expiry(
         assert await payloads(layer) == ["new", "last"]
 
 
+async def test_replay_reaches_as_far_for_every_layer_whatever_its_expiry(
+    database_url: str, connection: Connection
+) -> None:
+    await connection.execute("UPDATE pgchannels.log SET chosen = '1 h', retention = '1 h'")
+    async with MessageLayer(database_url, expiry=2) as brief:
+        begin = await brief.publish("room", "direct")
+        async with connection.transaction():
+            await brief.publish("room", "in a transaction", connection=connection)
+            await brief.publish("room", "short", expiry=5, connection=connection)
+        await connection.execute("SELECT pgchannels.publish('room', '\"of SQL\"')")
+        await connection.execute("SELECT pgchannels.publish('room', '\"short\"', expiry => '5 s')")
+        await connection.execute("SELECT pgchannels.publish_many('{room}', '{\"\\\"many\\\"\"}')")
+        await brief.publish("room", "short", expiry=5)
+        await connection.execute(
+            "UPDATE pgchannels.message SET published_at = published_at - interval '20 min',"
+            " expires_at = expires_at - interval '20 min'"
+        )
+        found = ["direct", "in a transaction", "of SQL", "many"]
+        lost = Gap(GapReason.EXPIRED, 1)
+        async with MessageLayer(database_url) as usual, MessageLayer(database_url, expiry=600) as lasting:
+            for layer in (brief, usual, lasting):
+                assert await payloads(layer) == await payloads(layer, since=seconds(3000)) == found
+            before = Position(begin.epoch, begin.offset - 1)
+            in_full = [*found[:2], lost, found[2], lost, found[3], lost]
+            for layer in (brief, usual, lasting):
+                assert (await replayed(layer, "room", since=before))[: len(in_full)] == in_full
+
+
 async def test_what_a_connection_missed_still_expires(layer: MessageLayer, connection: Connection) -> None:
     await connection.execute("UPDATE pgchannels.log SET chosen = '1 h', retention = '1 h'")
     first = await layer.publish("room", "old")

@@ -114,7 +114,7 @@ def run(build: Callable[..., Executable], *arguments: object) -> tuple[Any, ...]
 
 def page(positions: dict[str, int], *, most: int = reading.PAGE_ROWS) -> tuple[Any, ...]:
     """Read the next messages after these positions."""
-    return run(reading.messages_after, 60.0, list(positions), list(positions.values()), LAST, most, most)
+    return run(reading.messages_after, True, list(positions), list(positions.values()), LAST, most, most)
 
 
 async def send(layer: MessageLayer, channel: str) -> None:
@@ -260,10 +260,10 @@ ROADS: Final = {
     "end of the log": Road("messages_after", "message", page(dict.fromkeys(ROOMS, LAST))),
     "rest of a large message": Road("rest_of_message", "message", run(reading.rest_of_message, 1, ROOMS[0], 1)),
     "history of a topic": Road(
-        "position_before_latest", "message", run(reading.position_before_latest, ROOMS[0], 60.0, LAST, 100)
+        "position_before_latest", "message", run(reading.position_before_latest, ROOMS[0], LAST, 100)
     ),
     "history of a busy topic": Road(
-        "position_before_latest", "message", run(reading.position_before_latest, BUSY, 60.0, LAST, 100)
+        "position_before_latest", "message", run(reading.position_before_latest, BUSY, LAST, 100)
     ),
     "position of a busy topic": Road("position", "message log_state", run(reading.position, "busy", "asgi")),
     "position of a topic without messages": Road("position", "message", run(reading.position, "unused", "asgi")),

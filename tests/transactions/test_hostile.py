@@ -48,7 +48,7 @@ GOOD: Any = {
     "expiries": [60.0],
 }
 BAD: list[dict[str, Any]] = [
-    *({"expiries": [value]} for value in (float("nan"), float("inf"), -1.0, 0.0, 1e13, None)),
+    *({"expiries": [value]} for value in (float("nan"), float("inf"), -0.0005, 0.0, 1e13, -1e13, None)),
     *(
         {"addresses": [value]}
         for value in ("topic:asgi:" + "a" * 200, "topic:asgi:", "topic::a", "topic:asgi", "é", None)
@@ -315,20 +315,40 @@ async def test_row_reads_the_same_whatever_the_settings_of_its_writer(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("call", "says", "hint"),
     [
-        ("NULL, 'room'", "cannot be NULL"),
-        ("'odd', NULL", "cannot be NULL"),
-        ("'odd', 'room', name => NULL", "cannot be NULL"),
-        ("'odd', 'room', name => repeat('a', 54)", "53 are the most"),
-        ("'pgchannels.outbox', 'room'", "belongs to pgchannels"),
-        ("'pgchannels.message', 'room'", "belongs to pgchannels"),
+        ("publish_row_changes(NULL, 'room')", "cannot be NULL", "For example"),
+        ("publish_row_changes('odd', NULL)", "cannot be NULL", "For example"),
+        ("publish_row_changes('odd', 'room', '{NULL}')", "cannot be NULL", "For example"),
+        ("publish_row_changes('odd', 'room', name => NULL)", "cannot be NULL", "For example"),
+        ("publish_row_changes('odd', 'room', name => '')", "the name of the trigger is empty", "at most 53"),
+        ("publish_row_changes('odd', 'room', name => repeat('a', 54))", "53 are the most", "a shorter one"),
+        ("publish_row_changes('odd', 'room', name => repeat('ä', 27))", "54 bytes, 53 are the most", "a shorter one"),
+        ("publish_row_changes('pgchannels.outbox', 'room')", "belongs to pgchannels", "your own"),
+        ("publish_row_changes('pgchannels.message', 'room')", "belongs to pgchannels", "your own"),
+        ("publish_row_changes('odd', 'room.{nothing}')", "odd has no column nothing", 'columns are: id, "A b"'),
+        ("publish_row_changes('odd', 'room', '{nothing}')", "odd has no column nothing", 'columns are: id, "A b"'),
+        ("publish_row_changes('odd', 'a room')", "is no topic", "1 to 99"),
+        ("stop_row_changes('odd')", "odd has no trigger pgchannels_row_changes", "by the trigger live"),
+        ("stop_row_changes('quiet')", "quiet has no trigger", "No trigger publishes"),
+        ("stop_row_changes(NULL)", "cannot be NULL", "For example"),
+        ("stop_row_changes('odd', NULL)", "cannot be NULL", "For example"),
     ],
 )
-async def test_what_cannot_be_watched_is_refused(connection: Connection, arguments: str, says: str) -> None:
-    await connection.execute("CREATE TABLE odd ()")
-    with pytest.raises(asyncpg.PostgresError, match=says):
-        await connection.execute(f"SELECT pgchannels.publish_row_changes({arguments})")
+async def test_what_cannot_be_watched_is_refused_with_a_hint(
+    connection: Connection, call: str, says: str, hint: str
+) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE quiet ();
+        CREATE TABLE odd (id int, "A b" int);
+        CREATE TRIGGER live AFTER INSERT ON odd
+        FOR EACH ROW EXECUTE FUNCTION pgchannels.publish_row_change('room');
+        """
+    )
+    with pytest.raises(asyncpg.PostgresError, match=says) as refused:
+        await connection.execute(f"SELECT pgchannels.{call}")
+    assert hint in str(refused.value.hint)
 
 
 async def test_longest_name_of_a_trigger_makes_two_triggers(connection: Connection, subscription: Subscription) -> None:

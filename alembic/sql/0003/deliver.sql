@@ -3,7 +3,8 @@
 -- or queue, by their n; `dropped` counts the copies that full queues in a topic did not get. `capacities` has a figure
 -- for each message to a queue, and for one to a channel unless the caller knows that it has room; without any figure,
 -- it is NULL. `channels` may be NULL, too; for a message to a topic, it is the channel that does not get the message.
--- `keys` and `expiries` belong to single messages, or are NULL. While the log has a message to a topic with a key, another
+-- `keys` and `expiries` belong to single messages, or are NULL; a negative expiry is that of the message's layer. A message
+-- with an expiry of its own is not replayed after it. While the log has a message to a topic with a key, another
 -- one with that key is left out: `repeated` has the id of the first one in its place, and NULL for all others.
 --
 -- A call that repeats a batch whose outcome is unknown returns what the first one did, if it was committed: the batch's
@@ -110,9 +111,11 @@ BEGIN
         INSERT INTO {schema}.message (slot, id, batch, address, channel, number, payload, published_at, expires_at)
         VALUES (log.slot, first_id, this_batch, 'outcome:', refused::text, dropped, '', published, published);
     END IF;
-    INSERT INTO {schema}.message (slot, id, batch, address, channel, number, key, payload, published_at, expires_at)
+    INSERT INTO {schema}.message (slot, id, batch, address, channel, number, key, payload, published_at, expires_at,
+         has_own_expiry)
     SELECT log.slot, first_id + n - 1, CASE WHEN n = 1 AND is_whole THEN this_batch END, addresses[n], channels[n], numbers[n],
-           keys[n], payloads[n], published, published + make_interval(secs => coalesce(expiries[n], expiry_seconds))
+           keys[n], payloads[n], published, published + make_interval(secs => coalesce(abs(expiries[n]), expiry_seconds)),
+           nullif(expiries[n] > 0, false)
     FROM generate_series(1, cardinality(addresses)) AS n
     WHERE left_out IS NULL OR n <> ALL (left_out);
 
@@ -124,13 +127,13 @@ BEGIN
         END IF;
     END IF;
     IF cardinality(addresses) = 1 AND coalesce(cardinality(left_out), 0) = 0 THEN
-        head := head || coalesce('/' || (expiries[1] * 1000000)::bigint, '') || ' ' || addresses[1] || {schema}.told(first_id, channels[1], payloads[1]);
+        head := head || coalesce('/' || (abs(expiries[1]) * 1000000)::bigint, '') || ' ' || addresses[1] || {schema}.told(first_id, channels[1], payloads[1]);
         PERFORM pg_notify(s.node::text, head) FROM {schema}.subscription AS s WHERE s.address = addresses[1];
     ELSE
         PERFORM pg_notify(s.node::text, told.text)
         FROM (
             SELECT addresses[n] AS address,
-                   head || coalesce('/' || (expiries[n] * 1000000)::bigint, '') || ' ' || addresses[n] || (
+                   head || coalesce('/' || (abs(expiries[n]) * 1000000)::bigint, '') || ' ' || addresses[n] || (
                        SELECT string_agg({schema}.told(first_id + m - 1, channels[m], payloads[m]), '' ORDER BY m)
                        FROM generate_series(n, coalesce(parts[n], n)) AS m WHERE left_out IS NULL OR m <> ALL (left_out)
                    ) AS text
@@ -147,7 +150,7 @@ BEGIN
         -- A copy names its topic in place of a channel: a sealed payload opens only for the topic that it was sealed for.
         INSERT INTO {schema}.message (slot, id, address, channel, number, payload, published_at, expires_at)
         SELECT log.slot, nextval('{schema}.message_id'), queue, concat_ws(' ', addresses[of], channels[of]), number, payloads[of],
-               published, published + make_interval(secs => coalesce(expiries[of], expiry_seconds))
+               published, published + make_interval(secs => coalesce(abs(expiries[of]), expiry_seconds))
         FROM unnest(copies_to, copies_of, copies_numbers) AS copied (queue, of, number)
         WHERE number IS NOT NULL;
     END IF;

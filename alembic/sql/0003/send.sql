@@ -19,7 +19,14 @@ BEGIN
             HINT = 'A channel has 1 to 99 ASCII letters, digits and ''-_.'', with at most one ''!'' after the first of them.';
     END IF;
     IF (capacity > 0) IS NOT TRUE THEN
-        RAISE invalid_parameter_value USING MESSAGE = format('the capacity of %s is impossible: it is a number from 1 on', capacity);
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('the capacity of %s is impossible: it is a number from 1 on', coalesce(capacity::text, 'NULL')),
+            HINT = 'It says how many messages may wait there; leave it out for 1000.';
+    END IF;
+    IF is_queue AND expiry > '3650 days' THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('the expiry of %s is impossible', expiry),
+            HINT = 'It is at least one millisecond and at most 3650 days.';
     END IF;
     PERFORM {schema}.topic_address('-', prefix);
     PERFORM {schema}.enqueue(

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnClause,
     ColumnElement,
     DateTime,
@@ -53,16 +54,16 @@ _LATEST: Final = text("'9999-12-31'::timestamptz")
 def messages_after(schema: Schema) -> Select[Any]:
     """Return a page: the next messages of each address after its position, in the order of ids, and the log's extent.
 
-    Parameters: the life of messages that are replayed, addresses, their positions, the greatest id, the most rows of
-    each address, the most rows. Messages that were published to live that many seconds, or longer, count as expired
-    only when the retention of the database or the topic has passed as well; NULL replays none. Beyond the first row, a
-    page has at most `PAGE_BYTES` of payload. A payload longer than `SLICE_BYTES` is cut to that; `size` is its full
-    size. Expired messages have no payload. A page without messages is one row without an id; no row means that there is
-    no log.
+    Parameters: whether it is a replay, addresses, their positions, the greatest id, the most rows of each address, the
+    most rows. In a replay, messages without an expiry of their own count as expired only when the retention of the
+    database or the topic has passed as well. Beyond the first row, a page has at most `PAGE_BYTES` of payload. A
+    payload longer than `SLICE_BYTES` is cut to that; `size` is its full size. Expired messages have no payload. A page
+    without messages is one row without an id; no row means that there is no log.
 
     The rows and the extent show the same moment: the locks that keep slots from being emptied are taken before it.
     """
     message, state = schema.message, schema.log_state
+    is_replay = bindparam("is_replay", type_=Boolean)
     wanted = (
         func.unnest(bindparam("addresses", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(BigInteger)))
         .table_valued("address", "id")
@@ -76,8 +77,9 @@ def messages_after(schema: Schema) -> Select[Any]:
         .limit(bindparam("most_of_each", type_=BigInteger))
         .lateral()
     )
+    readable_until = case((is_replay, _replayed_until(schema, found)), else_=found.c.expires_at)
     page = (
-        select(found, _readable_until(schema, found).label("readable_until"))
+        select(found, readable_until.label("readable_until"))
         .join_from(wanted, found, true())
         .order_by(found.c.id)
         .limit(bindparam("most", type_=BigInteger))
@@ -104,13 +106,13 @@ def rest_of_message(schema: Schema) -> Select[Any]:
 def position_before_latest(schema: Schema) -> Select[Any]:
     """Return the id of the oldest of the latest messages of an address.
 
-    Parameters: the address, the life of messages that are replayed, the greatest id, how many messages.
+    Parameters: the address, the greatest id, how many messages.
     """
     message = schema.message
     latest = (
         select(message.c.id)
         .where(message.c.address == bindparam("address", type_=Text))
-        .where(_readable_until(schema, message) > func.now())
+        .where(_replayed_until(schema, message) > func.now())
         .where(message.c.id <= bindparam("up_to", type_=BigInteger))
         .order_by(message.c.id.desc())
         .limit(bindparam("count", type_=BigInteger))
@@ -188,12 +190,10 @@ def extent_columns() -> list[ColumnClause[Any]]:
     ]
 
 
-def _readable_until(schema: Schema, message: FromClause) -> ColumnElement[Any]:
-    # No difference of times: rows that others wrote may have infinite ones, which PostgreSQL before 17 cannot subtract.
-    life = interval(bindparam("replayed_life", type_=Float(53)))
+def _replayed_until(schema: Schema, message: FromClause) -> ColumnElement[Any]:
     kept_until = message.c.published_at + _retention(schema, message.c.address)
-    is_replayed = message.c.expires_at >= message.c.published_at + life
-    return case((is_replayed, func.greatest(message.c.expires_at, kept_until)), else_=message.c.expires_at)
+    lasts = func.greatest(message.c.expires_at, kept_until)
+    return case((message.c.has_own_expiry, message.c.expires_at), else_=lasts)
 
 
 def _retention(schema: Schema, address: ColumnElement[str]) -> ColumnElement[Any]:
