@@ -136,7 +136,8 @@ class Taker:
             return Answer()
         self._is_sent_to.discard(terms.address)
         taken = [_taken(row) for row in rows if row["id"] is not None]
-        return Answer(taken, first["lost"], may_be_more=bool(call.most and (taken or first["lost"])))
+        has_found = first["number"] is not None or first["lost"]  # perhaps only what others have got since then
+        return Answer(taken, first["lost"], may_be_more=bool(call.most and has_found))
 
 
 def _taken(row: Any) -> Taken:

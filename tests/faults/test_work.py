@@ -95,6 +95,25 @@ async def test_claim_whose_answer_was_lost_brings_the_same_message(
     assert await open_work(connection) == 0
 
 
+async def test_claim_whose_answer_was_lost_takes_anew_what_was_given_back_meanwhile(
+    layer: MessageLayer, proxy: Proxy, connection: Connection
+) -> None:
+    async with MessageLayer(proxy.url, heartbeat=3600) as behind:
+        proxy.freeze_at(b"only one")
+        await layer.send("jobs", "only one")
+        claim = behind.claim("jobs")
+        claiming = asyncio.create_task(claim.__aenter__())
+        await within(proxy.holding(b"only one"))
+        await connection.execute("DELETE FROM pgchannels.lease")
+        await connection.execute("SELECT pgchannels.give_back_abandoned($1)", QUEUE)
+        proxy.cut()
+        work = await within(claiming)
+        assert (work.payload, work.attempts) == ("only one", 2)
+        assert await open_work(connection) == 1
+        await claim.__aexit__(None, None, None)
+        proxy.restore()
+
+
 async def test_restart_of_the_server_takes_no_work_from_living_workers(server: EmbeddedServer) -> None:
     async with MessageLayer(server.url(), heartbeat=0.3) as layer, MessageLayer(server.url(), heartbeat=0.3) as other:
         for payload in ("under work", "waits"):
