@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pgchannels.arguments import redacted
 from pgchannels.database.failures import (
+    IS_STANDBY,
     NO_TRANSACTIONS,
     NOTIFICATION_QUEUE_FULL,
     HostsRefused,
@@ -55,7 +56,6 @@ _ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --
 _OF_ROLE: Final = re.compile(r'role "')
 
 
-IS_STANDBY: Final = "it is a standby"
 _TO_THE_PRIMARY: Final = "; give the address of the primary, or add it to the hosts"
 
 _ASK_THE_SERVER: Final = "look into the log of the server for the reason, or correct host and port"

@@ -156,21 +156,6 @@ async def traces(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[obje
     )
 
 
-async def test_settings_of_others_do_not_reach_the_layer(server: EmbeddedServer) -> None:
-    with pgbouncer(server, mode="transaction", most=1) as url:
-        other = await asyncpg.connect(url, statement_cache_size=0)
-        await other.execute("CREATE SCHEMA IF NOT EXISTS trap")
-        await other.execute(
-            "SET search_path = trap; SET statement_timeout = 1; SET default_transaction_isolation = 'serializable'"
-        )
-        async with MessageLayer(url, **POLL) as layer, layer.subscribe("room") as subscription:
-            for number in range(3):
-                await layer.publish("room", number)
-                assert (await within(anext(subscription))).payload == number
-        await other.execute("RESET ALL")
-        await other.close()
-
-
 async def test_role_of_the_url_is_set_in_each_transaction(server: EmbeddedServer, transaction_url: str) -> None:
     await _execute(server.url(), 'CREATE ROLE "nobody at all"')
     url = make_url(transaction_url).update_query_dict({"role": "nobody at all"})
