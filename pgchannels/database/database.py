@@ -17,6 +17,7 @@ from pgchannels.database.failures import (
     LOST_STATEMENTS,
     HostsRefused,
     HostsUnreachable,
+    NothingAnswered,
     SessionShared,
     Standby,
     is_connection_failure,
@@ -242,10 +243,16 @@ def _require_password(password: object, engine: AsyncEngine | None) -> Any:
 async def _open(
     url: DatabaseUrl, host: Host, password: str | None, *, is_sessionless: bool
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    async with asyncio.timeout(_seconds_for_each(url)):
-        with _other_servers_named(url):
-            connection = await _connected(url, host, password, is_sessionless=is_sessionless)
-        await prepare(connection)
+    connection = None
+    try:
+        async with asyncio.timeout(_seconds_for_each(url)):
+            with _other_servers_named(url):
+                connection = await _connected(url, host, password, is_sessionless=is_sessionless)
+            await prepare(connection)
+    except TimeoutError as error:
+        if connection is None:
+            raise
+        raise NothingAnswered from error
     return connection
 
 

@@ -82,6 +82,10 @@ class NothingHeard(ConnectionError):
         )
 
 
+class NothingAnswered(TimeoutError):
+    """The connection was accepted, and its first statement got no answer in time."""
+
+
 IS_STANDBY: Final = "it is a standby"
 
 

@@ -18,6 +18,7 @@ from pgchannels.database.failures import (
     NOTIFICATION_QUEUE_FULL,
     HostsRefused,
     HostsUnreachable,
+    NothingAnswered,
     NothingHeard,
     SessionShared,
     TransactionsRefused,
@@ -77,6 +78,11 @@ _UNKNOWN_PARAMETER: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 _ADVICE_AT_OPENING: _Advice = (
+    (
+        NothingAnswered,
+        "if a pooler stands between, it may have no session left: raise its default_pool_size, or look into the log of"
+        " the server for the reason",
+    ),
     (TimeoutError, "correct host and port, or let them pass through the firewall"),
     (
         ssl.SSLCertVerificationError,

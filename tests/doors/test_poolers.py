@@ -231,6 +231,13 @@ def test_command_through_statement_mode_says_what_to_do(
             assert NO_TRANSACTIONS in capsys.readouterr().err
 
 
+async def test_pool_without_a_session_for_each_connection_is_named(server: EmbeddedServer) -> None:
+    with pgbouncer(server, mode="session", most=2) as url:
+        layer = MessageLayer(make_url(url).update_query_dict({"connect_timeout": "2"}))
+        with pytest.raises(DatabaseUnavailable, match=r"no answer in time; .* default_pool_size, or look into the log"):
+            await within(layer.open())
+
+
 async def test_url_to_listen_must_lead_to_the_same_database(server: EmbeddedServer, transaction_url: str) -> None:
     await _execute(server.url(), "CREATE DATABASE copied TEMPLATE template0")
     elsewhere = make_url(server.url()).set(database="copied")
