@@ -176,7 +176,7 @@ async def test_lost_sessions_of_a_pooler_lose_no_message(
     async with MessageLayer(**way) as layer, layer.subscribe("room") as subscription:
         for number in range(1 if "Pgpool" in request.node.name else 3):  # it takes its time
             await admin.execute(
-                "SELECT pg_terminate_backend(pid, 10_000) FROM pg_stat_activity"  # gone before the next test opens
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"  # gone before the next test opens
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
             await within(layer.publish("room", number))
