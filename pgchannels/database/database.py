@@ -17,7 +17,9 @@ from pgchannels.database.failures import (
     LOST_STATEMENTS,
     HostsRefused,
     HostsUnreachable,
+    NothingAnswered,
     SessionShared,
+    Standby,
     is_connection_failure,
     loss_recognised,
 )
@@ -25,7 +27,7 @@ from pgchannels.database.functions import FUNCTION_TIMEOUT_SECONDS, answer_of, t
 from pgchannels.database.passfile import password_in_file
 from pgchannels.database.sessionless import SessionlessConnection, has_no_session
 from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
-from pgchannels.database.wording import IS_STANDBY, Place, advice_at_opening, in_words
+from pgchannels.database.wording import Place, advice_at_opening, in_words
 from pgchannels.errors import ConfigurationError
 from pgchannels.names import program_name
 from pgchannels.options import Options
@@ -56,6 +58,17 @@ _SETTINGS: Final = {
 }
 
 
+# A role, a database, the server or the URL chooses these; of a pooler's session, whoever had it before might.
+_CHOSEN: Final = (
+    "session_authorization",
+    "role",  # behind the one that resets it
+    "synchronous_commit",
+    "default_transaction_read_only",
+    "default_table_access_method",
+    "lock_timeout",
+)
+
+
 def _pinning(settings: Mapping[str, str], *, until_end_of: Literal["session", "transaction"]) -> str:
     pairs = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
     is_local = "true" if until_end_of == "transaction" else "false"
@@ -73,8 +86,15 @@ _LOOK_AT_SERVER: Final = """
     SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool
 """
 _PREPARE: Final = f"{_LOOK_AT_SERVER}, ({_PIN_SETTINGS})"
-_PIN_SETTINGS_SESSIONLESS: Final = _pinning(
-    _SETTINGS | {"client_connection_check_interval": "1s"}, until_end_of="transaction"
+_SETTINGS_SESSIONLESS: Final = "; ".join(
+    (
+        "SET LOCAL statement_timeout = 0",  # before all that takes longer
+        _pinning(_SETTINGS | {"client_connection_check_interval": "1s"}, until_end_of="transaction"),
+        *(f"SET LOCAL {name} TO DEFAULT" for name in _CHOSEN),
+        # The transaction was begun as one that writes, whatever others left.
+        "SELECT pg_catalog.set_config('transaction_read_only',"
+        " pg_catalog.current_setting('default_transaction_read_only'), true)",
+    )
 )
 
 
@@ -223,10 +243,16 @@ def _require_password(password: object, engine: AsyncEngine | None) -> Any:
 async def _open(
     url: DatabaseUrl, host: Host, password: str | None, *, is_sessionless: bool
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    async with asyncio.timeout(_seconds_for_each(url)):
-        with _other_servers_named(url):
-            connection = await _connected(url, host, password, is_sessionless=is_sessionless)
-        await prepare(connection)
+    connection = None
+    try:
+        async with asyncio.timeout(_seconds_for_each(url)):
+            with _other_servers_named(url):
+                connection = await _connected(url, host, password, is_sessionless=is_sessionless)
+            await prepare(connection)
+    except TimeoutError as error:
+        if connection is None:
+            raise
+        raise NothingAnswered from error
     return connection
 
 
@@ -270,7 +296,7 @@ async def _connected(
         statement_cache_size=0 if is_sessionless else _STATEMENTS,
     )
     if has_no_session(connection):
-        connection.settings = _PIN_SETTINGS_SESSIONLESS
+        connection.settings = _SETTINGS_SESSIONLESS
         if role is not None:
             connection.settings += f"; SET LOCAL ROLE {_quoted(role)}"
     return connection
@@ -311,7 +337,7 @@ async def _prepare(connection: "asyncpg.Connection[Any]") -> None:
     assert row is not None
     is_standby, is_read_only = row[:2]
     if is_standby:
-        raise ConnectionError(f"{IS_STANDBY}, which takes no writes until it is promoted")
+        raise Standby
     if is_read_only:
         raise ConnectionError("it takes no writes: default_transaction_read_only is on")
 

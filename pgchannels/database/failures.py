@@ -82,6 +82,20 @@ class NothingHeard(ConnectionError):
         )
 
 
+class NothingAnswered(TimeoutError):
+    """The connection was accepted, and its first statement got no answer in time."""
+
+
+IS_STANDBY: Final = "it is a standby"
+
+
+class Standby(ConnectionError):
+    """The server is a standby."""
+
+    def __str__(self) -> str:
+        return f"{IS_STANDBY}, which takes no writes until it is promoted"
+
+
 # The statement was prepared in another session.
 LOST_STATEMENTS: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 

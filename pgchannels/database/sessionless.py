@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
-from pgchannels.database.failures import NO_TRANSACTIONS, TransactionsRefused
+from pgchannels.database.failures import NO_TRANSACTIONS, Standby, TransactionsRefused
 
 if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
@@ -62,9 +62,12 @@ class SessionlessConnection(_Connection):
 
     async def execute(self, query: str, *args: Any, **named: Any) -> str:
         """Run statements, with the settings if they begin a transaction: so the driver begins all of its own."""
-        if query.startswith(_BEGIN):
-            query = f"{query.rstrip(';')}; {self.settings}"
-        return await super().execute(query, *args, **named)
+        if not query.startswith(_BEGIN):
+            return await super().execute(query, *args, **named)
+        try:
+            return await super().execute(f"{query.rstrip(';')} READ WRITE; {self.settings}", *args, **named)
+        except asyncpg.FeatureNotSupportedError as error:  # a standby allows only transactions that read
+            raise Standby from error
 
     async def fetch(self, query: str, *args: Any) -> "list[asyncpg.Record]":  # type: ignore[override]
         """Run a statement in a transaction of its own, or in that of the block."""

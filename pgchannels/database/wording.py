@@ -13,10 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from pgchannels.arguments import redacted
 from pgchannels.database.failures import (
+    IS_STANDBY,
     NO_TRANSACTIONS,
     NOTIFICATION_QUEUE_FULL,
     HostsRefused,
     HostsUnreachable,
+    NothingAnswered,
     NothingHeard,
     SessionShared,
     TransactionsRefused,
@@ -55,7 +57,6 @@ _ADVICE: _Advice = ((asyncpg.InsufficientPrivilegeError, "`pgchannels upgrade --
 _OF_ROLE: Final = re.compile(r'role "')
 
 
-IS_STANDBY: Final = "it is a standby"
 _TO_THE_PRIMARY: Final = "; give the address of the primary, or add it to the hosts"
 
 _ASK_THE_SERVER: Final = "look into the log of the server for the reason, or correct host and port"
@@ -77,6 +78,11 @@ _UNKNOWN_PARAMETER: Final = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 _ADVICE_AT_OPENING: _Advice = (
+    (
+        NothingAnswered,
+        "if a pooler stands between, it may have no session left: raise its default_pool_size, or look into the log of"
+        " the server for the reason",
+    ),
     (TimeoutError, "correct host and port, or let them pass through the firewall"),
     (
         ssl.SSLCertVerificationError,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
+from itertools import groupby
 from typing import Any, Final
 
 import asyncpg
@@ -49,7 +50,7 @@ def check_layers(**_: Any) -> list[checks.CheckMessage]:
     if not isinstance(layers, Mapping):
         return [checks.Error("CHANNEL_LAYERS is no dict.", hint=f"Write it as {_EXAMPLE}.", id="pgchannels.E001")]
     found = [message for name, entry in layers.items() for message in _check_entry(name, entry)]
-    return found or list(_check_use())
+    return found or [*_check_use(), *_check_using()]
 
 
 def check_tables(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
@@ -133,6 +134,20 @@ def _check_use() -> Iterator[checks.CheckMessage]:
             hint="Add it. Where `pgchannels upgrade` creates them, silence this in SILENCED_SYSTEM_CHECKS.",
             id="pgchannels.W002",
         )
+
+
+def _check_using() -> Iterator[checks.CheckMessage]:
+    for name, of_entry in groupby(configured_layers(), key=lambda layer: layer.name):
+        servers = [layer for layer in of_entry if layer.server]
+        using = servers[0].config.get("using") if servers else None
+        if using is not None and not any(layer.is_at(using) for layer in servers):
+            yield checks.Warning(
+                f"CHANNEL_LAYERS[{name!r}]: 'using' is {using!r}, which is none of the layer's servers:"
+                " sends inside its transactions are refused.",
+                hint="Name the alias of one of them. If it leads there by another address, silence this in"
+                " SILENCED_SYSTEM_CHECKS.",
+                id="pgchannels.W007",
+            )
 
 
 def _check_schema(layer: ConfiguredLayer) -> Iterator[checks.CheckMessage]:

@@ -46,9 +46,12 @@ class ConfiguredLayer:
         """The alias of its database: the one that it names, or one with the same host, port and database name."""
         if self.named_alias is not None:
             return self.named_alias
+        return next((alias for alias in connections.settings if self.is_at(alias)), None)
+
+    def is_at(self, alias: str) -> bool:
+        """Whether its database is that of an alias: by host, port and name."""
         place = _place(self.backend, self.config)
-        aliases = (alias for alias in connections.settings if place == _place(self.backend, {"database": alias}))
-        return next(aliases, None) if place is not None else None
+        return place is not None and place == _place(self.backend, {"database": alias})
 
     def by_server(self) -> "Iterator[ConfiguredLayer]":
         """The same entry for each of its servers, as if that were its only one; itself if these cannot be read."""

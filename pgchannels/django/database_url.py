@@ -90,9 +90,17 @@ def _source_of_url(url: Any) -> DatabaseSource:
     return DatabaseSource(key=lambda: None, url=lambda: url, open=lambda server: Database(url, server=server))
 
 
-def _source_of_alias(option: str, alias: str) -> DatabaseSource:
+def require_alias(option: str, alias: object) -> None:
+    """Require that Django has a database.
+
+    :raises ConfigurationError: it has none of this alias.
+    """
     if not isinstance(alias, str) or alias not in connections.settings:
         raise ConfigurationError(f"CHANNEL_LAYERS: {option!r} has {shown(alias)}, which is no alias of DATABASES")
+
+
+def _source_of_alias(option: str, alias: str) -> DatabaseSource:
+    require_alias(option, alias)
     return DatabaseSource(
         # A test runner renames the database in Django's settings, and each of its workers does so again.
         key=lambda: connections.settings[alias]["NAME"],

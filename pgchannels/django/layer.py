@@ -21,10 +21,10 @@ from django.core import mail
 from django.utils.module_loading import import_string
 from sqlalchemy import URL
 
-from pgchannels.arguments import redacted, refusal, require_callable_or_none, require_count, require_one_of, shown
+from pgchannels.arguments import redacted, require_callable_or_none, require_count, require_one_of, shown
 from pgchannels.database.retry import until_there
 from pgchannels.django import requests
-from pgchannels.django.database_url import database_source
+from pgchannels.django.database_url import database_source, require_alias
 from pgchannels.django.dispatch import reason_against
 from pgchannels.django.servers import ServersInSettings
 from pgchannels.django.sync import SyncChannelLayer
@@ -112,8 +112,8 @@ class PostgresChannelLayer(BaseChannelLayer):
         figures: dict[str, Any] = {"expiry": options.expiry, "capacity": options.capacity}
         super().__init__(**figures, channel_capacity=dict(options.channel_capacity))
         self.group_expiry: float = options.group_expiry
-        if using is not None and not isinstance(using, str):
-            raise refusal("using", using, "an alias of DATABASES")
+        if using is not None:
+            require_alias("using", using)
         self._transactions = Transactions(using)
         self._databases = ServersInSettings(
             database_source(url, database, database_keys) if databases is None and urls is None else None,

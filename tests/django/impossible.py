@@ -16,6 +16,7 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "no url": ({"url": None}, "url"),
     "empty alias": ({"database": ""}, "database|alias"),
     "unknown alias": ({"database": "nowhere"}, "nowhere"),
+    "unknown alias to use": ({"url": URL, "using": "nowhere"}, "'using' has 'nowhere', which is no alias"),
     "unknown option beside url": ({"url": URL, "capasity": 5}, "capasity"),
     "option of another layer": ({"url": URL, "hosts": [("127.0.0.1", 6379)]}, "hosts"),
     "unknown option beside keys": ({**POSTGRESQL, "NAMES": "shop"}, "names"),

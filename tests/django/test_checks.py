@@ -114,6 +114,17 @@ def test_settings_without_a_layer_of_ours_are_told(layers: object, number: str) 
     assert (found.id, bool(found.hint)) == (f"pgchannels.{number}", True)
 
 
+@pytest.mark.parametrize("using", ["first", "second", "as first", "elsewhere"])
+def test_transactions_on_none_of_several_servers_are_told(add_database: AddDatabase, using: str) -> None:
+    for port, alias in enumerate(("first", "second", "elsewhere"), 1):
+        add_database(alias, {**POSTGRESQL, "PORT": port})
+    add_database("as first", {**POSTGRESQL, "USER": "another"})
+    found = check_config(databases=["first", "second"], using=using)
+    assert [(message.id, bool(message.hint)) for message in found] == [("pgchannels.W007", True)] * (
+        using == "elsewhere"
+    )
+
+
 def test_app_that_is_not_installed_is_told() -> None:
     with modify_settings(INSTALLED_APPS={"remove": "pgchannels.django"}):
         [found] = check_config(url=URL)

@@ -217,21 +217,6 @@ async def traces(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[obje
     )
 
 
-async def test_settings_of_others_do_not_reach_the_layer(server: EmbeddedServer) -> None:
-    with pgbouncer(server, mode="transaction", most=1) as url:
-        other = await asyncpg.connect(url, statement_cache_size=0)
-        await other.execute("CREATE SCHEMA IF NOT EXISTS trap")
-        await other.execute(
-            "SET search_path = trap; SET statement_timeout = 1; SET default_transaction_isolation = 'serializable'"
-        )
-        async with MessageLayer(url, **POLL) as layer, layer.subscribe("room") as subscription:
-            for number in range(3):
-                await layer.publish("room", number)
-                assert (await within(anext(subscription))).payload == number
-        await other.execute("RESET ALL")
-        await other.close()
-
-
 async def test_role_of_the_url_is_set_in_each_transaction(server: EmbeddedServer, transaction_url: str) -> None:
     await _execute(server.url(), 'CREATE ROLE "nobody at all"')
     url = make_url(transaction_url).update_query_dict({"role": "nobody at all"})
@@ -252,7 +237,7 @@ async def test_lost_sessions_of_a_pooler_lose_no_message(
     async with MessageLayer(**way) as layer, layer.subscribe("room") as subscription:
         for number in range(1 if "Pgpool" in request.node.name else 3):  # it takes its time
             await admin.execute(
-                "SELECT pg_terminate_backend(pid, 10_000) FROM pg_stat_activity"  # gone before the next test opens
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"  # gone before the next test opens
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
             await within(layer.publish("room", number))
@@ -305,6 +290,13 @@ def test_command_through_statement_mode_says_what_to_do(
         for command in ("upgrade", "status", "durability"):
             assert main([command, "--url", url]) == 1
             assert NO_TRANSACTIONS in capsys.readouterr().err
+
+
+async def test_pool_without_a_session_for_each_connection_is_named(server: EmbeddedServer) -> None:
+    with pgbouncer(server, mode="session", most=2) as url:
+        layer = MessageLayer(make_url(url).update_query_dict({"connect_timeout": "2"}))
+        with pytest.raises(DatabaseUnavailable, match=r"no answer in time; .* default_pool_size, or look into the log"):
+            await within(layer.open())
 
 
 async def test_url_to_listen_must_lead_to_the_same_database(server: EmbeddedServer, transaction_url: str) -> None:

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from pgchannels import DatabaseRefused, DatabaseUnavailable, MessageLayer
+from pgchannels.cli import main
 from pgchannels.database import migrations
 from pgchannels.database.database import CONNECT_TIMEOUT_SECONDS, Database, prepare
 from pgchannels.database.failures import HostsRefused
@@ -125,6 +126,27 @@ async def test_standby_by_itself_is_told_and_opens_once_it_is_promoted(cluster: 
         await MessageLayer(url).open()
     await asyncio.to_thread(cluster.promote)
     await require_delivery(url)
+
+
+async def test_standby_is_told_in_the_same_words_to_all(pair: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    url = url_of(folder(pair.standby))
+    texts = set()
+    for layer in (MessageLayer(url), MessageLayer(url, poll=1)):
+        with pytest.raises(DatabaseUnavailable, match=r":5432: it is a standby, .*; give the address of the") as raised:
+            await layer.open()
+        texts.add(str(raised.value))
+    assert await asyncio.to_thread(main, ["status", "--url", url]) == 1
+    [text] = texts
+    assert text in capsys.readouterr().err
+
+
+@by_order
+async def test_primary_is_found_without_sessions(pair: Cluster, order: str) -> None:
+    url = both(pair, order)
+    async with MessageLayer(url, poll=0.05) as layer, layer.subscribe("room") as subscription:
+        await within(layer.publish("room", 1))
+        assert (await within(anext(subscription))).payload == 1
+    await migrations.upgrade(url)
 
 
 @by_order

@@ -15,41 +15,10 @@ from pgchannels.database.database import Database
 from pgchannels.database.statements.retention import rotation_is_overdue
 from tests.conftest import url_of_role
 from tests.support.log import let_pass, rotate
+from tests.support.settings import SETTINGS
 from tests.support.waiting import within
 
 LARGE: Final = "x" * 100_000
-SETTINGS: Final = {
-    "statement_timeout": "9s",
-    "lock_timeout": "9s",
-    "transaction_timeout": "9s",
-    "idle_in_transaction_session_timeout": "9s",
-    "idle_session_timeout": "9s",
-    "temp_file_limit": "0",
-    "work_mem": "64kB",
-    "default_transaction_isolation": "serializable",
-    "default_transaction_deferrable": "on",
-    "default_tablespace": "pg_default",
-    "DateStyle": "SQL, DMY",
-    "IntervalStyle": "sql_standard",
-    "TimeZone": "Europe/Berlin",
-    "bytea_output": "escape",
-    "extra_float_digits": "-15",
-    "array_nulls": "off",
-    "standard_conforming_strings": "off",
-    "transform_null_equals": "on",
-    "quote_all_identifiers": "on",
-    "client_encoding": "LATIN1",
-    "client_min_messages": "error",
-    "plan_cache_mode": "force_custom_plan",
-    "enable_indexscan": "off",
-    "enable_nestloop": "off",
-    "jit_above_cost": "0",
-    "row_security": "off",
-    "plpgsql.extra_errors": "all",
-    "session_replication_role": "replica",
-    "restrict_nonsystem_relation_kind": "view",
-    "search_path": "nowhere",
-}
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -16,13 +16,16 @@ from tests.support.programs import free_port, running
 
 
 @contextmanager
-def pgbouncer(server: EmbeddedServer | str, *, mode: str, most: int = 20) -> Iterator[str]:
-    """The URL of the server through a PgBouncer in this mode, with so many sessions of the server at most."""
+def pgbouncer(server: EmbeddedServer | str, *, mode: str, most: int = 20, user: str = "postgres") -> Iterator[str]:
+    """The URL of the server through a PgBouncer in this mode, with so many sessions of the server at most.
+
+    They are all of this user, whoever asks.
+    """
     port, (folder_of_server, port_of_server) = free_port(), _socket_of(server)
     with _folder_of_account(folder_of_server, "pgbouncer") as folder:
         settings = folder / "pgbouncer.ini"
         settings.write_text(
-            f"[databases]\n* = host={folder_of_server} port={port_of_server} user=postgres\n"
+            f"[databases]\n* = host={folder_of_server} port={port_of_server} user={user}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
             f"pool_mode = {mode}\ndefault_pool_size = {most}\nserver_login_retry = 1\nmax_client_conn = 500\n"
         )
