@@ -25,6 +25,7 @@ from pgchannels.database.failures import (
 )
 from pgchannels.database.functions import FUNCTION_TIMEOUT_SECONDS, answer_of, type_of
 from pgchannels.database.passfile import password_in_file
+from pgchannels.database.pooler import PoolableConnection
 from pgchannels.database.sessionless import SessionlessConnection, has_no_session
 from pgchannels.database.url import DatabaseTarget, DatabaseUrl, Host, parse_url
 from pgchannels.database.wording import Place, advice_at_opening, in_words
@@ -292,7 +293,7 @@ async def _connected(
         database=database,
         server_settings=settings,
         target_session_attrs=SessionAttribute.any,  # whatever is asked for, we look for a primary ourselves
-        connection_class=SessionlessConnection if is_sessionless else asyncpg.Connection,
+        connection_class=SessionlessConnection if is_sessionless else PoolableConnection,
         statement_cache_size=0 if is_sessionless else _STATEMENTS,
     )
     if has_no_session(connection):

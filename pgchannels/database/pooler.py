@@ -1,17 +1,38 @@
-"""Detects a pooler that gives each transaction another session, such as PgBouncer in transaction mode."""
+"""Poolers: detects one that gives each transaction another session, such as PgBouncer in transaction mode."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from pgchannels.database.failures import LOST_STATEMENTS, NO_TRANSACTIONS, SessionShared, TransactionsRefused
 
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    _Connection = asyncpg.Connection  # generic for type checkers only
+
 _ROUNDS: Final = 3
 _OTHER_SECONDS: Final = 3
 _SESSION: Final = "SELECT pg_catalog.pg_backend_pid()"
+
+
+class PoolableConnection(_Connection):
+    """Ends when a statement is cancelled, if a pooler is in between.
+
+    A request to cancel could meet the statement of somebody else, whom the pooler has given the session by then.
+    """
+
+    is_pooled: bool = False
+
+    def _cancel_current_command(self, *arguments: Any) -> None:
+        """Called by the driver."""
+        if self.is_pooled:
+            self.terminate()
+        else:
+            super()._cancel_current_command(*arguments)  # type: ignore[misc]
 
 
 def is_pooled(connection: "asyncpg.Connection[Any]", session: int) -> bool:
@@ -31,19 +52,21 @@ async def require_own_session(
     :raises TransactionsRefused: it allows no transactions either.
     """
     with suppress(TimeoutError, ConnectionError):  # a pooler in session mode may have no session left
-        async with asyncio.timeout(_OTHER_SECONDS):
-            for _ in range(_ROUNDS):
-                await _require_another_session_for_another(connection, await open_other())
+        for _ in range(_ROUNDS):
+            async with asyncio.timeout(_OTHER_SECONDS):
+                other = await open_other()
+            await _require_another_session_for_another(connection, other)
 
 
 async def _require_another_session_for_another(
     connection: "asyncpg.Connection[Any]", other: "asyncpg.Connection[Any]"
 ) -> None:
     try:
-        before = await connection.fetchval(_SESSION)
-        await other.execute("BEGIN")
-        between = await other.fetchval(_SESSION)
-        after = await connection.fetchval(_SESSION)
+        async with asyncio.timeout(_OTHER_SECONDS):
+            before = await connection.fetchval(_SESSION)
+            await other.execute("BEGIN")
+            between = await other.fetchval(_SESSION)
+        after = await _answer_beside_a_transaction(connection)
     except LOST_STATEMENTS as error:
         raise SessionShared from error
     except asyncpg.PostgresError as error:
@@ -54,3 +77,11 @@ async def _require_another_session_for_another(
         other.terminate()
     if between == before or after != before:
         raise SessionShared
+
+
+async def _answer_beside_a_transaction(connection: "asyncpg.Connection[Any]") -> object:
+    try:
+        async with asyncio.timeout(_OTHER_SECONDS):
+            return await connection.fetchval(_SESSION)
+    except TimeoutError as error:  # it waits for the only session of the pool, which the transaction has
+        raise SessionShared from error

@@ -6,28 +6,26 @@ surprise somebody else, and a prepared statement is in a session that the next o
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
 from pgchannels.database.failures import NO_TRANSACTIONS, Standby, TransactionsRefused
-
-if TYPE_CHECKING:
-    _Connection = asyncpg.Connection[asyncpg.Record]
-else:
-    _Connection = asyncpg.Connection  # generic for type checkers only
+from pgchannels.database.pooler import PoolableConnection
 
 _MOST_STATEMENTS: Final = 200
 _BEGIN: Final = "BEGIN"
 
 
-class SessionlessConnection(_Connection):
+class SessionlessConnection(PoolableConnection):
     """Runs each statement between BEGIN and COMMIT: three round trips, and one more for the first time.
 
     `settings` is the text of what makes the settings that hold until the end of each transaction, also of one that
-    SQLAlchemy begins.
+    SQLAlchemy begins. The server ends what runs on a connection that ends: see `client_connection_check_interval`.
     """
+
+    is_pooled: bool = True
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)  # the driver calls it
@@ -80,14 +78,6 @@ class SessionlessConnection(_Connection):
         """Run a statement as `fetch` does, and return its first row."""
         rows = await self.fetch(query, *args)
         return rows[0] if rows else None
-
-    def _cancel_current_command(self, *_: Any) -> None:
-        """Called by the driver when a statement is cancelled, to cancel it in the server.
-
-        A pooler may have given the session to somebody else by then, whose statement would be cancelled. So the
-        connection ends instead, and the server ends what runs in it: see `client_connection_check_interval`.
-        """
-        self.terminate()
 
     async def _begin(self) -> None:
         try:

@@ -166,6 +166,37 @@ async def test_session_of_a_lost_connection_goes_on_that_a_pooler_has_given_to_a
         await connections.close()
 
 
+async def test_cancelled_statement_ends_its_connection_and_sends_no_request_through_the_pooler(
+    server: EmbeddedServer,
+) -> None:
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()"
+    with pgbouncer(server, mode="session") as url:
+        connections = Connections(Database(url))
+        connection = await connections._for_all.opened()
+        call = asyncio.create_task(connections.fetch_text("SELECT pg_sleep(60)"))
+        await until(lambda: _is_one(server.url(), sleeping))
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
+        assert connection.is_closed()
+        await _execute(server.url(), sleeping.replace("count(*)", "pg_terminate_backend(pid)"))
+        await connections.close()
+
+
+@pytest.mark.parametrize("most", [1, 2, 20])
+async def test_layer_that_is_refused_leaves_nothing_in_the_sessions_of_others(
+    server: EmbeddedServer, most: int
+) -> None:
+    with pgbouncer(server, mode="transaction", most=most) as url:
+        others = [await asyncpg.connect(url, statement_cache_size=0) for _ in range(most)]
+        before = await asyncio.gather(*map(traces, others))
+        with pytest.raises(DatabaseRefused, match="a pooler stands between that gives each transaction another"):
+            await within(MessageLayer(url).open())
+        assert await asyncio.gather(*map(traces, others)) == before
+        for other in others:
+            await other.close()
+
+
 @asynccontextmanager
 async def other_with(session: int, url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """Another client of the pooler, once that has given it the session."""
