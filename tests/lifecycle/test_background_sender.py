@@ -224,11 +224,11 @@ async def test_background_sender_and_node_have_four_connections(
 async def test_flush_is_as_patient_as_a_lease_is_long(
     database_url: str, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    layer = PostgresChannelLayer(database_url, send_timeout=0.1)
+    layer = PostgresChannelLayer(database_url, send_timeout=1)
     await layer.group_send("room", {"type": "the.first"})  # before it there is no log
     await connection.execute(
         """
-        INSERT INTO pgchannels.node (id, name, leased_until) VALUES (gen_random_uuid(), 'killed', now() + '1 s');
+        INSERT INTO pgchannels.node (id, name, leased_until) VALUES (gen_random_uuid(), 'killed', now() + '2 s');
         INSERT INTO pgchannels.subscription (address, node) SELECT 'node:asgi:killed', id FROM pgchannels.node;
         INSERT INTO pgchannels.lease SELECT id, 'node:asgi:killed', leased_until FROM pgchannels.node
         """
