@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pgchannels import InvalidName, MessageLayer, MessageTooLarge
 from pgchannels.codec import LARGEST_MESSAGE_BYTES
 from pgchannels.database import migrations
+from tests.support.roads import node_of
 from tests.support.waiting import until, within
 
 LARGEST_INLINE_BYTES: Final = 5_500
@@ -90,8 +91,11 @@ async def test_queue_keeps_its_order_around_the_largest_inline_payload_and_is_to
     for payload in payloads:
         await layer.send(name, payload)
     assert [await within(layer.receive(name)) for _ in payloads] == payloads
+    receiving = asyncio.create_task(layer.receive(name))
+    tokens = node_of(layer).receiver.queues._taker.tokens
+    await until(lambda: asyncio.sleep(0, tokens.get(f"queue:asgi:{name}", 0) > 0))  # it is idle
     await layer.send(name, "told")
-    assert await within(layer.receive(name)) == "told"
+    assert await within(receiving) == "told"
     await until(lambda: _has(heard, 1))
     assert set(heard) == {f"q queue:asgi:{name}"}
 

@@ -121,7 +121,10 @@ def test_settings_of_haproxy_are_those_of_the_tests(prepared: PatroniCluster) ->
 
 async def test_every_message_is_published_through_a_switchover(cluster: PatroniCluster) -> None:
     publish, heard = publish_surely(), list[object]()
-    async with MessageLayer(cluster.url()) as layer, layer.subscribe("room", on_gap=heard.append) as subscription:
+    async with (
+        MessageLayer(cluster.url(), capacity=100_000) as layer,
+        layer.subscribe("room", on_gap=heard.append) as subscription,
+    ):
         switching = asyncio.create_task(asyncio.to_thread(cluster.switch_over, to=cluster.standbys()[0]))
         count = 0
         while not switching.done():
