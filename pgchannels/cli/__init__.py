@@ -19,7 +19,7 @@ from pgchannels.cli.target import CREATING_REMEDY, given_url
 from pgchannels.cli.upgrade import add_downgrade_command, add_upgrade_command
 from pgchannels.cli.watch import add_watch_commands
 from pgchannels.database.database import Database
-from pgchannels.database.failures import is_database_failure, lacks_privilege
+from pgchannels.database.failures import is_database_failure, lacks_privilege, of_driver
 from pgchannels.database.wording import Place, explained, in_words
 from pgchannels.errors import PgChannelsError
 
@@ -78,8 +78,13 @@ def run(parsed: argparse.Namespace) -> int:
             raise
         if lacks_privilege(error):
             raise CommandFailed(f"{_place(parsed)} refused: {in_words(error)}; {parsed.remedy}") from error
-        raise CommandFailed(str(explained(error, _place(parsed)))) from error
+        raise CommandFailed(f"{explained(error, _place(parsed))}{_hint_of_server(error)}") from error
     return status
+
+
+def _hint_of_server(error: Exception) -> str:
+    hint = getattr(of_driver(error), "hint", None)
+    return f". {hint}" if hint else ""
 
 
 @contextmanager

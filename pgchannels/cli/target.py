@@ -19,6 +19,10 @@ _LONGEST_SECONDS: Final = 5.0
 CREATING_REMEDY: Final = "do it as a role that owns the schema, or may CREATE one"
 _USING_REMEDY: Final = "do it as the role that owns the schema, or as one of `pgchannels upgrade --grant-to ROLE`"
 
+OWNING_REMEDY: Final = (
+    "do it as the role that owns the table, and is one of `pgchannels upgrade --grant-publish-to ROLE` or `--grant-to`"
+)
+
 T = TypeVar("T")
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from sqlalchemy import Connection
 
-from pgchannels.cli.target import add_target, in_transaction
+from pgchannels.cli.target import OWNING_REMEDY, add_target, in_transaction
 from pgchannels.database import row_changes
 from pgchannels.database.revision import require_tables
 from pgchannels.names import DEFAULT_PREFIX
@@ -28,6 +28,7 @@ def add_watch_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 def _add_table(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="TABLE", help="as in SQL, such as orders or shop.orders")
     add_target(parser)
+    parser.set_defaults(remedy=OWNING_REMEDY)
     parser.add_argument("--name", default=row_changes.DEFAULT_TRIGGER, help="of the trigger, by default %(default)s")
 
 

@@ -56,6 +56,18 @@ async def test_owner_of_a_table_who_may_only_publish_watches_it(
     assert capsys.readouterr().out.splitlines()[-1] == "Changes of orders are no longer published."
 
 
+async def test_who_does_not_own_the_table_is_told_who_may_watch_it(
+    tables: "asyncpg.Connection[asyncpg.Record]",
+    owner_url: str,
+    stranger_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    role = str(urlsplit(stranger_url).username)
+    assert await asyncio.to_thread(main, ["upgrade", "--url", owner_url, "--grant-publish-to", role]) == 0
+    assert await asyncio.to_thread(main, ["watch", "orders", "--topic", "a", "--url", stranger_url]) == 1
+    assert "; do it as the role that owns the table" in capsys.readouterr().err
+
+
 async def test_watch_lets_other_writers_pass_while_one_is_in_a_transaction(
     tables: "asyncpg.Connection[asyncpg.Record]", owner_url: str
 ) -> None:
@@ -95,11 +107,11 @@ async def test_watch_publishes_truncate_where_the_topic_names_no_column(
         (["watch", "nothing", "--topic", "a"], 'relation "nothing" does not exist'),
         (
             ["watch", "orders", "--topic", "a.{nothing}", "--without", "no%thing"],
-            'orders has no column nothing, "no%thing"',
+            'orders has no column nothing, "no%thing". Its columns are: id, customer_id, notes.',
         ),
         (["watch", "orders", "--topic", "a b"], "'a b' is no topic"),
         (["watch", "orders", "--topic", "a", "--prefix", "a:b"], "'a:b'"),
-        (["unwatch", "orders"], "orders has no trigger pgchannels_row_changes"),
+        (["unwatch", "orders"], "orders has no trigger pgchannels_row_changes. No trigger publishes its changes."),
         (
             ["watch", "orders", "--topic", "a", "--schema", "elsewhere"],
             "no pgchannels tables in the schema 'elsewhere'",

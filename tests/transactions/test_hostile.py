@@ -329,6 +329,10 @@ async def test_row_reads_the_same_whatever_the_settings_of_its_writer(
         ("publish_row_changes('odd', 'room.{nothing}')", "odd has no column nothing", 'columns are: id, "A b"'),
         ("publish_row_changes('odd', 'room', '{nothing}')", "odd has no column nothing", 'columns are: id, "A b"'),
         ("publish_row_changes('odd', 'a room')", "is no topic", "1 to 99"),
+        ("publish_row_changes('shown', 'room')", "shown is no table", "those that it shows"),
+        ("publish_row_changes('pg_class', 'room')", "pg_class is no table", "your own"),
+        ("publish_row_changes('part', 'room')", "it is a partition", "the partitioned table"),
+        ("stop_row_changes('part')", "part is a partition", "the partitioned table"),
         ("stop_row_changes('odd')", "odd has no trigger pgchannels_row_changes", "by the trigger live"),
         ("stop_row_changes('quiet')", "quiet has no trigger", "No trigger publishes"),
         ("stop_row_changes(NULL)", "cannot be NULL", "For example"),
@@ -341,6 +345,10 @@ async def test_what_cannot_be_watched_is_refused_with_a_hint(
     await connection.execute(
         """
         CREATE TABLE quiet ();
+        CREATE VIEW shown AS SELECT FROM quiet;
+        CREATE TABLE whole (id int) PARTITION BY LIST (id);
+        CREATE TABLE part PARTITION OF whole DEFAULT;
+        SELECT pgchannels.publish_row_changes('whole', 'room');
         CREATE TABLE odd (id int, "A b" int);
         CREATE TRIGGER live AFTER INSERT ON odd
         FOR EACH ROW EXECUTE FUNCTION pgchannels.publish_row_change('room');
@@ -349,6 +357,18 @@ async def test_what_cannot_be_watched_is_refused_with_a_hint(
     with pytest.raises(asyncpg.PostgresError, match=says) as refused:
         await connection.execute(f"SELECT pgchannels.{call}")
     assert hint in str(refused.value.hint)
+
+
+async def test_columns_to_leave_out_may_come_in_any_array(connection: Connection, subscription: Subscription) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE odd (id int PRIMARY KEY, secret int, hidden int);
+        SELECT pgchannels.publish_row_changes('odd', 'room', ARRAY[['secret'], ['hidden']]);
+        INSERT INTO odd VALUES (1, 2, 3);
+        """
+    )
+    [change] = await payloads(subscription, 1)
+    assert change["new"] == {"id": 1}
 
 
 async def test_longest_name_of_a_trigger_makes_two_triggers(connection: Connection, subscription: Subscription) -> None:

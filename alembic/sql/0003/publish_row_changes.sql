@@ -9,16 +9,17 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    left_out text[] := ARRAY(SELECT unnest(without));
     named text[] := ARRAY(SELECT match[1] FROM regexp_matches(topic, '{([^{}]*)}', 'g') AS match);
     unknown text := (
-        SELECT string_agg(quote_ident(wanted), ', ') FROM unnest(named || without) AS wanted
+        SELECT string_agg(quote_ident(wanted), ', ') FROM unnest(named || left_out) AS wanted
         WHERE NOT EXISTS (
             SELECT FROM pg_attribute AS a WHERE a.attrelid = published AND a.attname = wanted AND a.attnum > 0 AND NOT a.attisdropped
         )
     );
     arguments text;
 BEGIN
-    IF published IS NULL OR topic IS NULL OR without IS NULL OR array_position(without, NULL) IS NOT NULL OR name IS NULL THEN
+    IF published IS NULL OR topic IS NULL OR without IS NULL OR array_position(left_out, NULL) IS NOT NULL OR name IS NULL THEN
         RAISE null_value_not_allowed USING
             MESSAGE = 'the table, the topic, the columns and the name cannot be NULL',
             HINT = 'For example SELECT publish_row_changes(''orders'', ''orders.{customer_id}'').';
@@ -32,6 +33,19 @@ BEGIN
         RAISE name_too_long USING
             MESSAGE = format('the name %I takes %s bytes, 53 are the most', name, octet_length(name)),
             HINT = 'Choose a shorter one: the trigger for TRUNCATE is named so, with ''_truncate'' behind it.';
+    END IF;
+    IF EXISTS (
+        SELECT FROM pg_class AS c
+        WHERE c.oid = published AND (c.relkind NOT IN ('r', 'p', 'f') OR c.relnamespace = 'pg_catalog'::regnamespace)
+    ) THEN
+        RAISE wrong_object_type USING
+            MESSAGE = format('%s is no table whose changes can be published', published),
+            HINT = 'Name a table of your own; for a view, those that it shows.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = published AND t.tgname = name::name AND t.tgparentid <> 0) THEN
+        RAISE wrong_object_type USING
+            MESSAGE = format('the changes of %s are published already: it is a partition', published),
+            HINT = 'Name the partitioned table.';
     END IF;
     IF EXISTS (
         SELECT FROM pg_class AS c, pg_class AS ours
@@ -56,7 +70,7 @@ BEGIN
     END IF;
     PERFORM {schema}.topic_address(regexp_replace(topic, '{[^{}]*}', '0', 'g'), prefix);
     SELECT string_agg(quote_literal(argument), ', ' ORDER BY n) INTO arguments
-    FROM unnest(topic || ARRAY(SELECT 'without=' || left_out FROM unnest(without) AS left_out) || ('prefix=' || prefix))
+    FROM unnest(topic || ARRAY(SELECT 'without=' || wanted FROM unnest(left_out) AS wanted) || ('prefix=' || prefix))
         WITH ORDINALITY AS given (argument, n);
     EXECUTE format(
         'CREATE OR REPLACE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION {schema}.publish_row_change(%s)',

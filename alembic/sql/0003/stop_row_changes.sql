@@ -18,6 +18,14 @@ BEGIN
                 HAVING count(*) > 0
             ), 'No trigger publishes its changes.');
     END IF;
+    IF EXISTS (
+        SELECT FROM pg_trigger AS t
+        WHERE t.tgrelid = published AND t.tgname = stop_row_changes.name::name AND t.tgparentid <> 0
+    ) THEN
+        RAISE wrong_object_type USING
+            MESSAGE = format('%s is a partition, and has the trigger %I of its table', published, name),
+            HINT = 'Name the partitioned table.';
+    END IF;
     EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', name || '_truncate', published);
     EXECUTE format('DROP TRIGGER %I ON %s', name, published);
 END
