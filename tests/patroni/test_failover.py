@@ -18,8 +18,8 @@ from tests.support.traffic import Traffic, traffic
 from tests.support.waiting import within
 
 PAGE: Final = "docs/how-to/high-availability.md"
-# Longer than a failover takes: no send fails in it.
-new_layer = partial(MessageLayer, heartbeat=0.3, send_timeout=60)
+# Longer than a failover takes, and with room for all that is sent meanwhile: no send fails in it.
+new_layer = partial(MessageLayer, heartbeat=0.3, send_timeout=60, capacity=100_000)
 
 Fault: TypeAlias = Callable[[PatroniCluster], AbstractContextManager[None]]
 
@@ -91,11 +91,15 @@ async def traffic_through(fault: Fault, cluster: PatroniCluster, url: str) -> Tr
     ):
         happening = fault(cluster)
         causing = asyncio.create_task(asyncio.to_thread(happening.__enter__))
-        while not causing.done():
+        try:
+            while not causing.done():
+                await within(running.send(10, senders=[0, 1]))
+                await asyncio.sleep(0.05)  # Patroni needs the processor, too
+            await causing
             await within(running.send(10, senders=[0, 1]))
-        await causing
-        await within(running.send(10, senders=[0, 1]))
-        await asyncio.to_thread(happening.__exit__, None, None, None)
+        finally:
+            await asyncio.wait([causing])
+            await asyncio.to_thread(happening.__exit__, None, None, None)
         await within(running.finish())
     running.verify()
     return running
@@ -129,6 +133,7 @@ async def test_every_message_is_published_through_a_switchover(cluster: PatroniC
         count = 0
         while not switching.done():
             await within(publish(layer, "room", count := count + 1))
+            await asyncio.sleep(0.005)  # as above
         await switching
         await within(publish(layer, "room", "last"))
         while heard[-1:] != ["last"]:
