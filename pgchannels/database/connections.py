@@ -16,7 +16,7 @@ from pgchannels.database.database import PIN_SETTINGS_LOCALLY, Database, no_host
 from pgchannels.database.driver import DriverConnection, Records, cancellation_kept, keep_alive, know_array_types
 from pgchannels.database.failures import LOST_STATEMENTS, SessionShared, loss_recognised
 from pgchannels.database.held_connection import HeldConnection, Mark, Statement
-from pgchannels.database.pooler import PoolableConnection, is_pooled, require_own_session
+from pgchannels.database.pooler import is_poolable, is_pooled, require_own_session
 from pgchannels.database.sessionless import has_no_session
 from pgchannels.database.tables import Schema, schema_named
 from pgchannels.database.wording import Place
@@ -215,8 +215,8 @@ class Connections:
             assert row is not None
             seconds, process, is_marked, *_ = row
             if is_pooled(connection, process):
-                if PoolableConnection in type(connection).__mro__:  # not that of an engine
-                    connection.is_pooled = True  # type: ignore[attr-defined]
+                if is_poolable(connection):
+                    connection.is_pooled = True
                 await self._require_own_session(connection)
         except LOST_STATEMENTS as error:
             connection.terminate()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import asyncpg
 
@@ -33,6 +33,11 @@ class PoolableConnection(_Connection):
             self.terminate()
         else:
             super()._cancel_current_command(*arguments)  # type: ignore[misc]
+
+
+def is_poolable(connection: object) -> TypeGuard[PoolableConnection]:
+    """Whether a connection is of this class, as those of an engine are not; `isinstance` says so of every one."""
+    return PoolableConnection in type(connection).__mro__
 
 
 def is_pooled(connection: "asyncpg.Connection[Any]", session: int) -> bool:
